@@ -1,0 +1,151 @@
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+int io_mkdir_all(const char *path, mode_t mode, struct err *e)
+{
+        char part[PATH_MAX];
+        struct stat st;
+
+        if (!str_format(part, sizeof(part), "%s", path))
+                return err_errno(e, ENAMETOOLONG, "create directory '%s'", path);
+        for (char *p = part + 1;; p++) {
+                if (*p != '/' && *p != '\0')
+                        continue;
+                char end = *p;
+                *p = '\0';
+                if (mkdir(part, mode) < 0 && errno != EEXIST)
+                        return err_errno(e, errno, "create directory '%s'", part);
+                *p = end;
+                if (!end)
+                        break;
+        }
+        if (stat(path, &st) < 0)
+                return err_errno(e, errno, "create directory '%s'", path);
+        if (!S_ISDIR(st.st_mode))
+                return err_errno(e, ENOTDIR, "create directory '%s'", path);
+        return 0;
+}
+
+int io_write_all(int fd, const void *bytes, size_t n)
+{
+        const char *p = bytes;
+
+        while (n > 0) {
+                ssize_t k = write(fd, p, n);
+                if (k < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                p += k;
+                n -= (size_t)k;
+        }
+        return 0;
+}
+
+static int sync_directory_of(const char *path)
+{
+        char copy[PATH_MAX];
+
+        if (!str_format(copy, sizeof(copy), "%s", path))
+                return -ENAMETOOLONG;
+        _cleanup_close_ int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0)
+                return -errno;
+        return 0;
+}
+
+int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e)
+{
+        char temporary[PATH_MAX];
+
+        if (!str_format(temporary, sizeof(temporary), "%s.new", path))
+                return err_errno(e, ENAMETOOLONG, "write '%s'", path);
+        _cleanup_close_ int fd =
+                open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+        if (fd < 0)
+                return err_errno(e, errno, "create '%s'", temporary);
+        int r = io_write_all(fd, bytes, n);
+        if (r == 0 && (fsync(fd) < 0 || rename(temporary, path) < 0))
+                r = -errno;
+        if (r == 0)
+                r = sync_directory_of(path);
+        if (r < 0) {
+                (void)unlink(temporary); /* may be renamed already */
+                return err_errno(e, -r, "write '%s'", path);
+        }
+        return 0;
+}
+
+int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e)
+{
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, mode);
+        if (fd < 0)
+                return err_errno(e, errno, "open '%s'", path);
+        int r = io_write_all(fd, bytes, n);
+        if (r == 0 && ftruncate(fd, (off_t)n) < 0)
+                r = -errno;
+        return r < 0 ? err_errno(e, -r, "write '%s'", path) : 0;
+}
+
+int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct err *e)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+                return err_errno(e, errno, "open '%s'", path);
+        size_t len = 0, size = MIN(max, (size_t)4096);
+        _cleanup_free_ char *bytes = malloc(size + 1);
+        if (!bytes)
+                return err_oom(e);
+        for (;;) {
+                if (len == size && size < max) {
+                        size = MIN(max, size * 2);
+                        char *grown = realloc(bytes, size + 1);
+                        if (!grown)
+                                return err_oom(e);
+                        bytes = grown;
+                }
+                /* The byte kept for the NUL also tells a file of just max bytes from a longer one.
+                 */
+                ssize_t n = read(fd, bytes + len, len == size ? 1 : size - len);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return err_errno(e, errno, "read '%s'", path);
+                if (n == 0)
+                        break;
+                if (len == size)
+                        return err_errno(e, EFBIG, "read '%s' (limit %zu bytes)", path, max);
+                len += (size_t)n;
+        }
+        bytes[len] = '\0';
+        *ret = TAKE(bytes);
+        if (ret_len)
+                *ret_len = len;
+        return 0;
+}
+
+int io_open_beneath(int dirfd, const char *path, int flags)
+{
+        struct open_how how = {
+                .flags = (uint64_t)(flags | O_CLOEXEC),
+                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+                           RESOLVE_NO_XDEV,
+        };
+        long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+        return fd < 0 ? -errno : (int)fd;
+}

@@ -1,0 +1,28 @@
+/* Files: whole reads and writes, and opening below a directory that somebody else owns. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* mkdir with its parents (each with the same mode); an existing directory is fine. */
+int io_mkdir_all(const char *path, mode_t mode, struct err *e);
+
+/* Replaces path by a file with these bytes: temporary file beside it, fsync, rename, fsync of the
+ * directory. A reader sees the old file or the new one, also after a power loss. */
+int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);
+
+/* Replaces the bytes of a file that is bind-mounted somewhere: the inode stays. */
+int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);
+
+/* The whole file, with a NUL after it that is not counted. -EFBIG above max. The caller frees. */
+int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct err *e);
+
+/* openat2(2): never leaves dirfd, follows no symlink, crosses no mount. Returns the descriptor
+ * (O_CLOEXEC is added) or a negative errno. */
+int io_open_beneath(int dirfd, const char *path, int flags);
+
+/* Writes all n bytes, going on after short writes and EINTR. */
+int io_write_all(int fd, const void *bytes, size_t n);

@@ -1,0 +1,90 @@
+#include "base/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/* Written by the child of vfork, read by the parent: they share memory until the exec. */
+struct failure {
+        volatile int errnum;
+        volatile bool in_chdir;
+};
+
+/* Runs in the child, on the parent's memory: async-signal-safe calls only, and nothing of the
+ * parent's state may change. */
+static void child(const struct spawn *s, int null, struct failure *failure)
+{
+        int fds[3] = {s->stdin_fd, s->stdout_fd, s->stderr_fd};
+        struct sigaction dfl = {.sa_handler = SIG_DFL};
+        sigset_t none;
+
+        for (int sig = 1; sig < NSIG; sig++)
+                (void)sigaction(sig, &dfl, NULL); /* SIGKILL, SIGSTOP and libc's own say EINVAL */
+        /* Lift the given descriptors above the three targets first, so that no dup2 overwrites a
+         * source that is still needed. */
+        for (int i = 0; i < 3; i++)
+                if ((fds[i] = fcntl(fds[i] < 0 ? null : fds[i], F_DUPFD, 3)) < 0)
+                        goto fail;
+        for (int i = 0; i < 3; i++)
+                if (dup2(fds[i], i) < 0)
+                        goto fail;
+        /* All we open is O_CLOEXEC; this closes what we were ourselves given. Old gVisor may lack
+         * it. */
+        (void)syscall(SYS_close_range, 3U, ~0U, 0U);
+        if (s->new_session && setsid() < 0)
+                goto fail;
+        if (s->cwd && chdir(s->cwd) < 0) {
+                failure->in_chdir = true;
+                goto fail;
+        }
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        (void)execvp(s->argv[0], (char *const *)s->argv);
+fail:
+        failure->errnum = errno;
+        _exit(127);
+}
+
+int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
+{
+        struct failure failure = {0};
+        sigset_t all, old;
+
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null < 0)
+                return err_errno(e, errno, "open /dev/null");
+        /* execvp takes PATH and the environment from `environ`. */
+        char **saved = environ;
+        if (s->envp)
+                environ = (char **)s->envp;
+        /* No handler may run in the child while it shares our memory. */
+        (void)sigfillset(&all);
+        (void)sigprocmask(SIG_SETMASK, &all, &old);
+        pid_t pid = vfork();
+        if (pid == 0)
+                child(s, null, &failure);
+        int errnum = errno;
+        (void)sigprocmask(SIG_SETMASK, &old, NULL);
+        environ = saved;
+        if (pid < 0)
+                return err_errno(e, errnum, "fork");
+        if (failure.errnum) {
+                /* The child has called _exit already; a SIGCHLD handler finds nothing to reap. */
+                (void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
+                return failure.in_chdir
+                               ? err_errno(e, failure.errnum, "change to directory '%s'", s->cwd)
+                               : err_errno(e, failure.errnum, "execute '%s'", s->argv[0]);
+        }
+        *ret_pid = pid;
+        return 0;
+}

@@ -1,0 +1,20 @@
+/* Starting a program: fork and exec with everything a child must not inherit put right. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct spawn {
+        const char *const *argv; /* argv[0] without "/" is looked up in the PATH of envp */
+        const char *const *envp; /* NULL: the caller's own environment */
+        const char *cwd;         /* NULL: the caller's own */
+        int stdin_fd, stdout_fd, stderr_fd; /* any may be -1: /dev/null */
+        bool new_session;                   /* setsid(2): a session and process group of its own */
+};
+
+/* Returns when exec has succeeded (0, *ret_pid) or failed (a negative errno; the message names the
+ * program or the directory). The child has default signal handlers, no blocked signals, and no
+ * descriptor but 0, 1 and 2. The caller reaps it. */
+int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e);

@@ -1,0 +1,59 @@
+/* The daemon's configuration: /etc/sandboxd/sandboxd.yaml, then the environment.
+ * docs/configuration.md describes the keys; the option table in options.c is their only source. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+struct config_runtime {
+        char *name; /* as used in `runtime:` and in Create */
+        char *type; /* "runc", "runsc" or "crun": how it is driven; default: the name */
+        char *path; /* the program; without "/" it is looked up in PATH; default: the type */
+};
+
+#define CONFIG_RUNTIMES_MAX 16
+
+struct config {
+        char *runtime; /* the default one; always one of runtimes */
+        /* Those of the file, and "runc" and "runsc" where it does not name them. */
+        struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
+        size_t n_runtimes;
+        char *engine;    /* "oci" */
+        char *socket;    /* absolute, at most 107 bytes */
+        char *data_dir;  /* absolute; what must outlive a reboot */
+        char *state_dir; /* absolute; what need not */
+        struct config_dns {
+                char **servers;     /* IPv4 and IPv6 addresses, 1 to 3 (resolv.conf(5): MAXNS) */
+                bool servers_given; /* by the operator; else servers holds the default */
+                char **search, **options;
+        } dns;
+        struct config_defaults {
+                char *image;
+                uint64_t memory;     /* bytes */
+                uint64_t cpu_millis; /* thousandths of a processor */
+                uint64_t pids, nofile;
+                uint64_t tmp_size;         /* bytes, of /tmp */
+                uint64_t start_timeout_ms; /* from the start of the runtime to runtimed's hello */
+                uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
+        } defaults;
+        struct {
+                enum log_level level;
+                enum log_format format;
+        } log;
+};
+
+/* Reads the file and the environment (SANDBOXD_RUNTIME, SANDBOXD_DNS, ...), checks everything and
+ * fills *ret. path NULL: the defaults alone, then the environment. A message about the file begins
+ * with "file:line:column: key: ". On failure *ret is untouched. */
+int config_load(const char *path, struct config *ret, struct err *e);
+void config_done(struct config *c); /* frees what config_load made */
+
+const struct config_runtime *config_find_runtime(const struct config *c, const char *name);
+
+/* The whole configuration as YAML that config_load would read back to the same values. The caller
+ * frees; NULL when there is no memory. */
+char *config_print(const struct config *c);

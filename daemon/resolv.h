@@ -1,0 +1,22 @@
+/* The text of a sandbox's /etc/resolv.conf (DESIGN §5.2). */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "config/config.h"
+
+/* The files of the host that are asked, in this order, when the operator gave no servers. The
+ * second is systemd-resolved's list of real upstreams, which its stub in the first hides. */
+#define RESOLV_HOST_FILE     "/etc/resolv.conf"
+#define RESOLV_UPSTREAM_FILE "/run/systemd/resolve/resolv.conf"
+
+/* netstack: the sandbox has a network stack of its own (gVisor), which no loopback resolver can
+ * reach: the configured servers (or the default ones) are used, and a loopback address among them
+ * is INVALID_ARGUMENT. Otherwise: the configured servers when the operator gave some, else those of
+ * the host files with loopback ones left out, else the default ones. The caller frees *ret. */
+int resolv_render(const struct config_dns *dns, bool netstack, const char *host_file,
+                  const char *upstream_file, char **ret, struct err *e);
+
+/* 127.0.0.0/8, ::1, and the IPv4-mapped forms. */
+bool resolv_is_loopback(const char *address);

@@ -1,0 +1,69 @@
+/* A call on the server's side: what a handler sees, whichever wire it came over.
+ *
+ * Glossary: a *wire* is a protocol on a connection (ttrpc, gRPC); a *session* is one connection
+ * that speaks it; a *call* is one RPC in a session.
+ *
+ * A handler finishes every call exactly once, at once or later: with rpc_call_finish, rpc_call_fail
+ * or rpc_call_reply. Until then the call is valid, also when the client has gone: what is sent then
+ * is dropped. After it the call must not be touched. */
+#pragma once
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "rpc/method.h"
+
+struct rpc_call;
+
+struct rpc_peer {
+        pid_t pid; /* from SO_PEERCRED, at the time of the connect */
+        uid_t uid;
+        gid_t gid;
+};
+
+struct rpc_call_ops {
+        /* The client went away, cancelled, or the deadline passed. At most once, never before the
+         * handler has returned, never after the finish. The handler still finishes the call. */
+        void (*on_cancel)(struct rpc_call *call);
+        /* What was sent has left: send again. Comes after rpc_call_is_writable said no. */
+        void (*on_writable)(struct rpc_call *call);
+};
+
+/* Called with the request message (the only one, or the first of a stream); the bytes are gone
+ * after the return. ctx is what was given at registration. */
+typedef void (*rpc_handler)(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx);
+
+/* Both may be set once, by the handler; ops is static, data the handler's own. */
+void rpc_call_set_ops(struct rpc_call *call, const struct rpc_call_ops *ops, void *data);
+void *rpc_call_data(const struct rpc_call *call);
+
+const struct rpc_service *rpc_call_service(const struct rpc_call *call);
+const struct rpc_method *rpc_call_method(const struct rpc_call *call);
+const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
+
+/* Nanoseconds until the client's deadline, at least 1; 0 when it set none. */
+uint64_t rpc_call_time_left(const struct rpc_call *call);
+
+/* True once the client has gone or the deadline has passed. */
+bool rpc_call_is_cancelled(const struct rpc_call *call);
+
+/* Unpacks the request into the call's own memory, which lives until the finish. NULL: the bytes are
+ * no such message or too big for the call's budget; the call has been failed then. */
+ProtobufCMessage *rpc_call_unpack(struct rpc_call *call, const uint8_t *message, size_t n);
+
+/* Sends one response message. The bytes are copied. */
+void rpc_call_send(struct rpc_call *call, const void *bytes, size_t n);
+void rpc_call_send_message(struct rpc_call *call, const ProtobufCMessage *message);
+/* False: more than a few hundred KiB wait for the client; stop until on_writable. */
+bool rpc_call_is_writable(const struct rpc_call *call);
+
+/* The end. NULL: success. */
+void rpc_call_finish(struct rpc_call *call, const struct err *e);
+void rpc_call_fail(struct rpc_call *call, enum status code, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+/* One message and success: the end of a unary call. */
+void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *message);

@@ -1,0 +1,58 @@
+/* One stream socket on the loop with a bounded output queue: what both wires and the client sit on.
+ *
+ * Output is gathered while a callback runs and leaves in one write at its end. When the peer does
+ * not read, bytes pile up to CONN_HIGH_WATER; then conn_is_writable says no, whoever produces
+ * should stop, and on_writable tells when to go on. Past CONN_HARD_CAP the connection is closed. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "base/buf.h"
+
+#define CONN_HIGH_WATER (256 * 1024)
+#define CONN_LOW_WATER  (64 * 1024)
+/* Room for one message of the greatest size (4 MiB, ttrpc) above the high-water mark. */
+#define CONN_HARD_CAP (6 * 1024 * 1024)
+
+struct conn;
+
+struct conn_ops {
+        /* Bytes came; they are gone after the return. */
+        void (*on_read)(struct conn *c, const uint8_t *bytes, size_t n);
+        /* The queue fell below the low-water mark after it had been above the high one. */
+        void (*on_writable)(struct conn *c);
+        /* The peer ended the stream (error 0) or it broke (a negative errno); on_read comes no
+         * more. The owner then calls conn_close. Never called after conn_close. */
+        void (*on_end)(struct conn *c, int error);
+        /* The last callback after conn_close: the owner may free the memory. */
+        void (*on_closed)(struct conn *c);
+};
+
+/* Embedded in its owner; the fields are private. */
+struct conn {
+        uv_pipe_t pipe;
+        uv_write_t write;
+        uv_prepare_t flush; /* writes what a callback outside on_read has queued */
+        const struct conn_ops *ops;
+        struct buf out, in_flight;
+        int handles; /* still to be closed */
+        bool reading, writing, full, ended, closing;
+};
+
+/* Takes the connected socket over, also when it fails. Reading starts with conn_read_start. */
+int conn_open(struct conn *c, uv_loop_t *loop, int fd, const struct conn_ops *ops);
+void conn_read_start(struct conn *c);
+void conn_read_stop(struct conn *c); /* back-pressure on the peer */
+
+/* Queues bytes (they are copied). After an end or close they are dropped. */
+void conn_write(struct conn *c, const void *bytes, size_t n);
+bool conn_is_writable(const struct conn *c);
+
+/* Drops what is queued and closes; idempotent. on_closed comes later, never before the return. */
+void conn_close(struct conn *c);
+/* Stops reading and closes once all queued bytes are written. The owner bounds the wait. */
+void conn_close_when_written(struct conn *c);
