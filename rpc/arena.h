@@ -5,7 +5,9 @@
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct arena_chunk;
 
@@ -13,6 +15,7 @@ struct arena {
         ProtobufCAllocator allocator; /* hand this to the generated unpack functions */
         struct arena_chunk *chunks;
         size_t used, budget; /* bytes */
+        bool exhausted;      /* an allocation was refused */
 };
 
 void arena_init(struct arena *a, size_t budget);
@@ -20,7 +23,7 @@ void arena_init(struct arena *a, size_t budget);
 void *arena_alloc(struct arena *a, size_t n);
 void arena_done(struct arena *a); /* frees everything; the arena is as after arena_init */
 
-/* Unpacks, and checks every string for UTF-8 (NUL ends a C string early, so it is refused too:
- * protobuf-c checks neither). NULL when the bytes are no such message or pass the budget. */
+/* Checks the bytes (protowire_is_valid) and unpacks them. NULL when they are no such message or
+ * pass the budget; *ret_exhausted tells which. */
 ProtobufCMessage *arena_unpack(struct arena *a, const ProtobufCMessageDescriptor *type,
-                               const uint8_t *bytes, size_t n);
+                               const uint8_t *bytes, size_t n, bool *ret_exhausted);

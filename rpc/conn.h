@@ -23,6 +23,9 @@ struct conn;
 struct conn_ops {
         /* Bytes came; they are gone after the return. */
         void (*on_read)(struct conn *c, const uint8_t *bytes, size_t n);
+        /* The loop is about to write: the last chance to queue bytes in this turn. After each
+         * on_read and after conn_kick. May be NULL. */
+        void (*on_flush)(struct conn *c);
         /* The queue fell below the low-water mark after it had been above the high one. */
         void (*on_writable)(struct conn *c);
         /* The peer ended the stream (error 0) or it broke (a negative errno); on_read comes no
@@ -36,11 +39,14 @@ struct conn_ops {
 struct conn {
         uv_pipe_t pipe;
         uv_write_t write;
-        uv_prepare_t flush; /* writes what a callback outside on_read has queued */
+        uv_idle_t flush; /* writes what a callback outside on_read has queued */
         const struct conn_ops *ops;
         struct buf out, in_flight;
-        int handles; /* still to be closed */
-        bool reading, writing, full, ended, closing;
+        int handles;      /* still to be closed */
+        int overflow;     /* -ENOSPC or -ENOMEM: the queue could not take a write; told at the next
+                           * turn, so that no write calls on_end under its caller's feet */
+        bool in_callback; /* on_read or on_flush: a flush follows anyway */
+        bool writing, full, ended, closing;
 };
 
 /* Takes the connected socket over, also when it fails. Reading starts with conn_read_start. */
@@ -48,11 +54,12 @@ int conn_open(struct conn *c, uv_loop_t *loop, int fd, const struct conn_ops *op
 void conn_read_start(struct conn *c);
 void conn_read_stop(struct conn *c); /* back-pressure on the peer */
 
-/* Queues bytes (they are copied). After an end or close they are dropped. */
+/* Queues bytes (they are copied); calls nothing back. After an end or close they are dropped. */
 void conn_write(struct conn *c, const void *bytes, size_t n);
 bool conn_is_writable(const struct conn *c);
+/* Asks for an on_flush soon. */
+void conn_kick(struct conn *c);
 
-/* Drops what is queued and closes; idempotent. on_closed comes later, never before the return. */
+/* Tries once to write what is queued, drops the rest and closes; idempotent. on_closed comes later,
+ * never before the return. */
 void conn_close(struct conn *c);
-/* Stops reading and closes once all queued bytes are written. The owner bounds the wait. */
-void conn_close_when_written(struct conn *c);

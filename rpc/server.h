@@ -22,6 +22,7 @@ struct rpc_server_limits {
         unsigned calls_per_connection; /* at once; further ones get RESOURCE_EXHAUSTED */
         size_t request_max;            /* bytes of one request message, at most 4 MiB */
         size_t arena_max;              /* bytes of one request unpacked */
+        size_t held_max;               /* bytes of unfinished requests, all sessions together */
         unsigned first_byte_ms;        /* a connection that says nothing for so long is closed */
 };
 extern const struct rpc_server_limits rpc_server_default_limits;

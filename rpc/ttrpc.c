@@ -1,0 +1,128 @@
+#include "rpc/ttrpc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+
+static void put_u32(uint8_t *out, uint32_t v)
+{
+        out[0] = (uint8_t)(v >> 24);
+        out[1] = (uint8_t)(v >> 16);
+        out[2] = (uint8_t)(v >> 8);
+        out[3] = (uint8_t)v;
+}
+
+static uint32_t get_u32(const uint8_t *p)
+{
+        return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+void ttrpc_put_header(uint8_t out[TTRPC_HEADER_LEN], uint32_t length, uint32_t stream_id,
+                      enum ttrpc_type type, uint8_t flags)
+{
+        put_u32(out, length);
+        put_u32(out + 4, stream_id);
+        out[8] = (uint8_t)type;
+        out[9] = flags;
+}
+
+static struct ttrpc_frame parse_header(const uint8_t *p)
+{
+        return (struct ttrpc_frame){
+                .length = get_u32(p),
+                .stream_id = get_u32(p + 4),
+                .type = p[8],
+                .flags = p[9],
+        };
+}
+
+/* What can be done with the bytes at hand: how many a frame took, 0 when it is not whole yet. */
+static int take_frame(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
+                      struct ttrpc_frame *frame, size_t *ret_taken)
+{
+        *ret_taken = 0;
+        if (n >= 1 && bytes[0] != 0)
+                return -EPROTO; /* 16 MiB or more: no peer of ours */
+        if (n < TTRPC_HEADER_LEN)
+                return 0;
+        *frame = parse_header(bytes);
+        if (frame->length > TTRPC_MESSAGE_MAX) {
+                r->discard = frame->length;
+                *ret_taken = TTRPC_HEADER_LEN;
+                return 0;
+        }
+        if (n - TTRPC_HEADER_LEN < frame->length)
+                return 0;
+        frame->payload = bytes + TTRPC_HEADER_LEN;
+        *ret_taken = TTRPC_HEADER_LEN + frame->length;
+        return 0;
+}
+
+/* Frames straight from the caller's bytes; what is left over is the start of one. */
+static int read_frames(struct ttrpc_reader *r, const uint8_t **bytes, size_t *n,
+                       bool (*on_frame)(const struct ttrpc_frame *frame, void *data), void *data,
+                       bool *ret_go_on)
+{
+        *ret_go_on = true;
+        while (*n > 0) {
+                if (r->discard) {
+                        size_t skipped = MIN(*n, (size_t)r->discard);
+                        r->discard -= (uint32_t)skipped;
+                        *bytes += skipped;
+                        *n -= skipped;
+                        continue;
+                }
+                struct ttrpc_frame frame;
+                size_t taken;
+                int err = take_frame(r, *bytes, *n, &frame, &taken);
+                if (err < 0)
+                        return err;
+                if (taken == 0)
+                        return 0;
+                *bytes += taken;
+                *n -= taken;
+                if (!on_frame(&frame, data)) {
+                        *ret_go_on = false;
+                        return 0;
+                }
+        }
+        return 0;
+}
+
+int ttrpc_read(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
+               bool (*on_frame)(const struct ttrpc_frame *frame, void *data), void *data)
+{
+        bool go_on;
+
+        /* Complete the frame that the last read left unfinished, and no more than that, so that
+         * the bulk of the bytes is never copied. */
+        while (r->partial.len && n > 0) {
+                const uint8_t *p = buf_bytes(&r->partial);
+                size_t want = TTRPC_HEADER_LEN;
+                if (r->partial.len >= TTRPC_HEADER_LEN)
+                        want += parse_header(p).length;
+                size_t more = MIN(want - r->partial.len, n);
+                int err =
+                        buf_append(&r->partial, bytes, more, TTRPC_HEADER_LEN + TTRPC_MESSAGE_MAX);
+                if (err < 0)
+                        return err;
+                bytes += more;
+                n -= more;
+                p = buf_bytes(&r->partial);
+                size_t left = r->partial.len;
+                err = read_frames(r, &p, &left, on_frame, data, &go_on);
+                if (err < 0 || !go_on)
+                        return err;
+                buf_consume(&r->partial, r->partial.len - left);
+        }
+        int err = read_frames(r, &bytes, &n, on_frame, data, &go_on);
+        if (err < 0 || !go_on)
+                return err;
+        return n ? buf_append(&r->partial, bytes, n, TTRPC_HEADER_LEN + TTRPC_MESSAGE_MAX) : 0;
+}
+
+void ttrpc_reader_done(struct ttrpc_reader *r)
+{
+        buf_done(&r->partial);
+}
