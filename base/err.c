@@ -145,6 +145,8 @@ int err_prefix(struct err *e, const char *fmt, ...)
         char context[ERR_MSG_MAX], old[ERR_MSG_MAX];
         va_list ap;
 
+        if (!e)
+                return -EIO;
         va_start(ap, fmt);
         (void)vsnprintf(context, sizeof(context), fmt, ap); /* cut on purpose */
         va_end(ap);

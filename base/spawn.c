@@ -14,15 +14,16 @@
 #define SYS_close_range 436
 #endif
 
-/* Written by the child of vfork, read by the parent: they share memory until the exec. */
+/* Written by the child of vfork, read by the parent: they share memory until the exec. Whole
+ * objects of it are volatile; of volatile members GCC 12 drops the stores before _exit. */
 struct failure {
-        volatile int errnum;
-        volatile bool in_chdir;
+        int errnum;
+        bool in_chdir;
 };
 
 /* Runs in the child, on the parent's memory: async-signal-safe calls only, and nothing of the
  * parent's state may change. */
-static void child(const struct spawn *s, int null, struct failure *failure)
+static void child(const struct spawn *s, int null, volatile struct failure *failure)
 {
         int fds[3] = {s->stdin_fd, s->stdout_fd, s->stderr_fd};
         struct sigaction dfl = {.sa_handler = SIG_DFL};
@@ -57,7 +58,7 @@ fail:
 
 int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
 {
-        struct failure failure = {0};
+        volatile struct failure failure = {0};
         sigset_t all, old;
 
         _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);

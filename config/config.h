@@ -15,11 +15,11 @@ struct config_runtime {
         char *path; /* the program; without "/" it is looked up in PATH; default: the type */
 };
 
-#define CONFIG_RUNTIMES_MAX 16
+#define CONFIG_RUNTIMES_MAX 16 /* runc and runsc among them */
 
 struct config {
         char *runtime; /* the default one; always one of runtimes */
-        /* Those of the file, and "runc" and "runsc" where it does not name them. */
+        /* "runc" and "runsc", as the file may change them, then the others of the file. */
         struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
         size_t n_runtimes;
         char *engine;    /* "oci" */
@@ -47,13 +47,20 @@ struct config {
 };
 
 /* Reads the file and the environment (SANDBOXD_RUNTIME, SANDBOXD_DNS, ...), checks everything and
- * fills *ret. path NULL: the defaults alone, then the environment. A message about the file begins
- * with "file:line:column: key: ". On failure *ret is untouched. */
+ * fills *ret. path NULL: the defaults alone, then the environment. A message about what the file
+ * says begins with "file:line:column: key: ", one about the environment with "VARIABLE: ". The
+ * file is checked whole, also where the environment overrides it. On failure *ret is untouched. */
 int config_load(const char *path, struct config *ret, struct err *e);
 void config_done(struct config *c); /* frees what config_load made */
 
+/* NULL when there is none of that name. */
 const struct config_runtime *config_find_runtime(const struct config *c, const char *name);
 
-/* The whole configuration as YAML that config_load would read back to the same values. The caller
- * frees; NULL when there is no memory. */
+/* True for an address that means "this host" and so stands for something else in a sandbox:
+ * 127.0.0.0/8, 0.0.0.0, their IPv4-mapped forms, ::1 and ::. False for what is no address. */
+bool config_is_loopback(const char *address);
+
+/* The whole configuration as YAML that config_load would read back to the same values; name servers
+ * that the operator did not give stand in a comment. The caller frees; NULL when there is no
+ * memory. */
 char *config_print(const struct config *c);

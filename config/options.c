@@ -1,0 +1,243 @@
+#include "config/options.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "config/config.h"
+#include "config/document.h"
+
+#define NEAR         2 /* edits that make a typing error */
+#define SECONDS(n)   ((n)*1000ULL)
+#define MINUTES(n)   SECONDS((n)*60ULL)
+#define TiB          (MiB * MiB)
+#define SOCKET_MAX   107            /* sun_path without its NUL, unix(7) */
+#define PATH_LEN_MAX (PATH_MAX - 1) /* without the NUL */
+#define PIDS_MAX     (4ULL * MiB)   /* PID_MAX_LIMIT of the kernel, proc(5) */
+#define NOFILE_MAX   (1ULL * MiB)   /* the kernel's default of fs.nr_open, proc(5) */
+#define FIELD(f)     offsetof(struct config, f)
+#define MEMBER(f)    offsetof(struct config_runtime, f)
+
+static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
+static const char *const engines[] = {"oci", NULL};
+static const char *const levels[] = {
+        [LOG_LEVEL_ERROR] = "error",
+        [LOG_LEVEL_WARN] = "warn",
+        [LOG_LEVEL_INFO] = "info",
+        [LOG_LEVEL_DEBUG] = "debug",
+        NULL,
+};
+static const char *const formats[] = {
+        [LOG_FORMAT_TEXT] = "text",
+        [LOG_FORMAT_JSON] = "json",
+        NULL,
+};
+
+const struct config_option config_options[] = {
+        {.name = "runtime",
+         .type = OPTION_NAME,
+         .offset = FIELD(runtime),
+         .fallback = "runc",
+         .max = NAME_MAX_LEN,
+         .env = "SANDBOXD_RUNTIME",
+         .help = "The runtime of a sandbox whose creator names none."},
+        {.name = "runtimes",
+         .type = OPTION_MAP,
+         .offset = FIELD(runtimes),
+         .help = "The runtimes that a sandbox may name; runc and runsc are always among them."},
+        {.name = "runtimes.*.type",
+         .type = OPTION_CHOICE,
+         .offset = MEMBER(type),
+         .words = runtime_types,
+         .help = "How it is driven. May be left out when the name is one of these."},
+        {.name = "runtimes.*.path",
+         .type = OPTION_PROGRAM,
+         .offset = MEMBER(path),
+         .max = PATH_LEN_MAX,
+         .help = "The program; without a slash it is looked up in PATH."},
+        {.name = "engine",
+         .type = OPTION_CHOICE,
+         .offset = FIELD(engine),
+         .fallback = "oci",
+         .words = engines,
+         .note = "this version drives the OCI runtimes only, not Docker Engine",
+         .help = "What runs the sandboxes."},
+        {.name = "socket",
+         .type = OPTION_PATH,
+         .offset = FIELD(socket),
+         .fallback = "/run/sandboxd/sandboxd.sock",
+         .max = SOCKET_MAX,
+         .env = "SANDBOXD_SOCKET",
+         .help = "The Unix socket that serves clients."},
+        {.name = "data_dir",
+         .type = OPTION_PATH,
+         .offset = FIELD(data_dir),
+         .fallback = "/var/lib/sandboxd",
+         .max = PATH_LEN_MAX,
+         .env = "SANDBOXD_DATA_DIR",
+         .help = "What must outlive a reboot: workspaces, images, the database."},
+        {.name = "state_dir",
+         .type = OPTION_PATH,
+         .offset = FIELD(state_dir),
+         .fallback = "/run/sandboxd",
+         .max = PATH_LEN_MAX,
+         .env = "SANDBOXD_STATE_DIR",
+         .help = "What need not outlive a reboot: bundles, the runtimes' own state."},
+        {.name = "dns.servers",
+         .type = OPTION_LIST,
+         .item = OPTION_ADDRESS,
+         .offset = FIELD(dns.servers),
+         .fallback = "1.1.1.1, 8.8.8.8",
+         .min = 1,
+         .max = 3,
+         .env = "SANDBOXD_DNS",
+         .help = "The name servers of the sandboxes."},
+        {.name = "dns.search",
+         .type = OPTION_LIST,
+         .item = OPTION_DOMAIN,
+         .offset = FIELD(dns.search),
+         .fallback = "",
+         .max = 6,
+         .help = "Domains in which short names are looked up."},
+        {.name = "dns.options",
+         .type = OPTION_LIST,
+         .item = OPTION_WORD,
+         .offset = FIELD(dns.options),
+         .fallback = "",
+         .max = OPTION_ITEMS_MAX,
+         .help = "Options of the resolver, as in resolv.conf(5)."},
+        {.name = "defaults.image",
+         .type = OPTION_STRING,
+         .offset = FIELD(defaults.image),
+         .fallback = "busybox",
+         .max = PATH_LEN_MAX,
+         .help = "The image of a sandbox: a name, or the absolute path of a root file system."},
+        {.name = "defaults.memory",
+         .type = OPTION_SIZE,
+         .offset = FIELD(defaults.memory),
+         .fallback = "2GiB",
+         .min = 16 * MiB,
+         .max = 16 * TiB,
+         .help = "The memory of a sandbox."},
+        {.name = "defaults.cpus",
+         .type = OPTION_CPUS,
+         .offset = FIELD(defaults.cpu_millis),
+         .fallback = "2",
+         .min = 10, /* the smallest quota, 1 ms of every 100 ms: the kernel's sched-bwc.rst */
+         .max = 1024 * 1000,
+         .help = "The processors of a sandbox; a part of one is fine."},
+        {.name = "defaults.pids",
+         .type = OPTION_COUNT,
+         .offset = FIELD(defaults.pids),
+         .fallback = "512",
+         .min = 16,
+         .max = PIDS_MAX,
+         .help = "The processes and threads of a sandbox."},
+        {.name = "defaults.nofile",
+         .type = OPTION_COUNT,
+         .offset = FIELD(defaults.nofile),
+         .fallback = "65536",
+         .min = 64,
+         .max = NOFILE_MAX,
+         .help = "The open files of one process in a sandbox (RLIMIT_NOFILE)."},
+        {.name = "defaults.tmp_size",
+         .type = OPTION_SIZE,
+         .offset = FIELD(defaults.tmp_size),
+         .fallback = "512MiB",
+         .min = 1 * MiB,
+         .max = 16 * TiB,
+         .help = "The size of /tmp, which lies in memory."},
+        {.name = "defaults.start_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(defaults.start_timeout_ms),
+         .fallback = "30s",
+         .min = 100,
+         .max = MINUTES(10),
+         .help = "How long a sandbox may take to become ready."},
+        {.name = "defaults.stop_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(defaults.stop_timeout_ms),
+         .fallback = "10s",
+         .max = MINUTES(10),
+         .help = "How long a stopping sandbox has between SIGTERM and SIGKILL."},
+        {.name = "log.level",
+         .type = OPTION_ENUM,
+         .offset = FIELD(log.level),
+         .fallback = "info",
+         .words = levels,
+         .env = "SANDBOXD_LOG_LEVEL",
+         .help = "The least important messages that are logged."},
+        {.name = "log.format",
+         .type = OPTION_ENUM,
+         .offset = FIELD(log.format),
+         .fallback = "text",
+         .words = formats,
+         .help = "How a message is written."},
+};
+
+const size_t n_config_options = ARRAY_SIZE(config_options);
+
+bool option_in_section(const struct config_option *o, const char *section)
+{
+        return str_starts(o->name, section);
+}
+
+const struct config_option *option_find(const char *section, const char *key)
+{
+        for (size_t i = 0; i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (option_in_section(o, section) && str_eq(o->name + strlen(section), key))
+                        return o;
+        }
+        return NULL;
+}
+
+bool option_section_exists(const char *section)
+{
+        for (size_t i = 0; i < n_config_options; i++)
+                if (option_in_section(&config_options[i], section))
+                        return true;
+        return false;
+}
+
+/* Levenshtein's: insertions, deletions and replacements that make b of a. The table of all prefix
+ * distances is kept one row at a time. */
+static size_t edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+        size_t row[DOCUMENT_KEY_MAX + 1];
+
+        for (size_t j = 0; j <= b_len; j++)
+                row[j] = j;
+        for (size_t i = 1; i <= a_len; i++) {
+                size_t diagonal = row[0];
+                row[0] = i;
+                for (size_t j = 1; j <= b_len; j++) {
+                        size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+                        diagonal = row[j];
+                        row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
+                }
+        }
+        return row[b_len];
+}
+
+const char *option_nearest(const char *section, const char *typed, size_t *ret_len)
+{
+        const char *nearest = NULL;
+        size_t least = NEAR + 1;
+
+        for (size_t i = 0; i < n_config_options; i++) {
+                const char *key = config_options[i].name + strlen(section);
+                if (!option_in_section(&config_options[i], section))
+                        continue;
+                size_t len = strcspn(key, ".");
+                size_t distance = edit_distance(key, len, typed, strlen(typed));
+                if (distance < least) {
+                        least = distance;
+                        nearest = key;
+                        *ret_len = len;
+                }
+        }
+        return nearest;
+}

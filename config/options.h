@@ -1,0 +1,59 @@
+/* The option table: every key of the configuration, and what may be said of it.
+ *
+ * section: the part of an option's name before its last word, with the dot: "" for "socket", "dns."
+ *          for "dns.servers", "runtimes.*." for "runtimes.*.type". */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum option_type {
+        /* Text, held as a char *. */
+        OPTION_STRING,  /* printable ASCII */
+        OPTION_NAME,    /* as name_is_valid says */
+        OPTION_PATH,    /* absolute */
+        OPTION_PROGRAM, /* an absolute path, or a name to look up in PATH */
+        OPTION_CHOICE,  /* one of words */
+        OPTION_ADDRESS, /* IPv4 or IPv6 */
+        OPTION_DOMAIN,  /* a DNS name */
+        OPTION_WORD,    /* printable ASCII without spaces */
+        /* Numbers, held as a uint64_t. */
+        OPTION_SIZE,     /* in bytes */
+        OPTION_DURATION, /* in milliseconds */
+        OPTION_CPUS,     /* in thousandths */
+        OPTION_COUNT,
+        /* Held as an enum: the index of the word. */
+        OPTION_ENUM,
+        /* A list of text, held as a char **. */
+        OPTION_LIST,
+        /* A mapping of names to structs, whose members have rows of their own. */
+        OPTION_MAP,
+};
+
+#define OPTION_ITEMS_MAX 16            /* no list may be longer */
+#define OPTION_RUNTIMES  "runtimes.*." /* the section of what each runtime has */
+
+struct config_option {
+        const char *name;
+        enum option_type type;
+        enum option_type item; /* of a list */
+        size_t offset;         /* into struct config; of "runtimes.*.": struct config_runtime */
+        const char *fallback;  /* the default; a list's items are separated by commas; NULL: none */
+        uint64_t min, max;     /* a number's range, a text's bytes, a list's items */
+        const char *const *words; /* of a choice or an enum; NULL at the end */
+        const char *note;         /* why not more is accepted; NULL: nothing to say */
+        const char *env;          /* the environment variable; NULL: none */
+        const char *help;
+};
+
+extern const struct config_option config_options[]; /* a section's rows stand together */
+extern const size_t n_config_options;
+
+bool option_in_section(const struct config_option *o, const char *section);
+const struct config_option *option_find(const char *section, const char *key); /* or NULL */
+bool option_section_exists(const char *section);
+
+/* The key of the section that is at most two edits away from a mistyped one, not ended by NUL but
+ * *ret_len long. NULL when none is near. */
+const char *option_nearest(const char *section, const char *typed, size_t *ret_len);

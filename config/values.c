@@ -1,0 +1,360 @@
+#include "config/values.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "base/str.h"
+#include "base/units.h"
+
+#define DIGITS     "0123456789"
+#define LETTERS    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DOMAIN_MAX 253 /* RFC 1035, section 2.3.4, written with dots */
+#define WORD_MAX   64
+#define CPU_DIGITS 6 /* whole processors; the range in the table is far below */
+
+void option_value_add(struct option_value *v, const struct origin *origin, const char *text)
+{
+        if (v->n < OPTION_ITEMS_MAX)
+                v->items[v->n] = (struct option_item){.origin = *origin, .text = text};
+        v->n++;
+}
+
+/* --- text ------------------------------------------------------------------------------------ */
+
+static bool is_within(const char *s, char first, char last)
+{
+        if (!*s)
+                return false;
+        for (; *s; s++)
+                if (*s < first || *s > last)
+                        return false;
+        return true;
+}
+
+static bool is_string(const char *s)
+{
+        return is_within(s, ' ', '~');
+}
+
+static bool is_word(const char *s)
+{
+        return is_within(s, '!', '~') && strlen(s) <= WORD_MAX;
+}
+
+static bool is_path(const char *s)
+{
+        return s[0] == '/' && is_string(s);
+}
+
+static bool is_program(const char *s)
+{
+        return is_path(s) || (is_string(s) && !strchr(s, '/'));
+}
+
+static bool is_address(const char *s)
+{
+        struct in6_addr address;
+        return inet_pton(AF_INET, s, &address) == 1 || inet_pton(AF_INET6, s, &address) == 1;
+}
+
+static bool is_domain(const char *s)
+{
+        size_t n = strspn(s, LETTERS DIGITS ".-_");
+        return n >= 1 && n <= DOMAIN_MAX && s[n] == '\0';
+}
+
+static const struct text_type {
+        const char *wants;
+        bool (*is_valid)(const char *s);
+} text_types[] = {
+        [OPTION_STRING] = {"printable ASCII text", is_string},
+        [OPTION_NAME] = {"a name of a-z, 0-9 and, between them, '-'", name_is_valid},
+        [OPTION_PATH] = {"an absolute path in printable ASCII", is_path},
+        [OPTION_PROGRAM] = {"an absolute path or a name without '/'", is_program},
+        [OPTION_ADDRESS] = {"an IPv4 or IPv6 address", is_address},
+        [OPTION_DOMAIN] = {"a DNS name", is_domain},
+        [OPTION_WORD] = {"a word of at most 64 printable ASCII characters", is_word},
+};
+
+static int replace_string(char **field, const char *text, struct err *e)
+{
+        char *copy = strdup(text);
+
+        if (!copy)
+                return err_oom(e);
+        free(*field);
+        *field = copy;
+        return 0;
+}
+
+static int set_text(const struct config_option *o, char **field, const struct option_item *item,
+                    struct err *e)
+{
+        const struct text_type *t = &text_types[o->type];
+
+        if (!t->is_valid(item->text) || strlen(item->text) > o->max)
+                return origin_expected(&item->origin, e, item->text,
+                                       "%s, of at most %" PRIu64 " bytes", t->wants, o->max);
+        return replace_string(field, item->text, e);
+}
+
+static int set_list(const struct config_option *o, char ***field, const struct option_value *v,
+                    struct err *e)
+{
+        const struct text_type *t = &text_types[o->item];
+        struct strv_builder b = {0};
+
+        if (v->n < o->min || v->n > o->max)
+                return origin_error(&v->origin, e,
+                                    "expected %" PRIu64 " to %" PRIu64 " items, found %zu", o->min,
+                                    o->max, v->n);
+        for (size_t i = 0; i < v->n; i++) {
+                const struct option_item *item = &v->items[i];
+                if (!t->is_valid(item->text)) {
+                        strv_free(strv_take(&b));
+                        return origin_expected(&item->origin, e, item->text, "%s", t->wants);
+                }
+                strv_add(&b, item->text);
+        }
+        char **list = strv_take(&b);
+        if (!list)
+                return err_oom(e);
+        strv_free(*field);
+        *field = list;
+        return 0;
+}
+
+/* --- words ----------------------------------------------------------------------------------- */
+
+static bool find_word(const struct config_option *o, const char *word, unsigned *ret)
+{
+        for (unsigned i = 0; o->words[i]; i++) {
+                if (str_eq(o->words[i], word)) {
+                        *ret = i;
+                        return true;
+                }
+        }
+        return false;
+}
+
+bool option_has_word(const struct config_option *o, const char *word)
+{
+        unsigned index;
+        return find_word(o, word, &index);
+}
+
+void option_list_words(const struct config_option *o, char *out, size_t size)
+{
+        out[0] = '\0';
+        for (size_t i = 0; o->words[i]; i++) {
+                size_t n = strlen(out);
+                /* The words are ours, and far shorter than the buffer. */
+                (void)str_format(out + n, size - n, "%s%s", i ? ", " : "", o->words[i]);
+        }
+}
+
+static int refuse_word(const struct config_option *o, const struct option_item *item, struct err *e)
+{
+        char words[ERR_MSG_MAX];
+
+        option_list_words(o, words, sizeof(words));
+        return origin_expected(&item->origin, e, item->text, "%s%s%s%s%s",
+                               o->words[1] ? "one of " : "", words, o->note ? " (" : "",
+                               o->note ? o->note : "", o->note ? ")" : "");
+}
+
+static int set_choice(const struct config_option *o, char **field, const struct option_item *item,
+                      struct err *e)
+{
+        if (!option_has_word(o, item->text))
+                return refuse_word(o, item, e);
+        return replace_string(field, item->text, e);
+}
+
+static int set_enum(const struct config_option *o, unsigned *field, const struct option_item *item,
+                    struct err *e)
+{
+        return find_word(o, item->text, field) ? 0 : refuse_word(o, item, e);
+}
+
+/* --- numbers --------------------------------------------------------------------------------- */
+
+static int parse_count(const char *s, uint64_t *ret)
+{
+        return str_to_u64(s, UINT64_MAX, ret) ? 0 : -EINVAL;
+}
+
+static void format_count(uint64_t v, char out[UNITS_TEXT_MAX])
+{
+        (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64, v);
+}
+
+static void format_duration(uint64_t ms, char out[UNITS_TEXT_MAX])
+{
+        if (ms % 1000 != 0)
+                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "ms", ms);
+        else if (ms == 0 || ms % (60 * 1000) != 0)
+                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "s", ms / 1000);
+        else
+                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "m", ms / (60 * 1000));
+}
+
+static int parse_cpus(const char *s, uint64_t *ret)
+{
+        char millis[CPU_DIGITS + 4];
+        size_t whole = strspn(s, DIGITS);
+        bool has_fraction = s[whole] == '.';
+        const char *fraction = s + whole + has_fraction;
+        size_t n = strspn(fraction, DIGITS);
+
+        if (whole < 1 || whole > CPU_DIGITS || has_fraction != (n > 0) || n > 3 || fraction[n])
+                return -EINVAL;
+        (void)str_format(millis, sizeof(millis), "%.*s%s%.*s", (int)whole, s, fraction,
+                         (int)(3 - n), "000"); /* fits: whole digits, three more, and the NUL */
+        return parse_count(millis, ret);
+}
+
+static void format_cpus(uint64_t millis, char out[UNITS_TEXT_MAX])
+{
+        (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 ".%03" PRIu64, millis / 1000,
+                         millis % 1000);
+        size_t n = strlen(out);
+        while (out[n - 1] == '0')
+                n--;
+        if (out[n - 1] == '.')
+                n--;
+        out[n] = '\0';
+}
+
+static const struct number_type {
+        const char *wants;
+        int (*parse)(const char *s, uint64_t *ret);
+        void (*format)(uint64_t v, char out[UNITS_TEXT_MAX]);
+} number_types[] = {
+        [OPTION_SIZE] = {"a size such as 512MiB or 2GiB", units_parse_size, units_format_size},
+        [OPTION_DURATION] = {"a duration such as 500ms, 30s or 5m", units_parse_duration,
+                             format_duration},
+        [OPTION_CPUS] = {"a number such as 2 or 1.5", parse_cpus, format_cpus},
+        [OPTION_COUNT] = {"a whole number", parse_count, format_count},
+};
+
+static int set_number(const struct config_option *o, uint64_t *field,
+                      const struct option_item *item, struct err *e)
+{
+        const struct number_type *t = &number_types[o->type];
+        char min[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+        uint64_t v;
+
+        if (t->parse(item->text, &v) == 0 && v >= o->min && v <= o->max) {
+                *field = v;
+                return 0;
+        }
+        t->format(o->min, min);
+        t->format(o->max, max);
+        return origin_expected(&item->origin, e, item->text, "%s, from %s to %s", t->wants, min,
+                               max);
+}
+
+/* --- all of them ----------------------------------------------------------------------------- */
+
+int option_set(const struct config_option *o, void *base, const struct option_value *v,
+               struct err *e)
+{
+        void *field = (char *)base + o->offset;
+
+        switch (o->type) {
+        case OPTION_LIST:
+                return set_list(o, field, v, e);
+        case OPTION_SIZE:
+        case OPTION_DURATION:
+        case OPTION_CPUS:
+        case OPTION_COUNT:
+                return set_number(o, field, &v->items[0], e);
+        case OPTION_ENUM:
+                return set_enum(o, field, &v->items[0], e);
+        case OPTION_CHOICE:
+                return set_choice(o, field, &v->items[0], e);
+        default:
+                return set_text(o, field, &v->items[0], e);
+        }
+}
+
+/* Text is printable ASCII, so two characters need escaping between double quotes. */
+static void write_text(const char *s, FILE *f)
+{
+        bool plain = *s && *s != '-' && !s[strspn(s, LETTERS DIGITS "._/-")];
+
+        if (plain) {
+                (void)fputs(s, f); /* as all output here: the owner of f asks ferror(f) */
+                return;
+        }
+        (void)fputc('"', f);
+        for (; *s; s++)
+                (void)fprintf(f, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+        (void)fputc('"', f);
+}
+
+static void write_list(char *const *list, FILE *f)
+{
+        (void)fputc('[', f);
+        for (size_t i = 0; list[i]; i++) {
+                (void)fputs(i ? ", " : "", f);
+                write_text(list[i], f);
+        }
+        (void)fputc(']', f);
+}
+
+static void write_number(const struct config_option *o, uint64_t v, FILE *f)
+{
+        char number[UNITS_TEXT_MAX];
+
+        number_types[o->type].format(v, number);
+        (void)fputs(number, f);
+}
+
+void option_write(const struct config_option *o, const void *base, FILE *f)
+{
+        const void *field = (const char *)base + o->offset;
+
+        switch (o->type) {
+        case OPTION_LIST:
+                write_list(*(char **const *)field, f);
+                return;
+        case OPTION_SIZE:
+        case OPTION_DURATION:
+        case OPTION_CPUS:
+        case OPTION_COUNT:
+                write_number(o, *(const uint64_t *)field, f);
+                return;
+        case OPTION_ENUM:
+                (void)fputs(o->words[*(const unsigned *)field], f);
+                return;
+        default:
+                write_text(*(char *const *)field, f);
+        }
+}
+
+void option_free(const struct config_option *o, void *base)
+{
+        void *field = (char *)base + o->offset;
+
+        switch (o->type) {
+        case OPTION_LIST:
+                strv_free(*(char ***)field);
+                *(char ***)field = NULL;
+                return;
+        case OPTION_SIZE:
+        case OPTION_DURATION:
+        case OPTION_CPUS:
+        case OPTION_COUNT:
+        case OPTION_ENUM:
+                return;
+        default:
+                free(*(char **)field);
+                *(char **)field = NULL;
+        }
+}

@@ -1,0 +1,33 @@
+/* Between the text of an option's value and the field that holds it. */
+#pragma once
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "config/options.h"
+#include "config/origin.h"
+
+struct option_value {
+        struct origin origin; /* of the whole */
+        struct option_item {
+                struct origin origin;
+                const char *text;
+        } items[OPTION_ITEMS_MAX]; /* one, unless the option is a list */
+        size_t n;                  /* also counts those for which items had no room */
+};
+
+void option_value_add(struct option_value *v, const struct origin *origin, const char *text);
+
+/* base is the struct that o->offset counts from. Checks v and puts it into the field, whose old
+ * value is freed; the field is unchanged on failure. Not for maps. */
+int option_set(const struct config_option *o, void *base, const struct option_value *v,
+               struct err *e);
+
+/* Writes the field as YAML, on one line, such that option_set would take it. Not for maps. */
+void option_write(const struct config_option *o, const void *base, FILE *f);
+
+void option_free(const struct config_option *o, void *base); /* leaves NULL or the number */
+
+/* Of a choice or an enum. The list is for messages: "runc, runsc, crun". */
+bool option_has_word(const struct config_option *o, const char *word);
+void option_list_words(const struct config_option *o, char *out, size_t size);
