@@ -1,0 +1,47 @@
+/* The commands: each is one row of the table in main.c and one function. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "cli/options.h"
+#include "cli/session.h"
+
+enum exit_status {
+        EXIT_OK = 0,
+        EXIT_REFUSED = 1,       /* the daemon answered with an error */
+        EXIT_USAGE = 2,         /* the command line makes no sense */
+        EXIT_UNREACHABLE = 3,   /* no daemon, or it went away during the call */
+        EXIT_NO_STATUS = 125,   /* exec: trouble before or beside the program */
+        EXIT_CANNOT_EXEC = 126, /* exec: the program cannot be executed */
+        EXIT_NO_PROGRAM = 127,  /* exec: there is no such program */
+        EXIT_PIPE = 128 + 13,   /* nobody reads the output: as if SIGPIPE had killed us */
+};
+
+struct command {
+        const char *name;
+        const char *operands; /* as the usage line shows them, with a blank before */
+        const char *help;     /* one line */
+        const char *details;  /* further lines and an empty one; may be NULL */
+        unsigned options;     /* a set, beside OPTIONS_COMMON */
+        int min_operands, max_operands;
+        bool runs_program; /* its exit status is the program's, whose options are none of ours */
+        bool offline;      /* session is NULL */
+        /* Returns the exit status. operands ends in NULL. */
+        int (*run)(struct session *s, const struct options *o, char **operands);
+};
+
+int command_create(struct session *s, const struct options *o, char **operands);
+int command_ls(struct session *s, const struct options *o, char **operands);
+int command_get(struct session *s, const struct options *o, char **operands);
+int command_start(struct session *s, const struct options *o, char **operands);
+int command_stop(struct session *s, const struct options *o, char **operands);
+int command_rm(struct session *s, const struct options *o, char **operands);
+int command_exec(struct session *s, const struct options *o, char **operands);
+int command_info(struct session *s, const struct options *o, char **operands);
+
+/* For the ends of commands. */
+
+/* Complains about a call that failed and returns the exit status for it. */
+int call_failed(const struct session *s, const struct err *e);
+/* Turns the result of printing (0 or -ENOMEM) into an exit status. */
+int printed(int r);

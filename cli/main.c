@@ -1,0 +1,275 @@
+/* sandboxctl: the command line of sandboxd. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "base/util.h"
+#include "cli/command.h"
+#include "cli/output.h"
+
+#define PROGRAM "sandboxctl"
+#define MANY    INT_MAX
+
+static int command_help(struct session *s, const struct options *o, char **operands);
+
+static const char exec_details[] =
+        "What the program prints is printed, and its exit status returned: 128 plus the\n"
+        "signal that killed it; 125 when the status is not known, 126 when the program\n"
+        "cannot be executed, 127 when it does not exist. Its standard input is empty.\n"
+        "It is killed when " PROGRAM " ends before it.\n\n";
+
+static const struct command commands[] = {
+        {
+                .name = "create",
+                .operands = "",
+                .help = "Makes a sandbox and prints its id.",
+                .options = OPTION(NAME) | OPTION(IMAGE) | OPTION(RUNTIME) | OPTION(MEMORY) |
+                           OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV),
+                .run = command_create,
+        },
+        {
+                .name = "ls",
+                .operands = "",
+                .help = "Lists all sandboxes, oldest first.",
+                .run = command_ls,
+        },
+        {
+                .name = "get",
+                .operands = " SANDBOX",
+                .help = "Shows one sandbox.",
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_get,
+        },
+        {
+                .name = "start",
+                .operands = " SANDBOX",
+                .help = "Brings a stopped or failed sandbox up again.",
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_start,
+        },
+        {
+                .name = "stop",
+                .operands = " SANDBOX",
+                .help = "Ends every process of a sandbox and keeps its workspace.",
+                .options = OPTION(GRACE),
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_stop,
+        },
+        {
+                .name = "rm",
+                .operands = " SANDBOX...",
+                .help = "Removes sandboxes, also running ones, with their workspaces.",
+                .min_operands = 1,
+                .max_operands = MANY,
+                .run = command_rm,
+        },
+        {
+                .name = "exec",
+                .operands = " SANDBOX -- PROGRAM [ARGUMENT]...",
+                .help = "Runs a program in a sandbox.",
+                .details = exec_details,
+                .options = OPTION(ENV) | OPTION(WORKDIR),
+                .min_operands = 2,
+                .max_operands = MANY,
+                .runs_program = true,
+                .run = command_exec,
+        },
+        {
+                .name = "info",
+                .operands = "",
+                .help = "Shows the daemon's version, its runtimes and its directories.",
+                .run = command_info,
+        },
+        {
+                .name = "help",
+                .operands = " [COMMAND]",
+                .help = "Shows help on all commands, or on one.",
+                .max_operands = 1,
+                .offline = true,
+                .run = command_help,
+        },
+};
+
+static const struct command *find_command(const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                if (str_eq(commands[i].name, name))
+                        return &commands[i];
+        complain("no command '%s'; '" PROGRAM " help' lists them", name);
+        return NULL;
+}
+
+/* --- help --- */
+
+static void print_usage(const struct command *c, FILE *out)
+{
+        fprintf(out, "usage: " PROGRAM " %s [OPTION]...%s\n", c->name, c->operands);
+}
+
+static int help_on_all(void)
+{
+        printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\nCommands:\n");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                printf("  %-10s%s\n", commands[i].name, commands[i].help);
+        printf("\nOptions, before or after the command:\n");
+        options_help(stdout, OPTIONS_COMMON | OPTION(VERSION));
+        printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
+               "'" PROGRAM " help COMMAND' tells more.\n\n"
+               "Exit status: 0; 1: the daemon answered with an error; 2: wrong usage;\n"
+               "3: the daemon cannot be reached. exec has its own.\n");
+        return EXIT_OK;
+}
+
+static int help_on(const struct command *c)
+{
+        print_usage(c, stdout);
+        printf("\n%s\n\n%sOptions:\n", c->help, c->details ? c->details : "");
+        options_help(stdout, c->options);
+        options_help(stdout, OPTIONS_COMMON);
+        return EXIT_OK;
+}
+
+static int command_help(struct session *s, const struct options *o, char **operands)
+{
+        (void)s;
+        (void)o;
+        if (!operands[0])
+                return help_on_all();
+        const struct command *c = find_command(operands[0]);
+        return c ? help_on(c) : EXIT_USAGE;
+}
+
+/* --- running a command --- */
+
+static int wrong_usage(const struct command *c)
+{
+        print_usage(c, stderr);
+        return EXIT_USAGE;
+}
+
+/* The options around the sandbox of a command that runs a program, whose own options are none of
+ * ours: "-e A=1 SANDBOX -w /tmp -- ls -l". Returns the index of the first operand: the sandbox has
+ * been moved next to the program. */
+static int parse_around_sandbox(struct options *o, unsigned allowed, int argc, char **argv)
+{
+        int sandbox = options_parse(o, allowed, OPTIONS_FIRST, argc, argv);
+        if (sandbox < 0 || sandbox == argc)
+                return sandbox;
+        char *name = argv[sandbox];
+        argv[sandbox] = argv[0];
+        int program = options_parse(o, allowed, OPTIONS_FIRST, argc - sandbox, argv + sandbox);
+        if (program < 0)
+                return program;
+        argv[sandbox + program - 1] = name;
+        return sandbox + program - 1;
+}
+
+static int parse_operands(const struct command *c, struct options *o, int argc, char **argv)
+{
+        unsigned allowed = c->options | OPTIONS_COMMON;
+
+        return c->runs_program ? parse_around_sandbox(o, allowed, argc, argv)
+                               : options_parse(o, allowed, OPTIONS_ANYWHERE, argc, argv);
+}
+
+static int run_connected(const struct command *c, const struct options *o, char **operands)
+{
+        struct session s;
+        struct err e;
+
+        if (session_open(&s, options_socket(o), o->timeout_ms, &e) < 0) {
+                complain("%s", e.msg);
+                return c->runs_program ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
+        }
+        int status = c->run(&s, o, operands);
+        session_close(&s);
+        return status;
+}
+
+/* argv[0] is the name of the program in getopt's messages. */
+static int run_command(const struct command *c, struct options *o, int argc, char **argv)
+{
+        int first = parse_operands(c, o, argc, argv);
+        if (first < 0)
+                return wrong_usage(c);
+        if (o->help)
+                return help_on(c);
+        if (argc - first < c->min_operands || argc - first > c->max_operands)
+                return wrong_usage(c);
+        return c->offline ? c->run(NULL, o, argv + first) : run_connected(c, o, argv + first);
+}
+
+static int run(int argc, char **argv)
+{
+        struct options o;
+        char program[] = PROGRAM;
+
+        options_init(&o);
+        argv[0] = program;
+        int first = options_parse(&o, OPTIONS_COMMON | OPTION(VERSION), OPTIONS_FIRST, argc, argv);
+        if (first < 0)
+                return EXIT_USAGE;
+        if (o.version)
+                return printf(PROGRAM " " SANDBOXD_VERSION "\n") < 0 ? EXIT_REFUSED : EXIT_OK;
+        if (o.help)
+                return help_on_all();
+        if (first == argc) {
+                complain("no command; '" PROGRAM " help' lists them");
+                return EXIT_USAGE;
+        }
+        const struct command *c = find_command(argv[first]);
+        if (!c)
+                return EXIT_USAGE;
+        argv[first] = program;
+        return run_command(c, &o, argc - first, argv + first);
+}
+
+/* Asks the kernel, because stdio forgets with what errno an earlier write failed. */
+static bool reader_is_gone(void)
+{
+        struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+        return poll(&p, 1, 0) == 1 && p.revents & (POLLERR | POLLHUP);
+}
+
+/* A command that could not say all it had to say has not succeeded. */
+static int flush_output(int status)
+{
+        bool flushed = fflush(stdout) == 0;
+
+        if (flushed && !ferror(stdout))
+                return status;
+        if (reader_is_gone())
+                return EXIT_PIPE;
+        complain("cannot write the output%s%s", flushed ? "" : ": ",
+                 flushed ? "" : strerror(errno));
+        return status ? status : EXIT_REFUSED;
+}
+
+/* No socket of ours may become a closed standard output. Read-only, so that writing there fails. */
+static void occupy_standard_descriptors(void)
+{
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                (void)close(fd); /* nothing was written */
+}
+
+int main(int argc, char **argv)
+{
+        occupy_standard_descriptors();
+        (void)signal(SIGPIPE, SIG_IGN); /* EPIPE tells more */
+        return flush_output(run(argc, argv));
+}

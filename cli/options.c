@@ -1,0 +1,226 @@
+#include "cli/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "base/util.h"
+#include "cli/output.h"
+
+#define SOCKET_DEFAULT  "/run/sandboxd/sandboxd.sock"
+#define TIMEOUT_DEFAULT 120 /* seconds */
+
+struct option_type {
+        /* Stores the value in its field of struct options; false when it is not as expected. */
+        bool (*parse)(void *field, char *value);
+        const char *expected;
+};
+
+static bool parse_switch(void *field, char *value)
+{
+        (void)value; /* there is none */
+        *(bool *)field = true;
+        return true;
+}
+
+static bool parse_string(void *field, char *value)
+{
+        *(char **)field = value;
+        return str_is_utf8(value, strlen(value));
+}
+
+static bool parse_size(void *field, char *value)
+{
+        return units_parse_size(value, field) == 0;
+}
+
+static bool parse_duration(void *field, char *value)
+{
+        uint64_t ms;
+
+        if (units_parse_duration(value, &ms) < 0 || ms > UINT32_MAX)
+                return false;
+        *(uint32_t *)field = (uint32_t)ms;
+        return true;
+}
+
+static bool parse_count(void *field, char *value)
+{
+        uint64_t n;
+
+        if (!str_to_u64(value, UINT32_MAX, &n))
+                return false;
+        *(uint32_t *)field = (uint32_t)n;
+        return true;
+}
+
+/* "2", "0.5", "1.125": thousandths are the smallest step. */
+static bool parse_cpus(void *field, char *value)
+{
+        char millis_text[] = "000";
+        uint64_t whole, millis;
+        char *dot = strchr(value, '.');
+
+        if (dot) {
+                size_t n = strlen(dot + 1);
+                if (n == 0 || n > 3)
+                        return false;
+                memcpy(millis_text, dot + 1, n);
+                *dot = '\0';
+        }
+        if (!str_to_u64(value, UINT32_MAX / 1000 - 1, &whole) ||
+            !str_to_u64(millis_text, 999, &millis))
+                return false;
+        *(uint32_t *)field = (uint32_t)(whole * 1000 + millis);
+        return true;
+}
+
+static bool parse_env(void *field, char *value)
+{
+        struct env_list *env = field;
+        char *equals = strchr(value, '=');
+
+        if (!equals || equals == value || env->n == ENV_MAX || !str_is_utf8(value, strlen(value)))
+                return false;
+        *equals = '\0';
+        env->vars[env->n++] = (struct env_var){.name = value, .value = equals + 1};
+        return true;
+}
+
+static const struct option_type type_switch = {parse_switch, "no value"};
+static const struct option_type type_string = {parse_string, "UTF-8 text"};
+static const struct option_type type_size = {parse_size, "a size such as 512MiB"};
+static const struct option_type type_duration = {parse_duration, "a duration such as 30s"};
+static const struct option_type type_count = {parse_count, "a whole number"};
+static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
+static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
+
+#define FIELD(f) offsetof(struct options, f)
+static const struct option_row {
+        const char *name;
+        char letter;          /* 0: none */
+        const char *argument; /* NULL: none */
+        const struct option_type *type;
+        size_t field;
+        const char *help;
+} rows[N_OPTIONS] = {
+        [OPTION_HELP] = {"help", 'h', NULL, &type_switch, FIELD(help), "show help"},
+        [OPTION_VERSION] = {"version", 0, NULL, &type_switch, FIELD(version), "show the version"},
+        [OPTION_SOCKET] = {"socket", 0, "PATH", &type_string, FIELD(socket),
+                           "the daemon's socket (default: $SANDBOXD_SOCKET or " SOCKET_DEFAULT ")"},
+        [OPTION_TIMEOUT] = {"timeout", 0, "DURATION", &type_duration, FIELD(timeout_ms),
+                            "how long to wait for an answer; 0: for ever (default: 120s)"},
+        [OPTION_JSON] = {"json", 0, NULL, &type_switch, FIELD(json), "print JSON"},
+        [OPTION_NAME] = {"name", 0, "NAME", &type_string, FIELD(name),
+                         "a name for the sandbox, of a-z, 0-9 and -"},
+        [OPTION_IMAGE] = {"image", 0, "IMAGE", &type_string, FIELD(image),
+                          "the name of an image, or the absolute path of a root file system"},
+        [OPTION_RUNTIME] = {"runtime", 0, "RUNTIME", &type_string, FIELD(runtime),
+                            "what runs it, such as runc or runsc"},
+        [OPTION_MEMORY] = {"memory", 0, "SIZE", &type_size, FIELD(memory),
+                           "limit of memory, such as 512MiB"},
+        [OPTION_CPUS] = {"cpus", 0, "N", &type_cpus, FIELD(cpu_millis),
+                         "limit of processors, such as 2 or 0.5"},
+        [OPTION_PIDS] = {"pids", 0, "N", &type_count, FIELD(pids),
+                         "limit of processes and threads"},
+        [OPTION_ENV] = {"env", 'e', "NAME=VALUE", &type_env, FIELD(env),
+                        "set an environment variable; may be repeated"},
+        [OPTION_WORKDIR] = {"workdir", 'w', "DIR", &type_string, FIELD(workdir),
+                            "where to run the command (default: /home/sandbox)"},
+        [OPTION_GRACE] = {"grace", 0, "SECONDS", &type_duration, FIELD(grace_ms),
+                          "how long processes may take to end by themselves"},
+};
+
+void options_init(struct options *o)
+{
+        *o = (struct options){.timeout_ms = TIMEOUT_DEFAULT * 1000};
+}
+
+const char *options_socket(const struct options *o)
+{
+        const char *from_env = getenv("SANDBOXD_SOCKET");
+
+        if (o->socket)
+                return o->socket;
+        return from_env && *from_env ? from_env : SOCKET_DEFAULT;
+}
+
+/* What getopt_long(3) wants. It answers with the option's letter, or LONG_ONLY plus its index. */
+#define LONG_ONLY 256
+struct getopt_tables {
+        char letters[2 * N_OPTIONS + 2]; /* '+', then each letter with ':' behind it or not */
+        struct option longs[N_OPTIONS + 1];
+};
+
+static void make_getopt_tables(struct getopt_tables *t, unsigned allowed, enum options_order order)
+{
+        char *letter = t->letters;
+        struct option *next = t->longs;
+
+        *t = (struct getopt_tables){0};
+        if (order == OPTIONS_FIRST)
+                *letter++ = '+';
+        for (int i = 0; i < N_OPTIONS; i++) {
+                const struct option_row *row = &rows[i];
+                if (!(allowed & (1u << i)))
+                        continue;
+                *next++ = (struct option){
+                        .name = row->name,
+                        .has_arg = row->argument ? required_argument : no_argument,
+                        .val = LONG_ONLY + i,
+                };
+                if (!row->letter)
+                        continue;
+                *letter++ = row->letter;
+                if (row->argument)
+                        *letter++ = ':';
+        }
+}
+
+static const struct option_row *find_row(int from_getopt)
+{
+        if (from_getopt >= LONG_ONLY)
+                return &rows[from_getopt - LONG_ONLY];
+        for (int i = 0; i < N_OPTIONS; i++)
+                if (rows[i].letter == from_getopt)
+                        return &rows[i];
+        return NULL;
+}
+
+int options_parse(struct options *o, unsigned allowed, enum options_order order, int argc,
+                  char **argv)
+{
+        struct getopt_tables t;
+        int c;
+
+        make_getopt_tables(&t, allowed, order);
+        optind = 0; /* glibc: start afresh with another argv */
+        while ((c = getopt_long(argc, argv, t.letters, t.longs, NULL)) != -1) {
+                const struct option_row *row = find_row(c);
+                if (!row)
+                        return -EINVAL; /* '?': getopt has said what is wrong */
+                if (!row->type->parse((char *)o + row->field, optarg)) {
+                        complain("--%s: expected %s", row->name, row->type->expected);
+                        return -EINVAL;
+                }
+        }
+        return optind;
+}
+
+void options_help(FILE *out, unsigned set)
+{
+        for (int i = 0; i < N_OPTIONS; i++) {
+                const struct option_row *row = &rows[i];
+                char left[40];
+                if (!(set & (1u << i)))
+                        continue;
+                (void)str_format(left, sizeof(left), "%c%c%s --%s%s%s", row->letter ? '-' : ' ',
+                                 row->letter ? row->letter : ' ', row->letter ? "," : " ",
+                                 row->name, row->argument ? " " : "",
+                                 row->argument ? row->argument : "");
+                fprintf(out, "  %-28s %s\n", left, row->help);
+        }
+}

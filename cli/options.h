@@ -1,0 +1,69 @@
+/* What a command line may say: one table of options for all commands. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define ENV_MAX 256 /* sandboxd.v1 takes no more */
+
+enum option_id {
+        OPTION_HELP,
+        OPTION_VERSION,
+        OPTION_SOCKET,
+        OPTION_TIMEOUT,
+        OPTION_JSON,
+        OPTION_NAME,
+        OPTION_IMAGE,
+        OPTION_RUNTIME,
+        OPTION_MEMORY,
+        OPTION_CPUS,
+        OPTION_PIDS,
+        OPTION_ENV,
+        OPTION_WORKDIR,
+        OPTION_GRACE,
+        N_OPTIONS,
+};
+
+/* A set of options is a mask of these. */
+#define OPTION(name)   (1u << OPTION_##name)
+#define OPTIONS_COMMON (OPTION(HELP) | OPTION(SOCKET) | OPTION(TIMEOUT) | OPTION(JSON))
+
+struct env_list {
+        struct env_var {
+                char *name, *value;
+        } vars[ENV_MAX];
+        size_t n;
+};
+
+/* The values. Strings lie in argv; those not given are NULL, which protobuf-c packs as empty.
+ * Numbers not given are 0, which the API takes for "the default". */
+struct options {
+        bool help, version, json;
+        char *socket;
+        char *name, *image, *runtime;
+        uint64_t memory; /* bytes */
+        uint32_t cpu_millis, pids;
+        struct env_list env;
+        char *workdir;
+        uint32_t timeout_ms; /* 0: none */
+        uint32_t grace_ms;
+};
+
+void options_init(struct options *o);
+
+/* Where options may stand: anywhere, or only before the first operand. */
+enum options_order { OPTIONS_ANYWHERE, OPTIONS_FIRST };
+
+/* Reads the options of the set `allowed` from argv[1] on; argv[0] is the program's name in
+ * messages. Returns the index of the first operand (all operands have been moved to the end), or
+ * -EINVAL after saying on standard error what is wrong. Several calls may fill the same options. */
+int options_parse(struct options *o, unsigned allowed, enum options_order order, int argc,
+                  char **argv);
+
+/* The daemon's socket: as given, else SANDBOXD_SOCKET, else the usual place. */
+const char *options_socket(const struct options *o);
+
+/* One line of help for each option of the set. */
+void options_help(FILE *out, unsigned set);

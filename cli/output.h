@@ -1,0 +1,45 @@
+/* What a person or a script gets to see.
+ *
+ * Text from a daemon or a sandbox may hold what drives a terminal: tables and complaints escape it
+ * (str_escape), JSON is printed in ASCII. Only write_output passes bytes through. */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/str.h"
+
+/* "sandboxctl: <text>" on standard error. */
+void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Aligned columns. The cells come row by row; empty ones show as "-". */
+#define TABLE_COLUMNS_MAX 8
+struct table {
+        size_t columns;
+        struct strv_builder cells;
+};
+void table_add(struct table *t, const char *cell);
+/* "key:" and a value, for a table of two columns; no row at all for an empty value. */
+void table_add_field(struct table *t, const char *key, const char *value);
+/* Prints and empties the table. 0 or -ENOMEM. */
+int table_print(struct table *t, FILE *out);
+
+/* Prints the value, indented, and drops the reference. 0, or -ENOMEM, also for NULL: what jansson
+ * returns when it could not make the value. */
+int print_json(json_t *json, FILE *out);
+/* The same on one line, at once (write_output), for streams of values. */
+int write_json_line(json_t *json, int fd);
+
+/* Bytes in base 64 (RFC 4648, padded); NULL when there is no memory. */
+json_t *json_base64(const uint8_t *bytes, size_t n);
+
+#define TIME_TEXT_MAX 64
+/* "3 minutes ago"; "just now" for less than a second, and for times to come. */
+void format_ago(int64_t seconds, char ret[TIME_TEXT_MAX]);
+/* "2025-07-01T12:00:00Z" (RFC 3339); empty for what no calendar holds. */
+void format_time(int64_t unix_seconds, char ret[TIME_TEXT_MAX]);
+
+/* Writes all bytes, as they are. Blocks until they are written, also where another program has made
+ * the descriptor non-blocking. 0 or a negative errno. */
+int write_output(int fd, const void *bytes, size_t n);

@@ -1,0 +1,223 @@
+#include "cli/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+/* A message of 4 MiB, the most that ttrpc carries, grows when it is unpacked. */
+#define MESSAGE_BUDGET (64 * MiB)
+
+static const char *what_to_check(int errnum)
+{
+        switch (errnum) {
+        case EACCES:
+        case EPERM:
+                return "you may not write to this socket: try as root";
+        case EAGAIN:
+                return "it does not take connections: see 'systemctl status sandboxd'";
+        default:
+                return "is sandboxd running ('systemctl status sandboxd'), and is this its socket "
+                       "(--socket, SANDBOXD_SOCKET)?";
+        }
+}
+
+/* A full backlog makes connect(2) wait; the time to send bounds that too (unix_stream_connect in
+ * the kernel). */
+static int connect_within(int fd, const struct sockaddr_un *address, uint64_t timeout_ms)
+{
+        struct timeval tv = {
+                .tv_sec = (time_t)(timeout_ms / 1000),
+                .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000),
+        };
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0 ||
+            connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+                return -errno;
+        return 0;
+}
+
+/* Returns the connected socket or a negative errno. */
+static int connect_to(const char *path, uint64_t timeout_ms, struct err *e)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+        if (!str_format(address.sun_path, sizeof(address.sun_path), "%s", path))
+                return err_set(e, STATUS_INVALID_ARGUMENT, "socket '%s': more than %zu bytes", path,
+                               sizeof(address.sun_path) - 1);
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return err_errno(e, errno, "make a socket");
+        int r = connect_within(fd, &address, timeout_ms);
+        if (r < 0)
+                return err_set(e, STATUS_UNAVAILABLE, "cannot reach sandboxd at '%s': %s; %s", path,
+                               strerror(-r), what_to_check(-r));
+        return TAKE_FD(fd);
+}
+
+static void on_end(struct rpc_client *client, void *data)
+{
+        struct session *s = data;
+
+        (void)client; /* closed by session_close */
+        s->lost = true;
+}
+
+static void close_loop(uv_loop_t *loop)
+{
+        (void)uv_run(loop, UV_RUN_DEFAULT); /* until the last close callback */
+        int r = uv_loop_close(loop);
+        assert(r == 0);
+        (void)r;
+}
+
+int session_open(struct session *s, const char *path, uint64_t timeout_ms, struct err *e)
+{
+        static const struct rpc_client_ops ops = {.on_end = on_end};
+
+        *s = (struct session){.timeout_ms = timeout_ms};
+        int fd = connect_to(path, timeout_ms, e);
+        if (fd < 0)
+                return fd;
+        int r = uv_loop_init(&s->loop);
+        if (r < 0) {
+                (void)close(fd);
+                return err_errno(e, -r, "make a loop");
+        }
+        r = rpc_client_new(&s->loop, fd, &ops, s, &s->client, e);
+        if (r < 0) {
+                close_loop(&s->loop);
+                return r;
+        }
+        arena_init(&s->replies, MESSAGE_BUDGET);
+        return 0;
+}
+
+void session_close(struct session *s)
+{
+        rpc_client_close(s->client);
+        close_loop(&s->loop);
+        arena_done(&s->replies);
+}
+
+/* A call in flight. */
+struct exchange {
+        struct session *session;
+        const struct rpc_method *method;
+        session_on_message on_message; /* of a stream */
+        void *data;
+        ProtobufCMessage *reply; /* of a unary call */
+        bool done;
+        int result; /* 0, or a negative errno with *err filled */
+        struct err *err;
+};
+
+static void finish(struct exchange *x, const struct err *e)
+{
+        x->done = true;
+        if (!e)
+                return;
+        *x->err = *e;
+        x->result = -status_to_errno(e->code);
+}
+
+static void on_done(void *data, const struct err *e)
+{
+        struct exchange *x = data;
+
+        if (!x->done) /* a malformed message may have been the end already */
+                finish(x, e);
+}
+
+static ProtobufCMessage *unpack(struct exchange *x, struct arena *arena, const uint8_t *bytes,
+                                size_t n)
+{
+        struct err e;
+        bool exhausted;
+
+        ProtobufCMessage *message = arena_unpack(arena, x->method->response, bytes, n, &exhausted);
+        if (!message) {
+                (void)err_set(&e, exhausted ? STATUS_RESOURCE_EXHAUSTED : STATUS_INTERNAL,
+                              "the answer to %s is %s", x->method->name,
+                              exhausted ? "too large" : "malformed");
+                finish(x, &e);
+        }
+        return message;
+}
+
+static void on_reply(void *data, const uint8_t *bytes, size_t n)
+{
+        struct exchange *x = data;
+
+        x->reply = unpack(x, &x->session->replies, bytes, n);
+}
+
+static void on_stream_message(void *data, const uint8_t *bytes, size_t n)
+{
+        struct exchange *x = data;
+        struct arena arena;
+
+        if (x->done)
+                return;
+        arena_init(&arena, MESSAGE_BUDGET);
+        ProtobufCMessage *message = unpack(x, &arena, bytes, n);
+        if (message && !x->on_message(x->data, message))
+                finish(x, NULL);
+        arena_done(&arena);
+}
+
+/* Sends the request and runs the loop until the exchange is done. */
+static int run(struct exchange *x, const struct rpc_service *service,
+               const ProtobufCMessage *request, uint64_t timeout_ms,
+               const struct rpc_reply_ops *ops)
+{
+        size_t n = protobuf_c_message_get_packed_size(request);
+        _cleanup_free_ uint8_t *bytes = malloc(n + 1); /* an empty request is no failure */
+
+        assert(request->descriptor == x->method->request);
+        if (!bytes)
+                return err_oom(x->err);
+        (void)protobuf_c_message_pack(request, bytes); /* returns n again */
+        int r = rpc_client_call(x->session->client, service, x->method, bytes, n,
+                                timeout_ms * NSEC_PER_MSEC, ops, x, x->err);
+        if (r < 0)
+                return r;
+        while (!x->done)
+                (void)uv_run(&x->session->loop, UV_RUN_ONCE);
+        return x->result;
+}
+
+void *session_call(struct session *s, const struct rpc_service *service, unsigned method,
+                   const ProtobufCMessage *request, struct err *e)
+{
+        static const struct rpc_reply_ops ops = {.on_message = on_reply, .on_done = on_done};
+        struct exchange x = {.session = s, .method = &service->methods[method], .err = e};
+
+        if (run(&x, service, request, s->timeout_ms, &ops) < 0)
+                return NULL;
+        if (!x.reply)
+                (void)err_set(e, STATUS_INTERNAL, "%s ended without an answer", x.method->name);
+        return x.reply;
+}
+
+int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
+                   const ProtobufCMessage *request, session_on_message on_message, void *data,
+                   struct err *e)
+{
+        static const struct rpc_reply_ops ops = {.on_message = on_stream_message,
+                                                 .on_done = on_done};
+        struct exchange x = {
+                .session = s,
+                .method = &service->methods[method],
+                .on_message = on_message,
+                .data = data,
+                .err = e,
+        };
+
+        return run(&x, service, request, 0, &ops);
+}

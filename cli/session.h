@@ -1,0 +1,40 @@
+/* One connection to the daemon, for a program that does one thing at a time: each function runs a
+ * loop of its own until it has its answer. A program with more to do uses rpc/client.h directly. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "rpc/arena.h"
+#include "rpc/client.h"
+
+struct session {
+        uv_loop_t loop;
+        struct rpc_client *client;
+        struct arena replies;
+        uint64_t timeout_ms; /* of a unary call; 0: none */
+        bool lost;           /* the connection ended; every further call fails */
+};
+
+/* Connects. The message of a failure says what to check. */
+int session_open(struct session *s, const char *socket, uint64_t timeout_ms, struct err *e);
+void session_close(struct session *s);
+
+/* A unary call: returns the response message, which lives until session_close, or NULL with *e
+ * filled. service and method are of the generated tables: &sandbox_service, SANDBOX_SERVICE_GET.
+ * When s->lost is true after a failure, whether the daemon acted on the request is unknown. */
+void *session_call(struct session *s, const struct rpc_service *service, unsigned method,
+                   const ProtobufCMessage *request, struct err *e);
+
+/* Gets each message of a stream; it is gone after the return. False gives the stream up. */
+typedef bool (*session_on_message)(void *data, const ProtobufCMessage *message);
+
+/* A server-streaming call, without a timeout. While on_message blocks nothing is read: that is the
+ * back-pressure. Returns 0 at the stream's good end and when on_message gave it up, else a negative
+ * errno with *e filled. After a stream that was given up only session_close may follow.
+ */
+int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
+                   const ProtobufCMessage *request, session_on_message on_message, void *data,
+                   struct err *e);
