@@ -1,0 +1,301 @@
+#include "runtimed/runtimed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/reaper.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "rpc/server.h"
+#include "runtimed/process.h"
+#include "runtimed/service.h"
+
+/* How long a stopping sandbox waits, in milliseconds. */
+#define GRACE        2000 /* for programs to obey SIGTERM */
+#define KILLED_GRACE 500  /* for the kernel to end them after SIGKILL */
+
+static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, NULL};
+
+/* A stream has a connection of its own, so there are as many as processes, and some more. */
+static const struct rpc_server_limits limits = {
+        .connections = PROCESS_MAX + 64,
+        .calls_per_connection = 64,
+        .request_max = 4 * MiB,
+        .arena_max = 8 * MiB,
+        .held_max = 16 * MiB,
+        .first_byte_ms = 10000,
+};
+
+enum state {
+        STATE_SERVING,
+        STATE_TERMINATING, /* programs have got SIGTERM */
+        STATE_KILLING,     /* and SIGKILL */
+        STATE_CLOSING,
+};
+
+struct runtimed {
+        uv_loop_t loop;
+        struct reaper reaper;
+        uv_signal_t sigterm, sigint;
+        uv_timer_t grace;
+        struct process_table processes;
+        struct rpc_server *server;
+        struct service_process service_process;
+        char boot_id[BOOT_ID_LEN + 1];
+        char workspace[PATH_MAX];
+        enum state state;
+};
+
+/* --- stopping ------------------------------------------------------------------------------ */
+
+static void on_server_closed(void *data)
+{
+        struct runtimed *r = data;
+
+        process_table_close(&r->processes);
+        reaper_close(&r->reaper);
+        uv_close((uv_handle_t *)&r->sigterm, NULL);
+        uv_close((uv_handle_t *)&r->sigint, NULL);
+        uv_close((uv_handle_t *)&r->grace, NULL);
+}
+
+/* With the last handle the loop ends. */
+static void close_all(struct runtimed *r)
+{
+        r->state = STATE_CLOSING;
+        if (r->server)
+                rpc_server_close(r->server, on_server_closed, r);
+        else
+                on_server_closed(r);
+}
+
+/* Orphans become our children, as PID 1 or as a subreaper, so no child means no descendant. */
+static bool has_children(void)
+{
+        siginfo_t info;
+
+        return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* Once every program is gone and every client has heard of it. */
+static void close_when_stopped(struct runtimed *r)
+{
+        bool stopping = r->state == STATE_TERMINATING || r->state == STATE_KILLING;
+
+        if (stopping && process_table_is_settled(&r->processes) && !has_children())
+                close_all(r);
+}
+
+static void on_settled(struct process_table *t)
+{
+        /* A sandbox that is idle for days holds no memory that its busy hour needed. */
+        if (process_table_is_settled(t))
+                (void)malloc_trim(0);
+        close_when_stopped(CONTAINER(t, struct runtimed, processes));
+}
+
+static void on_child_exit(struct reaper *reaper, pid_t pid, int wait_status)
+{
+        struct runtimed *r = CONTAINER(reaper, struct runtimed, reaper);
+
+        process_table_exited(&r->processes, pid, wait_status);
+        close_when_stopped(r);
+}
+
+/* As PID 1 we own everything that we can see; else only what we have started. */
+static void signal_programs(const struct runtimed *r, int signal)
+{
+        if (getpid() == 1)
+                (void)kill(-1, signal); /* nobody may be left */
+        else
+                process_table_kill(&r->processes, signal);
+}
+
+static void on_grace_over(uv_timer_t *timer);
+
+static void stop(struct runtimed *r, enum state state, int signal, unsigned grace)
+{
+        r->state = state;
+        r->processes.closed = true;
+        signal_programs(r, signal);
+        (void)uv_timer_start(&r->grace, on_grace_over, grace, 0); /* never fails */
+        close_when_stopped(r);
+}
+
+static void on_grace_over(uv_timer_t *timer)
+{
+        struct runtimed *r = CONTAINER(timer, struct runtimed, grace);
+
+        if (r->state == STATE_TERMINATING)
+                stop(r, STATE_KILLING, SIGKILL, KILLED_GRACE);
+        else if (r->state == STATE_KILLING)
+                close_all(r);
+}
+
+/* The first time asks the programs to end, the second time ends them. */
+static void on_stop_signal(struct runtimed *r)
+{
+        if (r->state == STATE_SERVING)
+                stop(r, STATE_TERMINATING, SIGTERM, GRACE);
+        else if (r->state == STATE_TERMINATING)
+                stop(r, STATE_KILLING, SIGKILL, KILLED_GRACE);
+}
+
+static void on_sigterm(uv_signal_t *handle, int signal)
+{
+        (void)signal;
+        on_stop_signal(CONTAINER(handle, struct runtimed, sigterm));
+}
+
+static void on_sigint(uv_signal_t *handle, int signal)
+{
+        (void)signal;
+        on_stop_signal(CONTAINER(handle, struct runtimed, sigint));
+}
+
+/* --- starting ------------------------------------------------------------------------------ */
+
+/* No program may end its supervisor: Linux shields PID 1 from signals it does not handle, gVisor
+ * does not. Faults of our own keep their effect, and spawn gives children the defaults back. */
+static void ignore_signals(void)
+{
+        static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+        struct sigaction ignore = {.sa_handler = SIG_IGN}, dfl = {.sa_handler = SIG_DFL};
+
+        for (int sig = 1; sig < NSIG; sig++)
+                (void)sigaction(sig, &ignore, NULL); /* SIGKILL, SIGSTOP and libc's own: EINVAL */
+        for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+                (void)sigaction(faults[i], &dfl, NULL);
+        (void)sigaction(SIGCHLD, &dfl, NULL); /* ignored, it would reap before we know */
+}
+
+static int watch_signals(struct runtimed *r, struct err *e)
+{
+        int n = reaper_open(&r->reaper, &r->loop, on_child_exit);
+        if (n == 0)
+                n = uv_signal_start(&r->sigterm, on_sigterm, SIGTERM);
+        if (n == 0)
+                n = uv_signal_start(&r->sigint, on_sigint, SIGINT);
+        return n < 0 ? err_errno(e, -n, "watch signals") : 0;
+}
+
+/* The socket's directory is made, the one above it is the workspace. */
+static int prepare_workspace(struct runtimed *r, const char *socket, struct err *e)
+{
+        if (*socket != '/' || !str_format(r->workspace, sizeof(r->workspace), "%s", socket))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "socket '%s': the path must be absolute and below %d bytes", socket,
+                               PATH_MAX);
+        *strrchr(r->workspace, '/') = '\0';
+        if (*r->workspace && mkdir(r->workspace, 0700) < 0 && errno != EEXIST)
+                return err_errno(e, errno, "make directory '%s'", r->workspace);
+        char *slash = strrchr(r->workspace, '/');
+        if (slash && slash > r->workspace)
+                *slash = '\0';
+        else
+                (void)strcpy(r->workspace, "/");
+        return 0;
+}
+
+static int serve(struct runtimed *r, const char *socket, struct err *e)
+{
+        int n = rpc_server_new(&r->loop, wires, &limits, &r->server, e);
+        if (n == 0)
+                n = service_control_add(r->server, r->boot_id, e);
+        if (n == 0)
+                n = service_process_add(r->server, &r->service_process, e);
+        if (n == 0)
+                n = rpc_server_listen(r->server, socket, 0600, e);
+        return n;
+}
+
+/* What we were given for output is a file of the host. From here on programs can make us log, and
+ * they must not be able to fill it. */
+static int leave_stdio(struct err *e)
+{
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null < 0)
+                return err_errno(e, errno, "open /dev/null");
+        for (int fd = 0; fd <= STDERR_FILENO; fd++)
+                if (dup2(null, fd) < 0)
+                        return err_errno(e, errno, "point descriptor %d to /dev/null", fd);
+        return 0;
+}
+
+static int start(struct runtimed *r, const char *socket, struct err *e)
+{
+        int n = watch_signals(r, e);
+        if (n == 0)
+                n = boot_id_new(r->boot_id, e);
+        if (n == 0)
+                n = prepare_workspace(r, socket, e);
+        if (n == 0)
+                n = serve(r, socket, e);
+        if (n == 0)
+                n = leave_stdio(e);
+        return n;
+}
+
+/* Programs run as the user that we are; they shall neither trace us nor read our memory. And
+ * where we are not PID 1, orphans shall come to us all the same. */
+static int set_process_attributes(struct err *e)
+{
+        if (prctl(PR_SET_DUMPABLE, 0) < 0)
+                return err_errno(e, errno, "make the supervisor untraceable");
+        if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                return err_errno(e, errno, "become a subreaper");
+        return 0;
+}
+
+/* Between two flushes the buffers of a stream shall not go back to the kernel. */
+static void keep_buffers(void)
+{
+        (void)mallopt(M_MMAP_THRESHOLD, (int)MiB); /* neither fails */
+        (void)mallopt(M_TRIM_THRESHOLD, (int)MiB);
+}
+
+static int init(struct runtimed *r, struct err *e)
+{
+        int n = set_process_attributes(e);
+        if (n < 0)
+                return n;
+        keep_buffers();
+        ignore_signals();
+        n = uv_loop_init(&r->loop);
+        if (n < 0)
+                return err_errno(e, -n, "make the event loop");
+        /* None of these fails. */
+        (void)uv_signal_init(&r->loop, &r->sigterm);
+        (void)uv_signal_init(&r->loop, &r->sigint);
+        (void)uv_timer_init(&r->loop, &r->grace);
+        process_table_init(&r->processes, &r->loop);
+        r->processes.on_settled = on_settled;
+        r->service_process =
+                (struct service_process){.processes = &r->processes, .workspace = r->workspace};
+        return 0;
+}
+
+int runtimed_run(const char *socket, struct err *e)
+{
+        struct runtimed r = {0};
+
+        int n = init(&r, e);
+        if (n < 0)
+                return n;
+        n = start(&r, socket, e);
+        if (n < 0)
+                close_all(&r);
+        (void)uv_run(&r.loop, UV_RUN_DEFAULT); /* returns when nothing is open any more */
+        (void)uv_loop_close(&r.loop);
+        return n;
+}

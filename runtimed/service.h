@@ -1,0 +1,18 @@
+/* The services of runtimed: protobuf in, calls of the modules, protobuf out. Generated types stop
+ * here. What ctx points to must outlive the server. */
+#pragma once
+
+#include "rpc/server.h"
+#include "runtimed/process.h"
+
+/* 128 bits of randomness in hexadecimal: which start of runtimed this is. */
+#define BOOT_ID_LEN 32
+int boot_id_new(char ret[BOOT_ID_LEN + 1], struct err *e);
+
+int service_control_add(struct rpc_server *server, const char *boot_id, struct err *e);
+
+struct service_process {
+        struct process_table *processes;
+        const char *workspace; /* where programs start that are given no directory */
+};
+int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e);
