@@ -11,19 +11,25 @@
 #define BUNDLE_UID       1000                     /* of every process in the sandbox */
 #define BUNDLE_GID       1000
 
+/* The numbers are within the ranges of the configuration's keys of the same name. */
 struct bundle_spec {
         const char *hostname;
-        const char *rootfs;      /* host path; mounted read-only */
+        const char *rootfs;      /* host path, as image_resolve gives it; mounted read-only */
         const char *workspace;   /* host path */
         const char *runtimed;    /* host path of the static binary */
         const char *resolv_conf; /* host path */
         const char *cgroup;      /* cgroupsPath, absolute within the hierarchies */
         const char *const *env;  /* "K=V", on top of HOME, PATH and TERM; NULL at the end */
-        uint64_t memory;         /* bytes */
-        uint64_t cpu_millis;
+        uint64_t memory;         /* bytes, swap included */
+        uint64_t cpu_millis;     /* at least 10: the kernel's least quota is a millisecond */
         uint64_t pids, nofile;
         uint64_t tmp_size; /* bytes */
 };
 
-/* Writes dir/config.json (the directory exists). */
+/* Writes dir/config.json, and beside it run/ and home/, in which the runtime mounts. dir is
+ * absolute and exists; it is removed as a tree once the sandbox is gone. INVALID_ARGUMENT when a
+ * string is not UTF-8 or an entry of env is not "K=V". */
 int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e);
+
+/* Removes what bundle_write made in dir, not dir itself; what is not there is fine. */
+int bundle_remove(const char *dir, struct err *e);

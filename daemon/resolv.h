@@ -14,9 +14,7 @@
 /* netstack: the sandbox has a network stack of its own (gVisor), which no loopback resolver can
  * reach: the configured servers (or the default ones) are used, and a loopback address among them
  * is INVALID_ARGUMENT. Otherwise: the configured servers when the operator gave some, else those of
- * the host files with loopback ones left out, else the default ones. The caller frees *ret. */
+ * the first host file that has any besides loopback ones, with its search list and options where
+ * the configuration has none, else the default servers. The caller frees *ret. */
 int resolv_render(const struct config_dns *dns, bool netstack, const char *host_file,
                   const char *upstream_file, char **ret, struct err *e);
-
-/* 127.0.0.0/8, ::1, and the IPv4-mapped forms. */
-bool resolv_is_loopback(const char *address);

@@ -304,6 +304,7 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_service *service,
         RB_INSERT(call_tree, &c->calls, call);
         c->n_calls++;
         if (timeout_ns) {
+                uv_update_time(c->timer.loop); /* the caller may have been at work for long */
                 call->deadline =
                         uv_now(c->timer.loop) + (timeout_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
                 arm_timer(c);

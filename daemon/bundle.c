@@ -1,0 +1,349 @@
+#include "daemon/bundle.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h> /* remove */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/seccomp.h"
+
+/* The JSON builders below return a new reference, or NULL, which json_pack hands up: the strings
+ * are known to be UTF-8 by then, so it means no memory. */
+
+#define CPU_PERIOD_US 100000 /* the kernel's default, sched-bwc.rst */
+
+static const char *const base_env[] = {
+        "HOME=" BUNDLE_WORKSPACE,
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "TERM=xterm",
+};
+
+/* About the host's kernel and hardware, and of no use to a sandbox; some are side channels
+ * (interrupts, powercap). gVisor has a /proc of its own and passes over them. */
+static const char *const masked_paths[] = {
+        "/proc/acpi",        "/proc/asound",
+        "/proc/interrupts",  "/proc/kallsyms",
+        "/proc/kcore",       "/proc/keys",
+        "/proc/key-users",   "/proc/kpagecount",
+        "/proc/kpageflags",  "/proc/latency_stats",
+        "/proc/sched_debug", "/proc/scsi",
+        "/proc/timer_list",  "/proc/timer_stats",
+        "/proc/vmallocinfo", "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+};
+
+static const struct mount {
+        const char *type, *source, *destination;
+        const char *options; /* separated by commas, as mount(8) has them */
+} kernel_mounts[] = {
+        {"proc", "proc", "/proc", "nosuid,noexec,nodev"},
+        {"tmpfs", "tmpfs", "/dev", "nosuid,strictatime,mode=755,size=64k"},
+        {"devpts", "devpts", "/dev/pts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"},
+        {"tmpfs", "shm", "/dev/shm", "nosuid,noexec,nodev,mode=1777,size=64m"},
+        {"mqueue", "mqueue", "/dev/mqueue", "nosuid,noexec,nodev"},
+        {"sysfs", "sysfs", "/sys", "nosuid,noexec,nodev,ro"},
+        /* From here language runtimes learn their limits, and size their heaps by them. */
+        {"cgroup", "cgroup", "/sys/fs/cgroup", "nosuid,noexec,nodev,relatime,ro"},
+};
+
+/* Each without a path: a fresh one. So the network has the loopback interface alone. */
+static const char *const namespace_types[] = {"pid", "network", "ipc", "uts", "mount", "cgroup"};
+
+static const char *const readonly_paths[] = {
+        "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+};
+
+static json_t *string_array(const char *const *v, size_t n)
+{
+        json_t *array = json_array();
+
+        for (size_t i = 0; i < n; i++)
+                if (json_array_append_new(array, json_string(v[i])) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+/* Where the entry with the key of this one stands, or the array's size. */
+static size_t env_index(const json_t *env, const char *entry)
+{
+        size_t key = strcspn(entry, "=") + 1, i = 0;
+
+        while (i < json_array_size(env) &&
+               strncmp(json_string_value(json_array_get(env, i)), entry, key) != 0)
+                i++;
+        return i;
+}
+
+static json_t *environment(const char *const *extra)
+{
+        json_t *env = string_array(base_env, ARRAY_SIZE(base_env));
+
+        for (; env && extra && *extra; extra++) {
+                size_t i = env_index(env, *extra);
+                int r = i < json_array_size(env) ? json_array_set_new(env, i, json_string(*extra))
+                                                 : json_array_append_new(env, json_string(*extra));
+                if (r < 0) {
+                        json_decref(env);
+                        return NULL;
+                }
+        }
+        return env;
+}
+
+static json_t *rlimit(const char *type, uint64_t value)
+{
+        return json_pack("{s:s, s:I, s:I}", "type", type, "soft", (json_int_t)value, "hard",
+                         (json_int_t)value);
+}
+
+static json_t *no_capabilities(void)
+{
+        return json_pack("{s:[], s:[], s:[], s:[], s:[]}", "bounding", "effective", "inheritable",
+                         "permitted", "ambient");
+}
+
+/* A core limit of 1 is the one value that keeps a crash from the host's core_pattern program too
+ * (core(5) and the kernel's coredump.c: a pipe ignores every other limit). */
+static json_t *process(const struct bundle_spec *s)
+{
+        return json_pack("{s:[s], s:s, s:o, s:{s:i, s:i}, s:o, s:b, s:i, s:[o, o]}", "args",
+                         BUNDLE_RUNTIMED, "cwd", BUNDLE_WORKSPACE, "env", environment(s->env),
+                         "user", "uid", BUNDLE_UID, "gid", BUNDLE_GID, "capabilities",
+                         no_capabilities(), "noNewPrivileges", 1, "oomScoreAdj", 0, "rlimits",
+                         rlimit("RLIMIT_NOFILE", s->nofile), rlimit("RLIMIT_CORE", 1));
+}
+
+static json_t *mount_entry(const char *type, const char *source, const char *destination,
+                           const char *options)
+{
+        json_t *list = json_array();
+
+        while (list && *options) {
+                size_t n = strcspn(options, ",");
+                if (json_array_append_new(list, json_stringn(options, n)) < 0) {
+                        json_decref(list);
+                        return NULL;
+                }
+                options += n + (options[n] == ',');
+        }
+        return json_pack("{s:s, s:s, s:s, s:o}", "destination", destination, "type", type, "source",
+                         source, "options", list);
+}
+
+static json_t *bind_entry(const char *source, const char *destination, const char *access)
+{
+        char options[64];
+
+        (void)str_format(options, sizeof(options), "bind,rprivate,%s,nosuid,nodev",
+                         access); /* "ro" or "rw" */
+        return mount_entry("bind", source, destination, options);
+}
+
+/* Writable, so that the runtime can make a mount point there when the image's /etc/resolv.conf is a
+ * link into /run; to the sandbox's user it is not. */
+static json_t *bind_skeleton(const char *dir, const char *name)
+{
+        char source[PATH_MAX];
+
+        if (!str_format(source, sizeof(source), "%s%s", dir, name))
+                return NULL; /* make_skeleton has made longer paths */
+        return bind_entry(source, name, "rw");
+}
+
+static json_t *tmp_mount(uint64_t size)
+{
+        char options[64];
+
+        (void)str_format(options, sizeof(options), "nosuid,nodev,mode=1777,size=%" PRIu64,
+                         size); /* fits: 20 digits at most */
+        return mount_entry("tmpfs", "tmpfs", "/tmp", options);
+}
+
+/* dir: the bundle's. The order matters: the supervisor and the workspace are mounted into /run and
+ * /home, which are the skeleton's. */
+static json_t *mounts(const char *dir, const struct bundle_spec *s)
+{
+        json_t *list = json_array();
+        int failed = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(kernel_mounts); i++) {
+                const struct mount *m = &kernel_mounts[i];
+                failed |= json_array_append_new(
+                        list, mount_entry(m->type, m->source, m->destination, m->options));
+        }
+        failed |= json_array_append_new(list, tmp_mount(s->tmp_size));
+        failed |= json_array_append_new(list, bind_skeleton(dir, "/run"));
+        failed |= json_array_append_new(list, bind_skeleton(dir, "/home"));
+        failed |= json_array_append_new(list, bind_entry(s->workspace, BUNDLE_WORKSPACE, "rw"));
+        failed |= json_array_append_new(list, bind_entry(s->runtimed, BUNDLE_RUNTIMED, "ro"));
+        failed |= json_array_append_new(list, bind_entry(s->resolv_conf, "/etc/resolv.conf", "ro"));
+        if (failed) {
+                json_decref(list);
+                return NULL;
+        }
+        return list;
+}
+
+/* Memory and swap together have the limit of the memory, so that no sandbox swaps. The device rule
+ * refuses all; the runtime adds the harmless ones that the OCI specification lists. */
+static json_t *resources(const struct bundle_spec *s)
+{
+        json_int_t memory = (json_int_t)s->memory, pids = (json_int_t)s->pids;
+        json_int_t quota = (json_int_t)(s->cpu_millis * CPU_PERIOD_US / 1000);
+
+        return json_pack("{s:[{s:b, s:s}], s:{s:I, s:I}, s:{s:I, s:i}, s:{s:I}}", "devices",
+                         "allow", 0, "access", "rwm", "memory", "limit", memory, "swap", memory,
+                         "cpu", "quota", quota, "period", CPU_PERIOD_US, "pids", "limit", pids);
+}
+
+static json_t *namespaces(void)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < ARRAY_SIZE(namespace_types); i++)
+                if (json_array_append_new(list, json_pack("{s:s}", "type", namespace_types[i])) <
+                    0) {
+                        json_decref(list);
+                        return NULL;
+                }
+        return list;
+}
+
+/* Of the sandbox's own network: a process without capabilities may serve port 80, and ping. */
+static json_t *sysctl(void)
+{
+        return json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0",
+                         "net.ipv4.ping_group_range", "0 2147483647");
+}
+
+static json_t *linux_part(const struct bundle_spec *s)
+{
+        return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", s->cgroup,
+                         "rootfsPropagation", "rprivate", "resources", resources(s), "namespaces",
+                         namespaces(), "maskedPaths",
+                         string_array(masked_paths, ARRAY_SIZE(masked_paths)), "readonlyPaths",
+                         string_array(readonly_paths, ARRAY_SIZE(readonly_paths)), "sysctl",
+                         sysctl(), "seccomp", seccomp_profile());
+}
+
+static json_t *config(const char *dir, const struct bundle_spec *s)
+{
+        return json_pack("{s:s, s:s, s:{s:s, s:b}, s:o, s:o, s:o}", "ociVersion", "1.0.2",
+                         "hostname", s->hostname, "root", "path", s->rootfs, "readonly", 1,
+                         "process", process(s), "mounts", mounts(dir, s), "linux", linux_part(s));
+}
+
+static int check_utf8(const char *what, const char *s, struct err *e)
+{
+        if (str_is_utf8(s, strlen(s)))
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "%s of a sandbox is not UTF-8", what);
+}
+
+static int check_spec(const struct bundle_spec *s, struct err *e)
+{
+        const struct {
+                const char *what, *value;
+        } strings[] = {
+                {"the host name", s->hostname},
+                {"the path of the image", s->rootfs},
+                {"the path of the workspace", s->workspace},
+                {"the path of runtimed", s->runtimed},
+                {"the path of resolv.conf", s->resolv_conf},
+                {"the cgroup", s->cgroup},
+        };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(strings); i++)
+                r = check_utf8(strings[i].what, strings[i].value, e);
+        for (const char *const *v = s->env; r == 0 && v && *v; v++) {
+                const char *equals = strchr(*v, '=');
+                if (!equals || equals == *v)
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "environment entry '%s' is not NAME=value", *v);
+                r = check_utf8("the environment", *v, e);
+        }
+        return r;
+}
+
+static int make_directory(const char *dir, const char *name, struct err *e)
+{
+        char path[PATH_MAX];
+
+        if (!str_format(path, sizeof(path), "%s%s", dir, name))
+                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
+        if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
+                return err_errno(e, errno, "make directory '%s'", path);
+        return 0;
+}
+
+static int make_empty_file(const char *dir, const char *name, struct err *e)
+{
+        char path[PATH_MAX];
+
+        if (!str_format(path, sizeof(path), "%s%s", dir, name))
+                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
+        return io_write_in_place(path, "", 0, 0644, e);
+}
+
+/* What the sandbox has at /run and /home: the mount points of the supervisor and the workspace,
+ * ready made, so that no image needs to have them and no runtime makes them in a shared one. File
+ * systems in memory would do for runc, but runsc prepares its bind mounts in a view of the image
+ * that lacks them. */
+static int make_skeleton(const char *dir, struct err *e)
+{
+        static const char *const directories[] = {"/run", "/run/sandboxd", "/home",
+                                                  BUNDLE_WORKSPACE};
+
+        for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+                int r = make_directory(dir, directories[i], e);
+                if (r < 0)
+                        return r;
+        }
+        return make_empty_file(dir, BUNDLE_RUNTIMED, e);
+}
+
+int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e)
+{
+        char path[PATH_MAX];
+
+        int r = check_spec(spec, e);
+        if (r < 0)
+                return r;
+        if (!str_format(path, sizeof(path), "%s/config.json", dir))
+                return err_errno(e, ENAMETOOLONG, "write the bundle '%s'", dir);
+        r = make_skeleton(dir, e);
+        if (r < 0)
+                return r;
+        json_t *root = config(dir, spec);
+        _cleanup_free_ char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+        json_decref(root);
+        if (!text)
+                return err_oom(e);
+        return io_write_atomic(path, text, strlen(text), 0600, e);
+}
+
+int bundle_remove(const char *dir, struct err *e)
+{
+        static const char *const made[] = {
+                "/config.json", BUNDLE_RUNTIMED, "/run/sandboxd", "/run", BUNDLE_WORKSPACE, "/home",
+        };
+        char path[PATH_MAX];
+
+        for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
+                if (!str_format(path, sizeof(path), "%s%s", dir, made[i]))
+                        return err_errno(e, ENAMETOOLONG, "remove the bundle '%s'", dir);
+                if (remove(path) < 0 && errno != ENOENT)
+                        return err_errno(e, errno, "remove '%s'", path);
+        }
+        return 0;
+}

@@ -1,0 +1,307 @@
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/engine_oci.h"
+#include "daemon/image.h"
+#include "daemon/reconcile.h"
+#include "daemon/registry.h"
+#include "daemon/router.h"
+#include "daemon/service_host.h"
+#include "daemon/service_sandbox.h"
+#include "methods.h"
+#include "rpc/server.h"
+
+#define INSTALLED_RUNTIMED "/usr/libexec/sandboxd/runtimed"
+/* Operations under way may end before the daemon does; what takes longer is taken up again by the
+ * next one. */
+#define STOP_TIMEOUT_MS 20000
+
+struct daemon {
+        uv_loop_t loop;
+        const struct config *config;
+        char *runtimed;
+        int lock;
+        struct proc *proc;
+        struct engine *engine;
+        struct store *store;
+        struct registry registry;
+        struct rpc_server *server;
+        uv_signal_t sigterm, sigint;
+        uv_timer_t stop_timer;
+        bool stopping;
+};
+
+/* --- the house it lives in ----------------------------------------------------------------- */
+
+/* The supervisor lies beside the daemon's own program, or where a package puts it. */
+static int find_runtimed(char **ret, struct err *e)
+{
+        char self[PATH_MAX];
+
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        if (n < 0)
+                return err_errno(e, errno, "find the daemon's own program");
+        self[n] = '\0';
+        _cleanup_free_ char *beside = str_printf("%s/runtimed", dirname(self));
+        const char *const candidates[] = {beside, INSTALLED_RUNTIMED};
+        for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
+                if (candidates[i] && access(candidates[i], X_OK) == 0) {
+                        *ret = realpath(candidates[i], NULL);
+                        return *ret ? 0 : err_errno(e, errno, "find '%s'", candidates[i]);
+                }
+        }
+        return err_set(e, STATUS_NOT_FOUND, "the supervisor is neither at '%s' nor at '%s'", beside,
+                       INSTALLED_RUNTIMED);
+}
+
+static int make_dir(const char *base, const char *name, mode_t mode, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/%s", base, name);
+
+        return path ? io_mkdir_all(path, mode, e) : err_oom(e);
+}
+
+static int make_directories(const struct config *c, struct err *e)
+{
+        _cleanup_free_ char *socket = str_printf("%s", c->socket);
+        int r = socket ? 0 : err_oom(e);
+
+        if (r == 0)
+                r = make_dir(c->data_dir, "workspaces", 0700, e);
+        if (r == 0)
+                r = make_dir(c->data_dir, "images", 0700, e);
+        if (r == 0)
+                r = io_mkdir_all(c->state_dir, 0755, e);
+        if (r == 0)
+                r = make_dir(c->state_dir, "bundles", 0700, e);
+        return r == 0 ? io_mkdir_all(dirname(socket), 0755, e) : r;
+}
+
+/* Held until the process ends, however it ends. */
+static int take_lock(const char *data_dir, int *ret, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/lock", data_dir);
+
+        if (!path)
+                return err_oom(e);
+        _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return err_errno(e, errno, "open '%s'", path);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                if (errno == EWOULDBLOCK)
+                        return err_set(e, STATUS_ALREADY_EXISTS,
+                                       "another sandboxd uses data_dir '%s'; stop it, or give this "
+                                       "one a data_dir of its own",
+                                       data_dir);
+                return err_errno(e, errno, "lock '%s'", path);
+        }
+        *ret = TAKE_FD(fd);
+        return 0;
+}
+
+/* As many open files as may be: a thousand sandboxes need some thousand. What a sandbox may have is
+ * bounded by our own hard limit, which only CAP_SYS_RESOURCE can raise. */
+static void raise_nofile(rlim_t for_sandboxes)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max = MAX(limit.rlim_max, for_sandboxes);
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+                return;
+        (void)getrlimit(RLIMIT_NOFILE, &limit); /* it worked above */
+        log_warn("sandboxes may have %llu open files each, not %llu as defaults.nofile says: "
+                 "sandboxd lacks CAP_SYS_RESOURCE",
+                 (unsigned long long)limit.rlim_max, (unsigned long long)for_sandboxes);
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* up to the hard limit it always may */
+}
+
+/* A host whose default image cannot be made still serves the others. */
+static int make_default_image(const struct config *c, struct err *e)
+{
+        _cleanup_free_ char *images = str_printf("%s/images", c->data_dir);
+        struct err why;
+
+        if (!images)
+                return err_oom(e);
+        if (str_eq(c->defaults.image, IMAGE_DEFAULT) && image_make_default(images, &why) < 0)
+                log_warn("the default image could not be made: %s", why.msg);
+        return 0;
+}
+
+static int settle(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->config;
+
+        (void)umask(022);
+        (void)signal(SIGPIPE, SIG_IGN); /* fails for no valid signal */
+        raise_nofile(c->defaults.nofile);
+        int r = find_runtimed(&d->runtimed, e);
+        if (r == 0)
+                r = make_directories(c, e);
+        if (r == 0)
+                r = take_lock(c->data_dir, &d->lock, e);
+        return r == 0 ? make_default_image(c, e) : r;
+}
+
+/* --- its parts ----------------------------------------------------------------------------- */
+
+static int open_store(struct daemon *d, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/sandboxd.db", d->config->data_dir);
+
+        return path ? store_open(&d->loop, path, &d->store, e) : err_oom(e);
+}
+
+static int open_parts(struct daemon *d, struct err *e)
+{
+        int r = proc_new(&d->loop, &d->proc, e);
+
+        if (r == 0)
+                r = engine_oci_new(&d->loop, d->config, d->proc, &d->engine, e);
+        if (r == 0)
+                r = open_store(d, e);
+        if (r < 0)
+                return r;
+        d->registry = (struct registry){
+                .loop = &d->loop,
+                .config = d->config,
+                .proc = d->proc,
+                .engine = d->engine,
+                .store = d->store,
+                .runtimed = d->runtimed,
+        };
+        return reconcile(&d->registry, e);
+}
+
+static int open_server(struct daemon *d, struct err *e)
+{
+        static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
+
+        int r = rpc_server_new(&d->loop, wires, &rpc_server_default_limits, &d->server, e);
+        if (r == 0)
+                r = service_sandbox_add(d->server, &d->registry, e);
+        if (r == 0)
+                r = service_host_add(d->server, &d->registry, e);
+        if (r == 0)
+                r = router_add(d->server, &process_service, &d->registry, e);
+        return r == 0 ? rpc_server_listen(d->server, d->config->socket, 0600, e) : r;
+}
+
+static void close_parts(struct daemon *d)
+{
+        if (d->store)
+                store_close(TAKE(d->store));
+        if (d->engine) {
+                struct engine *engine = TAKE(d->engine);
+                engine->ops->close(engine);
+        }
+        if (d->proc)
+                proc_close(TAKE(d->proc));
+}
+
+/* --- stopping ------------------------------------------------------------------------------ */
+
+static void close_handle(uv_handle_t *handle)
+{
+        if (!uv_is_closing(handle))
+                uv_close(handle, NULL);
+}
+
+static void close_handles(struct daemon *d)
+{
+        close_handle((uv_handle_t *)&d->sigterm);
+        close_handle((uv_handle_t *)&d->sigint);
+        close_handle((uv_handle_t *)&d->stop_timer);
+}
+
+static void on_idle(void *data)
+{
+        struct daemon *d = data;
+
+        close_parts(d);
+        close_handles(d);
+}
+
+static void on_stop_timeout(uv_timer_t *timer)
+{
+        (void)timer;
+        log_warn("operations are still under way; the next start takes them up");
+        _exit(EXIT_SUCCESS); /* their callbacks point into what is here */
+}
+
+static void stop(struct daemon *d)
+{
+        if (d->stopping)
+                return;
+        d->stopping = true;
+        (void)uv_timer_start(&d->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0); /* never fails */
+        if (d->server)
+                rpc_server_close(TAKE(d->server), NULL, NULL);
+        if (!registry_close(&d->registry, on_idle, d))
+                on_idle(d);
+}
+
+static void on_signal(uv_signal_t *signal, int signum)
+{
+        log_info("stopping on signal %d; the sandboxes go on", signum);
+        stop(signal->data);
+}
+
+static void watch_signals(struct daemon *d)
+{
+        /* None of these fails for a valid signal. */
+        (void)uv_signal_init(&d->loop, &d->sigterm);
+        (void)uv_signal_init(&d->loop, &d->sigint);
+        (void)uv_timer_init(&d->loop, &d->stop_timer);
+        d->sigterm.data = d->sigint.data = d;
+        (void)uv_signal_start(&d->sigterm, on_signal, SIGTERM);
+        (void)uv_signal_start(&d->sigint, on_signal, SIGINT);
+}
+
+int daemon_run(const struct config *config, struct err *e)
+{
+        struct daemon d = {.config = config, .lock = -1};
+
+        if (geteuid() != 0)
+                return err_set(e, STATUS_PERMISSION_DENIED,
+                               "sandboxd must run as root; use sudo, or its systemd service");
+        int r = settle(&d, e);
+        if (r == 0 && (r = uv_loop_init(&d.loop)) < 0)
+                r = err_errno(e, -r, "make the event loop");
+        if (r < 0)
+                goto out;
+        watch_signals(&d);
+        r = open_parts(&d, e);
+        if (r == 0)
+                r = open_server(&d, e);
+        if (r == 0)
+                log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, config->socket);
+        else
+                stop(&d);
+        (void)uv_run(&d.loop, UV_RUN_DEFAULT); /* until every handle is closed */
+        int open = uv_loop_close(&d.loop);
+        if (open < 0)
+                log_error("the event loop did not close clean: %s", uv_strerror(open));
+out:
+        free(d.runtimed);
+        if (d.lock >= 0)
+                (void)close(d.lock);
+        return r;
+}

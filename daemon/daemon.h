@@ -1,0 +1,9 @@
+/* The daemon as a whole: builds its parts in order, runs the loop, takes them down again. */
+#pragma once
+
+#include "base/err.h"
+#include "config/config.h"
+
+/* Runs until SIGTERM or SIGINT. The sandboxes go on after it. 0, or a negative errno when it could
+ * not start; nothing is left behind then. */
+int daemon_run(const struct config *config, struct err *e);

@@ -1,0 +1,382 @@
+#include "daemon/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/queue.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/io.h"
+#include "base/reaper.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "base/util.h"
+
+#define OUTPUT_MAX  (16 * 1024)
+#define EARLY_EXITS 256 /* remembered; a runtime leaves a handful behind before it is watched */
+
+struct run {
+        struct proc *proc;
+        pid_t pid;
+        int output;
+        uv_timer_t timer;
+        void (*done)(void *data, const struct proc_result *result); /* NULL: told already */
+        void *data;
+        TAILQ_ENTRY(run) entry;
+};
+
+struct proc_watch {
+        struct proc *proc;
+        pid_t pid;
+        int pidfd;
+        bool child, gone; /* gone: ended, not told yet */
+        int status;
+        uv_poll_t poll;                               /* of pidfd, unless it is a child */
+        void (*on_exit)(void *data, int wait_status); /* NULL: told already */
+        void *data;
+        TAILQ_ENTRY(proc_watch) entry;
+};
+
+struct proc {
+        uv_loop_t *loop;
+        struct reaper reaper;
+        uv_idle_t tell; /* runs while a watch waits to be told */
+        TAILQ_HEAD(, run) runs;
+        TAILQ_HEAD(, proc_watch) watches;
+        struct {
+                pid_t pid;
+                int status;
+        } early[EARLY_EXITS];
+        unsigned next_early;
+};
+
+/* --- runs ---------------------------------------------------------------------------------- */
+
+static void on_run_timer_closed(uv_handle_t *handle)
+{
+        free(CONTAINER(handle, struct run, timer));
+}
+
+static void run_free(struct run *run)
+{
+        TAILQ_REMOVE(&run->proc->runs, run, entry);
+        (void)close(run->output);
+        uv_close((uv_handle_t *)&run->timer, on_run_timer_closed);
+}
+
+static void run_tell(struct run *run, bool timed_out, int status)
+{
+        char output[OUTPUT_MAX + 1];
+        struct proc_result result = {
+                .timed_out = timed_out,
+                .exit_code = !timed_out && WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                .output = output,
+        };
+
+        if (!run->done)
+                return;
+        ssize_t n = pread(run->output, output, OUTPUT_MAX, 0);
+        output[MAX(n, 0)] = '\0'; /* the file is zeroed where nothing was written */
+        void (*done)(void *data, const struct proc_result *result) = run->done;
+        run->done = NULL;
+        done(run->data, &result);
+}
+
+static void on_run_timeout(uv_timer_t *timer)
+{
+        struct run *run = CONTAINER(timer, struct run, timer);
+
+        (void)kill(-run->pid, SIGKILL); /* its group; what has ended by now is fine */
+        /* Told at once: a process in uninterruptible sleep may take for ever. The reaper frees. */
+        run_tell(run, true, 0);
+}
+
+/* A file of fixed size in memory for a child's output: position and bytes are shared. */
+static int make_output(void)
+{
+        _cleanup_close_ int fd = memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0 || ftruncate(fd, OUTPUT_MAX) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
+             void (*done)(void *data, const struct proc_result *result), void *data, struct err *e)
+{
+        _cleanup_close_ int output =
+                output_file < 0 ? make_output() : fcntl(output_file, F_DUPFD_CLOEXEC, 3);
+        _cleanup_free_ struct run *run = calloc(1, sizeof(*run));
+
+        if (output < 0)
+                return err_errno(e, output_file < 0 ? -output : errno, "make an output file");
+        if (!run)
+                return err_oom(e);
+        const struct spawn s = {
+                .argv = argv,
+                .stdin_fd = -1,
+                .stdout_fd = output,
+                .stderr_fd = output,
+                .new_session = true,
+        };
+        int r = spawn(&s, &run->pid, e);
+        if (r < 0)
+                return r;
+        run->proc = p;
+        run->output = TAKE_FD(output);
+        run->done = done;
+        run->data = data;
+        (void)uv_timer_init(p->loop, &run->timer); /* never fails, nor does the next */
+        (void)uv_timer_start(&run->timer, on_run_timeout, timeout_ms, 0);
+        TAILQ_INSERT_TAIL(&p->runs, run, entry);
+        (void)TAKE(run);
+        return 0;
+}
+
+/* The last line that is not empty: there the Go runtimes say what went wrong. */
+static const char *last_line(char *s)
+{
+        size_t n = strlen(s);
+
+        while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == ' '))
+                s[--n] = '\0';
+        char *newline = strrchr(s, '\n');
+        return newline ? newline + 1 : s;
+}
+
+int proc_result_error(const struct proc_result *result, const char *what, struct err *e)
+{
+        char text[OUTPUT_MAX + 1];
+
+        if (result->timed_out)
+                return err_set(e, STATUS_DEADLINE_EXCEEDED,
+                               "%s: it did not end in time and was killed", what);
+        (void)str_format(text, sizeof(text), "%s", result->output); /* cannot be longer */
+        const char *line = last_line(text);
+        if (result->exit_code < 0)
+                (void)err_set(e, STATUS_INTERNAL, "%s: killed by a signal%s%s", what,
+                              *line ? ": " : "", line);
+        else
+                (void)err_set(e, STATUS_INTERNAL, "%s: exit status %d%s%s", what, result->exit_code,
+                              *line ? ": " : "", line);
+        return -EIO;
+}
+
+/* --- watches ------------------------------------------------------------------------------- */
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+        struct proc_watch *w = CONTAINER(handle, struct proc_watch, poll);
+
+        (void)close(w->pidfd);
+        free(w);
+}
+
+void proc_watch_close(struct proc_watch *w)
+{
+        if (!w)
+                return;
+        TAILQ_REMOVE(&w->proc->watches, w, entry);
+        if (!w->child) {
+                uv_close((uv_handle_t *)&w->poll, on_poll_closed);
+                return;
+        }
+        if (w->pidfd >= 0)
+                (void)close(w->pidfd);
+        free(w);
+}
+
+static void on_tell(uv_idle_t *idle)
+{
+        struct proc *p = CONTAINER(idle, struct proc, tell);
+        struct proc_watch *w;
+
+        TAILQ_FOREACH (w, &p->watches, entry) {
+                if (!w->gone || !w->on_exit)
+                        continue;
+                void (*on_exit)(void *data, int wait_status) = w->on_exit;
+                w->on_exit = NULL;
+                on_exit(w->data, w->status);
+                return; /* w may be closed; the others' turn comes */
+        }
+        (void)uv_idle_stop(&p->tell); /* never fails */
+}
+
+static void watch_gone(struct proc_watch *w, int status)
+{
+        w->gone = true;
+        w->status = status;
+        (void)uv_idle_start(&w->proc->tell, on_tell); /* never fails */
+}
+
+static void on_pidfd(uv_poll_t *poll, int status, int events)
+{
+        struct proc_watch *w = CONTAINER(poll, struct proc_watch, poll);
+
+        (void)status, (void)events;   /* readable is all a pidfd can be: the process has ended */
+        (void)uv_poll_stop(&w->poll); /* never fails */
+        watch_gone(w, PROC_STATUS_UNKNOWN);
+}
+
+static bool take_early_exit(struct proc *p, pid_t pid, int *ret_status)
+{
+        for (unsigned i = 0; i < EARLY_EXITS; i++) {
+                if (p->early[i].pid == pid) {
+                        *ret_status = p->early[i].status;
+                        p->early[i].pid = 0;
+                        return true;
+                }
+        }
+        return false;
+}
+
+static bool is_child(pid_t pid)
+{
+        siginfo_t info;
+        return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+int proc_start_time(pid_t pid, uint64_t *ret)
+{
+        char path[64];
+        _cleanup_free_ char *text = NULL;
+
+        (void)str_format(path, sizeof(path), "/proc/%d/stat", (int)pid); /* it fits */
+        int r = io_read_file(path, 4096, &text, NULL, NULL);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        /* The name in field 2 may hold anything, also blanks and brackets. */
+        char *field = strrchr(text, ')');
+        for (int i = 2; field && i < 22; i++)
+                field = strchr(field + 1, ' ');
+        if (!field)
+                return -EPROTO;
+        field[1 + strcspn(field + 1, " \n")] = '\0';
+        return str_to_u64(field + 1, UINT64_MAX, ret) ? 0 : -EPROTO;
+}
+
+/* The pidfd first, the comparison then: what it names cannot change any more. */
+static int open_pidfd(pid_t pid, uint64_t start_time)
+{
+        uint64_t actual;
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+        if (fd < 0)
+                return -errno;
+        if (start_time) {
+                int r = proc_start_time(pid, &actual);
+                if (r < 0)
+                        return r;
+                if (actual != start_time)
+                        return -ESRCH;
+        }
+        return TAKE_FD(fd);
+}
+
+int proc_watch(struct proc *p, pid_t pid, uint64_t start_time,
+               void (*on_exit)(void *data, int wait_status), void *data, struct proc_watch **ret,
+               struct err *e)
+{
+        _cleanup_free_ struct proc_watch *w = calloc(1, sizeof(*w));
+        int status;
+
+        if (!w)
+                return err_oom(e);
+        *w = (struct proc_watch){
+                .proc = p, .pid = pid, .pidfd = -1, .on_exit = on_exit, .data = data};
+        if (take_early_exit(p, pid, &status)) {
+                w->child = true;
+                watch_gone(w, status);
+        } else {
+                w->pidfd = open_pidfd(pid, start_time);
+                if (w->pidfd < 0)
+                        return err_errno(e, -w->pidfd, "watch process %d", (int)pid);
+                w->child = is_child(pid);
+                if (!w->child) {
+                        int r = uv_poll_init(p->loop, &w->poll, w->pidfd);
+                        if (r < 0) {
+                                (void)close(w->pidfd);
+                                return err_errno(e, -r, "watch process %d", (int)pid);
+                        }
+                        (void)uv_poll_start(&w->poll, UV_READABLE, on_pidfd); /* never fails */
+                }
+        }
+        TAILQ_INSERT_TAIL(&p->watches, w, entry);
+        *ret = TAKE(w);
+        return 0;
+}
+
+int proc_watch_kill(struct proc_watch *w, int signum)
+{
+        if (w->gone || w->pidfd < 0)
+                return 0;
+        if (syscall(SYS_pidfd_send_signal, w->pidfd, signum, NULL, 0) < 0 && errno != ESRCH)
+                return -errno;
+        return 0;
+}
+
+/* --- reaping ------------------------------------------------------------------------------- */
+
+static void on_exit_of(struct reaper *reaper, pid_t pid, int status)
+{
+        struct proc *p = CONTAINER(reaper, struct proc, reaper);
+        struct proc_watch *w;
+        struct run *run;
+
+        TAILQ_FOREACH (run, &p->runs, entry) {
+                if (run->pid == pid) {
+                        run_tell(run, false, status);
+                        run_free(run);
+                        return;
+                }
+        }
+        TAILQ_FOREACH (w, &p->watches, entry) {
+                if (w->child && w->pid == pid && !w->gone) {
+                        watch_gone(w, status);
+                        return;
+                }
+        }
+        p->early[p->next_early].pid = pid;
+        p->early[p->next_early].status = status;
+        p->next_early = (p->next_early + 1) % EARLY_EXITS;
+}
+
+int proc_new(uv_loop_t *loop, struct proc **ret, struct err *e)
+{
+        _cleanup_free_ struct proc *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return err_oom(e);
+        p->loop = loop;
+        TAILQ_INIT(&p->runs);
+        TAILQ_INIT(&p->watches);
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1L) < 0)
+                return err_errno(e, errno, "become a child subreaper");
+        int r = reaper_open(&p->reaper, loop, on_exit_of);
+        if (r < 0)
+                return err_errno(e, -r, "watch for the end of children");
+        (void)uv_idle_init(loop, &p->tell); /* never fails */
+        *ret = TAKE(p);
+        return 0;
+}
+
+static void on_tell_closed(uv_handle_t *handle)
+{
+        free(CONTAINER(handle, struct proc, tell)); /* the reaper's handle was closed before */
+}
+
+void proc_close(struct proc *p)
+{
+        while (!TAILQ_EMPTY(&p->runs))
+                run_free(TAILQ_FIRST(&p->runs));
+        while (!TAILQ_EMPTY(&p->watches))
+                proc_watch_close(TAILQ_FIRST(&p->watches));
+        reaper_close(&p->reaper);
+        uv_close((uv_handle_t *)&p->tell, on_tell_closed);
+}

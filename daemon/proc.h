@@ -1,0 +1,57 @@
+/* The only place that starts, waits for and signals processes on the host.
+ *
+ * The daemon is a child subreaper: a sandbox's main process, started by a runtime that has exited,
+ * becomes its child. After a restart of the daemon it is nobody's child that we know; then a pidfd
+ * tells its end, but not its exit status. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "base/err.h"
+
+struct proc;
+struct proc_watch;
+
+/* Becomes a subreaper and begins to reap. */
+int proc_new(uv_loop_t *loop, struct proc **ret, struct err *e);
+/* Forgets runs and watches without another word; the handles close on the loop's next turns, then
+ * the memory goes. */
+void proc_close(struct proc *p);
+
+/* --- commands that end by themselves --- */
+
+struct proc_result {
+        bool timed_out;     /* it was killed, with its process group */
+        int exit_code;      /* -1 when a signal ended it or it timed out */
+        const char *output; /* the first 16 KiB of its output file: stdout and stderr together */
+};
+
+/* Runs a program; done comes once, never before the return. The output goes to `output_file`
+ * (it stays the caller's), or with -1 to a sealed file in memory, so that neither a flood nor a
+ * grandchild that holds it open hurts anybody. */
+int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
+             void (*done)(void *data, const struct proc_result *result), void *data, struct err *e);
+
+/* result as an error: "runc run: exit status 1: <last line of its output>". -EIO or -ETIMEDOUT. */
+int proc_result_error(const struct proc_result *result, const char *what, struct err *e);
+
+/* --- processes that go on --- */
+
+#define PROC_STATUS_UNKNOWN (-1)
+
+/* The start time of a process in clock ticks since boot (proc(5), stat, field 22): with the pid it
+ * names a process for good. -ESRCH when there is none. */
+int proc_start_time(pid_t pid, uint64_t *ret);
+
+/* Watches a process: on_exit comes once, also when it has ended already, never before the return,
+ * with its wait status or PROC_STATUS_UNKNOWN. start_time 0: it cannot be another one (it is our
+ * child, or was). -ESRCH when the process with that start time has gone. */
+int proc_watch(struct proc *p, pid_t pid, uint64_t start_time,
+               void (*on_exit)(void *data, int wait_status), void *data, struct proc_watch **ret,
+               struct err *e);
+/* Sends a signal to just this process; one that has ended is fine. */
+int proc_watch_kill(struct proc_watch *w, int signum);
+void proc_watch_close(struct proc_watch *w); /* NULL is fine; on_exit comes no more */

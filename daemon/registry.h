@@ -1,0 +1,64 @@
+/* All sandboxes, by id and by name, and what every one of them works with. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+#include <uv/tree.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "daemon/engine.h"
+#include "daemon/proc.h"
+#include "daemon/store.h"
+
+struct sandbox;
+
+/* The first member of struct sandbox; the strings are the sandbox's own. */
+struct registry_entry {
+        const char *id, *name; /* name: "" for none */
+        RB_ENTRY(registry_entry) by_id, by_name;
+};
+
+RB_HEAD(registry_ids, registry_entry);
+RB_HEAD(registry_names, registry_entry);
+
+struct registry {
+        uv_loop_t *loop;
+        const struct config *config;
+        struct proc *proc;
+        struct engine *engine;
+        struct store *store;
+        const char *runtimed; /* host path of the supervisor */
+        struct registry_ids by_id;
+        struct registry_names by_name; /* those that have one */
+        size_t n;
+        bool closing; /* no operation is accepted any more */
+        void (*on_idle)(void *data);
+        void *on_idle_data;
+};
+
+/* At most so many sandboxes on a host. */
+#define REGISTRY_MAX 10000
+
+void registry_add(struct registry *r, struct sandbox *s);
+void registry_remove(struct registry *r, struct sandbox *s);
+
+/* Oldest first; ids sort by time. */
+struct sandbox *registry_first(struct registry *r);
+struct sandbox *registry_next(struct sandbox *s);
+
+bool registry_has_name(struct registry *r, const char *name);
+
+/* By id, name, or a prefix of an id that no other has; NOT_FOUND or INVALID_ARGUMENT. ref need not
+ * end in NUL. */
+int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandbox **ret,
+                     struct err *e);
+
+/* A sandbox let go of; for sandbox.c. */
+void registry_check_idle(struct registry *r);
+
+/* Refuses further operations, lets those under way end, and lets go of every sandbox (they go on
+ * living). True: on_idle comes when the last one is let go of, never before the return. False:
+ * there is none, and on_idle does not come. */
+bool registry_close(struct registry *r, void (*on_idle)(void *data), void *data);

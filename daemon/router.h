@@ -1,0 +1,10 @@
+/* Forwards sandbox-scoped calls to the sandbox's runtimed and its answers back, bytes untouched: of
+ * a request only the sandbox's id is read, of a response nothing beyond its envelope. */
+#pragma once
+
+#include "daemon/registry.h"
+#include "rpc/server.h"
+
+/* Registers a service whose every request carries `string sandbox_id = 1`. */
+int router_add(struct rpc_server *server, const struct rpc_service *service, struct registry *r,
+               struct err *e);

@@ -1,0 +1,991 @@
+#include "daemon/sandbox.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/bundle.h"
+#include "daemon/image.h"
+#include "daemon/resolv.h"
+#include "runtimed-client/workspace.h"
+
+#define OPS_MAX           16               /* waiting on one sandbox */
+#define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
+#define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
+#define ENV_MAX           256
+#define ENV_BYTES_MAX     (128 * KiB)
+#define MEMORY_MIN        (16 * MiB)
+#define CPU_MILLIS_MIN    10
+#define CPU_MILLIS_MAX    1024000
+#define PIDS_MIN          16
+#define PIDS_MAX          (4 * MiB) /* the kernel's own limit, proc(5), pid_max */
+#define GRACE_MAX_MS      600000
+
+enum verb {
+        OP_CREATE,
+        OP_START,
+        OP_STOP,
+        OP_DELETE,
+        OP_FAIL, /* our own: it died, or must */
+};
+
+struct op {
+        enum verb verb;
+        uint64_t grace_ms;
+        char reason[REASON_MAX]; /* of OP_FAIL */
+        sandbox_done done;       /* NULL: nobody waits */
+        void *data;
+        TAILQ_ENTRY(op) entry;
+};
+
+struct sandbox {
+        struct registry_entry entry;
+        struct record rec;
+        struct registry *registry;
+        TAILQ_HEAD(, op) ops; /* the first is under way when `busy` */
+        unsigned n_ops;
+        bool busy;
+
+        struct proc_watch *watch; /* of the main process; NULL when there is none */
+        bool died;                /* the process has ended; its remains are still there */
+        int wait_status;
+        struct runtimed_client *runtimed;
+
+        /* Of the operation under way: */
+        struct err err;   /* what went wrong last; code OK: nothing did */
+        struct err cause; /* why it fails, while it is being cleaned up after */
+        void (*after_save)(struct sandbox *s);
+        void (*after_take_down)(struct sandbox *s);
+        bool awaits_hello, awaits_exit;
+        uv_timer_t timer; /* of the way from SIGTERM to SIGKILL to giving up */
+        uv_work_t work;
+
+        bool closing; /* the sandbox goes on without us */
+        bool gone;    /* it was deleted */
+};
+
+static const bool legal_moves[SANDBOX_STATES][SANDBOX_STATES] = {
+        [SANDBOX_CREATING] =
+                {[SANDBOX_RUNNING] = true, [SANDBOX_DELETING] = true, [SANDBOX_FAILED] = true},
+        [SANDBOX_STARTING] = {[SANDBOX_RUNNING] = true, [SANDBOX_FAILED] = true},
+        [SANDBOX_RUNNING] =
+                {[SANDBOX_STOPPING] = true, [SANDBOX_DELETING] = true, [SANDBOX_FAILED] = true},
+        [SANDBOX_STOPPING] = {[SANDBOX_STOPPED] = true, [SANDBOX_FAILED] = true},
+        [SANDBOX_STOPPED] = {[SANDBOX_STARTING] = true, [SANDBOX_DELETING] = true},
+        [SANDBOX_DELETING] = {[SANDBOX_FAILED] = true},
+        [SANDBOX_FAILED] =
+                {[SANDBOX_STARTING] = true, [SANDBOX_STOPPING] = true, [SANDBOX_DELETING] = true},
+};
+
+static void next_op(struct sandbox *s);
+static void op_done(struct sandbox *s);
+static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s));
+
+static const char *id_of(const struct sandbox *s)
+{
+        return s->rec.id;
+}
+
+static int64_t now_ms(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static const struct engine_runtime *runtime_of(const struct sandbox *s)
+{
+        return engine_find_runtime(s->registry->engine, s->rec.runtime);
+}
+
+static char *workspace_path(const struct sandbox *s)
+{
+        return str_printf("%s/workspaces/%s", s->registry->config->data_dir, s->rec.id);
+}
+
+/* --- state --------------------------------------------------------------------------------- */
+
+static void on_saved(void *data, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (e && !s->err.code)
+                s->err = *e;
+        s->after_save(s);
+}
+
+/* Changes the state, and goes on in `after` when that is on the disk, or with s->err set. */
+static void move(struct sandbox *s, enum sandbox_state to, const char *reason,
+                 void (*after)(struct sandbox *s))
+{
+        struct err e;
+
+        if (legal_moves[s->rec.state][to])
+                log_info("sandbox %s: %s -> %s%s%s", id_of(s), sandbox_state_name(s->rec.state),
+                         sandbox_state_name(to), *reason ? ": " : "", reason);
+        else if (s->rec.state != to)
+                log_error("sandbox %s: illegal move from %s to %s", id_of(s),
+                          sandbox_state_name(s->rec.state), sandbox_state_name(to));
+        s->rec.state = to;
+        (void)str_format(s->rec.reason, sizeof(s->rec.reason), "%s", reason); /* cut on purpose */
+        s->after_save = after;
+        if (store_put(s->registry->store, &s->rec, on_saved, s, &e) < 0) {
+                if (!s->err.code)
+                        s->err = e;
+                after(s);
+        }
+}
+
+/* --- bringing up --------------------------------------------------------------------------- */
+
+static void bring_up_failed(struct sandbox *s);
+
+static int make_workspace(const char *path, struct err *e)
+{
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                return err_errno(e, errno, "create workspace '%s'", path);
+        _cleanup_close_ int fd = workspace_open(path, e);
+        if (fd < 0)
+                return fd;
+        if (chown(path, BUNDLE_UID, BUNDLE_GID) < 0)
+                return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
+        return workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
+}
+
+/* No runtime could set more than this without a capability that it may not have either. */
+static uint64_t nofile_limit(uint64_t configured)
+{
+        struct rlimit own;
+
+        return getrlimit(RLIMIT_NOFILE, &own) == 0 ? MIN(configured, own.rlim_max) : configured;
+}
+
+/* Everything on the disk that a start needs. On a pool thread; reads of the sandbox what no
+ * operation changes. */
+static int prepare(struct sandbox *s, struct err *e)
+{
+        const struct registry *r = s->registry;
+        const struct config_defaults *defaults = &r->config->defaults;
+        const struct engine_runtime *runtime = runtime_of(s);
+        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
+        _cleanup_free_ char *workspace = workspace_path(s);
+        _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
+
+        if (!images || !workspace)
+                return err_oom(e);
+        int n = image_resolve(images, s->rec.image, &rootfs, e);
+        if (n == 0)
+                n = resolv_render(&r->config->dns, runtime->netstack, RESOLV_HOST_FILE,
+                                  RESOLV_UPSTREAM_FILE, &resolv_conf, e);
+        if (n == 0)
+                n = make_workspace(workspace, e);
+        const struct engine_spec spec = {
+                .id = s->rec.id,
+                .hostname = s->rec.name[0] ? s->rec.name : s->rec.id,
+                .rootfs = rootfs,
+                .workspace = workspace,
+                .runtimed = r->runtimed,
+                .resolv_conf = resolv_conf,
+                .env = (const char *const *)s->rec.env,
+                .memory = s->rec.memory,
+                .cpu_millis = s->rec.cpu_millis,
+                .pids = MAX(s->rec.pids, runtime->pids_min),
+                .nofile = nofile_limit(defaults->nofile),
+                .tmp_size = defaults->tmp_size,
+        };
+        return n == 0 ? r->engine->ops->prepare(r->engine, &spec, e) : n;
+}
+
+static void prepare_work(uv_work_t *work)
+{
+        struct sandbox *s = CONTAINER(work, struct sandbox, work);
+
+        (void)prepare(s, &s->err); /* the error says it */
+}
+
+static void on_up(struct sandbox *s)
+{
+        if (s->err.code)
+                bring_up_failed(s);
+        else
+                op_done(s);
+}
+
+static void on_ready(void *data, const char *boot_id)
+{
+        struct sandbox *s = data;
+
+        (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
+        if (!s->awaits_hello)
+                return; /* found again after a lost connection */
+        s->awaits_hello = false;
+        s->rec.started_at = now_ms();
+        move(s, SANDBOX_RUNNING, "", on_up);
+}
+
+static void enqueue_fail(struct sandbox *s, const char *reason);
+
+static void on_unreachable(void *data, const struct err *e, bool no_socket)
+{
+        struct sandbox *s = data;
+        const char *hint = no_socket ? runtime_of(s)->no_socket_hint : "";
+
+        if (!s->awaits_hello) {
+                enqueue_fail(s, "its supervisor stopped answering");
+                return;
+        }
+        s->awaits_hello = false;
+        s->err = *e;
+        if (*hint)
+                (void)err_set(&s->err, e->code, "%s; %s", e->msg, hint);
+        bring_up_failed(s);
+}
+
+static void on_lost(void *data)
+{
+        struct sandbox *s = data;
+        struct err e;
+
+        /* Mostly its process has ended, which its watch tells in a moment. */
+        if (s->died || s->busy || s->closing)
+                return;
+        log_warn("sandbox %s: the connection to its supervisor broke; trying again", id_of(s));
+        if (runtimed_client_await(s->runtimed, s->registry->config->defaults.start_timeout_ms, &e) <
+            0)
+                enqueue_fail(s, e.msg);
+}
+
+static const struct runtimed_client_ops runtimed_ops = {
+        .on_ready = on_ready,
+        .on_failed = on_unreachable,
+        .on_lost = on_lost,
+};
+
+static int reach_runtimed(struct sandbox *s, struct err *e)
+{
+        const struct registry *r = s->registry;
+        _cleanup_free_ char *workspace = workspace_path(s);
+
+        if (!workspace)
+                return err_oom(e);
+        int n = runtimed_client_new(r->loop, workspace, &runtimed_ops, s, &s->runtimed, e);
+        return n < 0 ? n
+                     : runtimed_client_await(s->runtimed, r->config->defaults.start_timeout_ms, e);
+}
+
+/* "exit status 3", "killed by signal 9" */
+static const char *describe_status(int status, char *out, size_t size)
+{
+        if (status == PROC_STATUS_UNKNOWN)
+                (void)str_format(out, size, "its exit status is unknown"); /* it fits, as below */
+        else if (WIFSIGNALED(status))
+                (void)str_format(out, size, "killed by signal %d", WTERMSIG(status));
+        else
+                (void)str_format(out, size, "exit status %d", WEXITSTATUS(status));
+        return out;
+}
+
+static void after_exit(struct sandbox *s);
+
+/* What the runtime and the supervisor said last, for an error's end; "" for nothing. */
+static void last_words(struct sandbox *s, char *out, size_t size)
+{
+        _cleanup_free_ char *log =
+                s->registry->engine->ops->read_log(s->registry->engine, id_of(s));
+        size_t n = log ? strlen(log) : 0;
+
+        while (n > 0 && log[n - 1] == '\n')
+                log[--n] = '\0';
+        const char *line = n ? strrchr(log, '\n') : NULL;
+        line = line ? line + 1 : n ? log : "";
+        (void)str_format(out, size, "%s%s", *line ? ": " : "", line); /* cut on purpose */
+}
+
+static void on_main_exit(void *data, int status)
+{
+        struct sandbox *s = data;
+        char how[64], words[256];
+
+        s->died = true;
+        s->wait_status = status;
+        if (s->awaits_exit) {
+                after_exit(s);
+        } else if (s->awaits_hello) {
+                s->awaits_hello = false;
+                last_words(s, words, sizeof(words));
+                (void)err_set(&s->err, STATUS_INTERNAL,
+                              "the sandbox ended before it was ready: %s%s",
+                              describe_status(status, how, sizeof(how)), words);
+                bring_up_failed(s);
+        } else {
+                enqueue_fail(s, "");
+        }
+}
+
+static void on_run(void *data, pid_t pid, const struct err *e)
+{
+        struct sandbox *s = data;
+        struct registry *r = s->registry;
+        int n = 0;
+
+        if (e) {
+                s->err = *e;
+                bring_up_failed(s);
+                return;
+        }
+        s->rec.pid = pid;
+        /* It may have ended already, then there is no such time any more. */
+        if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
+                s->rec.pid_start_time = 0;
+        s->died = false;
+        n = proc_watch(r->proc, pid, 0, on_main_exit, s, &s->watch, &s->err);
+        if (n == 0)
+                n = reach_runtimed(s, &s->err);
+        if (n < 0)
+                bring_up_failed(s);
+        else
+                s->awaits_hello = true;
+}
+
+static void on_prepared(uv_work_t *work, int status)
+{
+        struct sandbox *s = CONTAINER(work, struct sandbox, work);
+        struct engine *engine = s->registry->engine;
+
+        (void)status; /* it is never cancelled */
+        if (s->err.code ||
+            engine->ops->run(engine, runtime_of(s), id_of(s), on_run, s, &s->err) < 0)
+                bring_up_failed(s);
+}
+
+/* The sandbox's directories, container and supervisor, in this order; ends in op_done. */
+static void bring_up(struct sandbox *s)
+{
+        if (s->err.code)
+                bring_up_failed(s);
+        else
+                (void)uv_queue_work(s->registry->loop, &s->work, prepare_work,
+                                    on_prepared); /* fails only without a work function */
+}
+
+/* --- taking down --------------------------------------------------------------------------- */
+
+static void on_removed(void *data, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (e && !s->err.code)
+                s->err = *e;
+        s->rec.pid = 0;
+        s->rec.pid_start_time = 0;
+        s->after_take_down(s);
+}
+
+static void remove_container(struct sandbox *s)
+{
+        struct engine *engine = s->registry->engine;
+        const struct engine_runtime *runtime = runtime_of(s);
+        struct err e;
+        int r = runtime ? engine->ops->remove(engine, runtime, id_of(s), on_removed, s, &e)
+                        : err_set(&e, STATUS_FAILED_PRECONDITION,
+                                  "the configuration names no runtime '%s' any more",
+                                  s->rec.runtime);
+
+        if (r < 0)
+                on_removed(s, &e);
+}
+
+static void after_exit(struct sandbox *s)
+{
+        s->awaits_exit = false;
+        (void)uv_timer_stop(&s->timer); /* never fails */
+        proc_watch_close(TAKE(s->watch));
+        remove_container(s);
+}
+
+static void on_kill_timeout(uv_timer_t *timer)
+{
+        struct sandbox *s = CONTAINER(timer, struct sandbox, timer);
+
+        if (!s->err.code)
+                (void)err_set(&s->err, STATUS_DEADLINE_EXCEEDED,
+                              "process %d of sandbox %s does not end after SIGKILL",
+                              (int)s->rec.pid, id_of(s));
+        after_exit(s);
+}
+
+static void kill_now(struct sandbox *s)
+{
+        int r = proc_watch_kill(s->watch, SIGKILL);
+
+        if (r < 0)
+                log_error("sandbox %s: kill: %s", id_of(s), strerror(-r));
+        (void)uv_timer_start(&s->timer, on_kill_timeout, KILL_TIMEOUT_MS, 0); /* never fails */
+}
+
+static void on_grace_over(uv_timer_t *timer)
+{
+        kill_now(CONTAINER(timer, struct sandbox, timer));
+}
+
+/* Ends the processes and removes the container; goes on in `after`, with s->err set if something
+ * could not be removed. What is not there is no error. */
+static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s))
+{
+        runtimed_client_close(TAKE(s->runtimed));
+        s->after_take_down = after;
+        if (!s->watch) {
+                remove_container(s);
+                return;
+        }
+        if (s->died) {
+                after_exit(s);
+                return;
+        }
+        s->awaits_exit = true;
+        if (grace_ms == 0 || proc_watch_kill(s->watch, SIGTERM) < 0)
+                kill_now(s);
+        else
+                (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
+}
+
+/* --- erasing ------------------------------------------------------------------------------- */
+
+static void erase_failed(struct sandbox *s)
+{
+        move(s, SANDBOX_FAILED, s->err.msg, op_done);
+}
+
+static void on_row_removed(void *data, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (e) {
+                s->err = *e;
+                erase_failed(s);
+                return;
+        }
+        log_info("sandbox %s: gone", id_of(s));
+        s->gone = s->closing = true;
+        op_done(s);
+}
+
+static void on_workspace_removed(void *data, const struct proc_result *result)
+{
+        struct sandbox *s = data;
+        struct err e;
+
+        if (result->exit_code != 0) {
+                (void)proc_result_error(result, "remove the workspace", &s->err);
+                erase_failed(s);
+        } else if (store_remove(s->registry->store, id_of(s), on_row_removed, s, &e) < 0) {
+                s->err = e;
+                erase_failed(s);
+        }
+}
+
+/* The workspace, then the row, so that no workspace is left without one. `rm` is led outside by no
+ * link, and no process of the sandbox is left to try. */
+static void erase(struct sandbox *s)
+{
+        _cleanup_free_ char *workspace = workspace_path(s);
+        const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", workspace, NULL};
+
+        if (!workspace)
+                (void)err_oom(&s->err);
+        else if (proc_run(s->registry->proc, argv, -1, DELETE_TIMEOUT_MS, on_workspace_removed, s,
+                          &s->err) == 0)
+                return;
+        erase_failed(s);
+}
+
+/* --- the operations ------------------------------------------------------------------------ */
+
+static struct op *current_op(struct sandbox *s)
+{
+        return TAILQ_FIRST(&s->ops);
+}
+
+/* The client is told why the operation failed, not how the cleaning after it went. */
+static void keep_cause(struct sandbox *s)
+{
+        s->cause = s->err;
+        s->err.code = STATUS_OK;
+}
+
+static void after_failed_bring_up(struct sandbox *s)
+{
+        if (s->err.code) {
+                log_error("sandbox %s: clean up: %s", id_of(s), s->err.msg);
+                move(s, SANDBOX_FAILED, s->err.msg, op_done);
+        } else if (current_op(s)->verb == OP_CREATE) {
+                erase(s);
+        } else {
+                move(s, SANDBOX_FAILED, s->cause.msg, op_done);
+        }
+}
+
+static void bring_up_failed(struct sandbox *s)
+{
+        keep_cause(s);
+        take_down(s, 0, after_failed_bring_up);
+}
+
+static void start_from_clean(struct sandbox *s)
+{
+        if (s->err.code)
+                after_failed_bring_up(s);
+        else
+                move(s, SANDBOX_STARTING, "", bring_up);
+}
+
+static void run_start(struct sandbox *s)
+{
+        if (s->rec.state == SANDBOX_RUNNING)
+                op_done(s);
+        else if (s->rec.state == SANDBOX_FAILED)
+                take_down(s, 0, start_from_clean); /* what an earlier clean-up may have left */
+        else
+                start_from_clean(s);
+}
+
+static void after_stop(struct sandbox *s)
+{
+        if (s->err.code)
+                move(s, SANDBOX_FAILED, s->err.msg, op_done);
+        else
+                move(s, SANDBOX_STOPPED, "", op_done);
+}
+
+static void stop_now(struct sandbox *s)
+{
+        if (s->err.code)
+                after_stop(s);
+        else
+                take_down(s, current_op(s)->grace_ms, after_stop);
+}
+
+static void run_stop(struct sandbox *s)
+{
+        if (s->rec.state == SANDBOX_STOPPED)
+                op_done(s);
+        else
+                move(s, SANDBOX_STOPPING, "", stop_now);
+}
+
+static void after_delete(struct sandbox *s)
+{
+        if (s->err.code)
+                erase_failed(s);
+        else
+                erase(s);
+}
+
+static void delete_now(struct sandbox *s)
+{
+        if (s->err.code)
+                erase_failed(s);
+        else
+                take_down(s, 0, after_delete);
+}
+
+static void after_fail(struct sandbox *s)
+{
+        if (s->err.code)
+                log_error("sandbox %s: clean up: %s", id_of(s), s->err.msg);
+        move(s, SANDBOX_FAILED, current_op(s)->reason, op_done);
+}
+
+static void run_fail(struct sandbox *s)
+{
+        struct op *op = current_op(s);
+        char how[64];
+
+        if (!legal_moves[s->rec.state][SANDBOX_FAILED]) {
+                op_done(s); /* somebody stopped it meanwhile */
+                return;
+        }
+        if (!op->reason[0])
+                (void)str_format(op->reason, sizeof(op->reason), "it ended by itself: %s",
+                                 describe_status(s->wait_status, how, sizeof(how))); /* it fits */
+        take_down(s, 0, after_fail);
+}
+
+static void let_go(struct sandbox *s);
+
+static void next_op(struct sandbox *s)
+{
+        struct op *op = current_op(s);
+
+        if (s->busy)
+                return;
+        if (s->closing) {
+                let_go(s);
+                return;
+        }
+        if (!op)
+                return;
+        s->busy = true;
+        s->err.code = s->cause.code = STATUS_OK;
+        switch (op->verb) {
+        case OP_CREATE:
+                move(s, SANDBOX_CREATING, "", bring_up);
+                break;
+        case OP_START:
+                run_start(s);
+                break;
+        case OP_STOP:
+                run_stop(s);
+                break;
+        case OP_DELETE:
+                move(s, SANDBOX_DELETING, "", delete_now);
+                break;
+        case OP_FAIL:
+                run_fail(s);
+                break;
+        }
+}
+
+/* Takes the first operation off the queue and tells whoever waits for it. */
+static void op_tell(struct sandbox *s, const struct err *e)
+{
+        struct op *op = current_op(s);
+
+        TAILQ_REMOVE(&s->ops, op, entry);
+        s->n_ops--;
+        if (op->done)
+                op->done(op->data, s->gone ? NULL : s, e);
+        else if (e)
+                log_error("sandbox %s: %s", id_of(s), e->msg);
+        free(op);
+}
+
+static void op_done(struct sandbox *s)
+{
+        s->busy = false;
+        op_tell(s, s->cause.code ? &s->cause : s->err.code ? &s->err : NULL);
+        next_op(s);
+}
+
+static void on_kick(uv_timer_t *timer)
+{
+        next_op(CONTAINER(timer, struct sandbox, timer));
+}
+
+/* The operation begins on a later turn of the loop, so that no caller is called back too early. */
+static void kick(struct sandbox *s)
+{
+        if (!s->busy)
+                (void)uv_timer_start(&s->timer, on_kick, 0, 0); /* never fails */
+}
+
+static struct op *op_new(enum verb verb, sandbox_done done, void *data)
+{
+        struct op *op = calloc(1, sizeof(*op));
+
+        if (op)
+                *op = (struct op){.verb = verb, .done = done, .data = data};
+        return op;
+}
+
+static void enqueue(struct sandbox *s, struct op *op)
+{
+        TAILQ_INSERT_TAIL(&s->ops, op, entry);
+        s->n_ops++;
+        kick(s);
+}
+
+static void enqueue_fail(struct sandbox *s, const char *reason)
+{
+        struct op *op = op_new(OP_FAIL, NULL, NULL);
+
+        if (!op) {
+                log_error("sandbox %s: out of memory; its end goes unrecorded", id_of(s));
+                return;
+        }
+        (void)str_format(op->reason, sizeof(op->reason), "%s", reason); /* cut on purpose */
+        enqueue(s, op);
+}
+
+/* For clients: within the bounds, and while there is somebody to do it. */
+static int request_op(struct sandbox *s, struct op op, struct err *e)
+{
+        const struct engine_runtime *runtime = runtime_of(s);
+
+        if (s->registry->closing)
+                return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        if (!runtime)
+                return err_set(
+                        e, STATUS_FAILED_PRECONDITION,
+                        "sandbox %s needs the runtime '%s', which the configuration names no "
+                        "more; add it again",
+                        id_of(s), s->rec.runtime);
+        if ((op.verb == OP_CREATE || op.verb == OP_START) && runtime->problem[0])
+                return err_set(e, STATUS_FAILED_PRECONDITION, "runtime %s cannot be used: %s",
+                               runtime->name, runtime->problem);
+        if (s->n_ops >= OPS_MAX)
+                return err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                               "%d operations on sandbox %s are waiting already; retry later",
+                               OPS_MAX, id_of(s));
+        struct op *queued = op_new(op.verb, op.done, op.data);
+        if (!queued)
+                return err_oom(e);
+        queued->grace_ms = op.grace_ms;
+        enqueue(s, queued);
+        return 0;
+}
+
+int sandbox_start(struct sandbox *s, sandbox_done done, void *data, struct err *e)
+{
+        return request_op(s, (struct op){.verb = OP_START, .done = done, .data = data}, e);
+}
+
+int sandbox_stop(struct sandbox *s, uint64_t grace_ms, sandbox_done done, void *data, struct err *e)
+{
+        if (grace_ms > GRACE_MAX_MS)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "grace_millis is %llu, at most %d are possible",
+                               (unsigned long long)grace_ms, GRACE_MAX_MS);
+        if (grace_ms == 0)
+                grace_ms = s->registry->config->defaults.stop_timeout_ms;
+        return request_op(
+                s, (struct op){.verb = OP_STOP, .grace_ms = grace_ms, .done = done, .data = data},
+                e);
+}
+
+int sandbox_delete(struct sandbox *s, sandbox_done done, void *data, struct err *e)
+{
+        return request_op(s, (struct op){.verb = OP_DELETE, .done = done, .data = data}, e);
+}
+
+/* --- creating ------------------------------------------------------------------------------ */
+
+static int check_range(const char *what, uint64_t value, uint64_t min, uint64_t max, struct err *e)
+{
+        if (value >= min && value <= max)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "%s is %llu, it must be from %llu to %llu", what,
+                       (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
+}
+
+static int check_env(const struct sandbox_params *p, struct err *e)
+{
+        size_t bytes = 0;
+
+        if (p->n_env > ENV_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "env has %zu variables, at most %d are possible", p->n_env, ENV_MAX);
+        for (size_t i = 0; i < p->n_env; i++) {
+                const char *equals = strchr(p->env[i], '=');
+                if (!equals || equals == p->env[i])
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "env: a variable's name is empty");
+                bytes += strlen(p->env[i]) + 1;
+        }
+        if (bytes > ENV_BYTES_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "env has %zu bytes, at most %llu are possible", bytes,
+                               ENV_BYTES_MAX);
+        return 0;
+}
+
+static int check_name(struct registry *r, const char *name, struct err *e)
+{
+        char shown[128];
+
+        if (!*name)
+                return 0;
+        if (!name_is_valid(name))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "name '%s': 1 to %d of a-z, 0-9 and '-', neither first nor last '-'",
+                               str_escape(shown, sizeof(shown), name, strlen(name)), NAME_MAX_LEN);
+        if (registry_has_name(r, name))
+                return err_set(e, STATUS_ALREADY_EXISTS,
+                               "a sandbox named '%s' exists; delete it or choose another name",
+                               name);
+        return 0;
+}
+
+static int check_runtime(struct registry *r, const char *name, struct err *e)
+{
+        char known[256] = "", shown[128];
+
+        if (engine_find_runtime(r->engine, name))
+                return 0;
+        for (size_t i = 0; i < r->engine->n_runtimes; i++) {
+                size_t n = strlen(known);
+                (void)str_format(known + n, sizeof(known) - n, "%s%s", n ? ", " : "",
+                                 r->engine->runtimes[i].name); /* cut where they are many */
+        }
+        return err_set(e, STATUS_INVALID_ARGUMENT, "no runtime '%s'; the configuration knows: %s",
+                       str_escape(shown, sizeof(shown), name, strlen(name)), known);
+}
+
+static int check_record(struct registry *r, const struct sandbox_params *p,
+                        const struct record *rec, struct err *e)
+{
+        int n = check_name(r, p->name, e);
+
+        if (n == 0)
+                n = check_runtime(r, rec->runtime, e);
+        if (n == 0)
+                n = check_range("memory_bytes", rec->memory, MEMORY_MIN, INT64_MAX, e);
+        if (n == 0)
+                n = check_range("cpu_millis", rec->cpu_millis, CPU_MILLIS_MIN, CPU_MILLIS_MAX, e);
+        if (n == 0)
+                n = check_range("pids", rec->pids, PIDS_MIN, PIDS_MAX, e);
+        if (n == 0)
+                n = check_env(p, e);
+        if (n == 0 && r->closing)
+                n = err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        if (n == 0 && r->n >= REGISTRY_MAX)
+                n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                            "there are %d sandboxes already; delete some", REGISTRY_MAX);
+        return n;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+        struct sandbox *s = CONTAINER(handle, struct sandbox, timer);
+
+        record_done(&s->rec);
+        free(s);
+}
+
+static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
+{
+        struct sandbox *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return NULL;
+        s->rec = *rec;
+        *rec = (struct record){0};
+        s->registry = r;
+        s->entry.id = s->rec.id;
+        s->entry.name = s->rec.name;
+        TAILQ_INIT(&s->ops);
+        (void)uv_timer_init(r->loop, &s->timer); /* never fails */
+        registry_add(r, s);
+        return s;
+}
+
+static void let_go(struct sandbox *s)
+{
+        struct registry *r = s->registry;
+        struct err e;
+
+        registry_remove(r, s);
+        (void)err_set(&e, s->gone ? STATUS_NOT_FOUND : STATUS_UNAVAILABLE, "%s",
+                      s->gone ? "the sandbox was deleted" : "sandboxd is stopping; retry later");
+        while (current_op(s))
+                op_tell(s, &e);
+        proc_watch_close(s->watch);
+        runtimed_client_close(s->runtimed);
+        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+        registry_check_idle(r);
+}
+
+int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_done done,
+                   void *data, struct err *e)
+{
+        const struct config_defaults *defaults = &r->config->defaults;
+        const struct record given = {
+                .name = (char *)p->name,
+                .runtime = p->runtime[0] ? (char *)p->runtime : r->config->runtime,
+                .image = p->image[0] ? (char *)p->image : defaults->image,
+                .env = NULL,
+                .memory = p->memory ? p->memory : defaults->memory,
+                .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
+                .pids = p->pids ? p->pids : defaults->pids,
+                .state = SANDBOX_CREATING,
+                .created_at = now_ms(),
+        };
+        struct record rec;
+
+        int n = check_record(r, p, &given, e);
+        if (n < 0)
+                return n;
+        if (record_copy(&given, &rec) < 0)
+                return err_oom(e);
+        strv_free(rec.env);
+        rec.env = strv_copy(p->env, p->n_env);
+        struct sandbox *s = NULL;
+        if (!rec.env)
+                n = err_oom(e);
+        else if ((n = id_new(rec.id)) < 0)
+                n = err_errno(e, -n, "make an id");
+        else if (!(s = sandbox_new(r, &rec)))
+                n = err_oom(e);
+        if (!s) {
+                record_done(&rec);
+                return n;
+        }
+        n = request_op(s, (struct op){.verb = OP_CREATE, .done = done, .data = data}, e);
+        if (n < 0)
+                let_go(s);
+        return n;
+}
+
+/* --- the rest ------------------------------------------------------------------------------ */
+
+const struct record *sandbox_record(const struct sandbox *s)
+{
+        return &s->rec;
+}
+
+struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e)
+{
+        if (s->rec.state == SANDBOX_RUNNING && s->runtimed && !s->died)
+                return s->runtimed;
+        (void)err_set(e, STATUS_FAILED_PRECONDITION, "sandbox %s is %s%s", id_of(s),
+                      s->died ? "ending" : sandbox_state_name(s->rec.state),
+                      s->rec.state == SANDBOX_STOPPED || s->rec.state == SANDBOX_FAILED
+                              ? "; start it first"
+                              : "");
+        return NULL;
+}
+
+int sandbox_restore(struct registry *r, struct record *record, struct sandbox **ret, struct err *e)
+{
+        struct sandbox *s = sandbox_new(r, record);
+
+        if (!s)
+                return err_oom(e);
+        *ret = s;
+        return 0;
+}
+
+int sandbox_adopt(struct sandbox *s, struct err *e)
+{
+        int n = proc_watch(s->registry->proc, s->rec.pid, s->rec.pid_start_time, on_main_exit, s,
+                           &s->watch, e);
+
+        return n < 0 ? n : reach_runtimed(s, e);
+}
+
+int sandbox_recover(struct sandbox *s, const char *reason, struct err *e)
+{
+        if (s->rec.state == SANDBOX_CREATING || s->rec.state == SANDBOX_DELETING)
+                return request_op(s, (struct op){.verb = OP_DELETE}, e);
+        s->wait_status = PROC_STATUS_UNKNOWN;
+        enqueue_fail(s, reason);
+        return 0;
+}
+
+void sandbox_close(struct sandbox *s)
+{
+        s->closing = true;
+        kick(s);
+}

@@ -1,0 +1,53 @@
+#include "daemon/service_host.h"
+
+#include "daemon/sandbox.h"
+#include "methods.h"
+#include "sandboxd/v1/host.pb-c.h"
+
+static uint32_t count_running(struct registry *r)
+{
+        uint32_t n = 0;
+
+        for (struct sandbox *s = registry_first(r); s; s = registry_next(s))
+                n += sandbox_record(s)->state == SANDBOX_RUNNING;
+        return n;
+}
+
+static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        const struct registry *r = ctx;
+        const struct engine *engine = r->engine;
+        Sandboxd__V1__HostServiceInfoResponse response =
+                SANDBOXD__V1__HOST_SERVICE_INFO_RESPONSE__INIT;
+        Sandboxd__V1__RuntimeInfo runtimes[CONFIG_RUNTIMES_MAX];
+        Sandboxd__V1__RuntimeInfo *pointers[CONFIG_RUNTIMES_MAX];
+
+        if (!rpc_call_unpack(call, message, n))
+                return;
+        for (size_t i = 0; i < engine->n_runtimes; i++) {
+                sandboxd__v1__runtime_info__init(&runtimes[i]);
+                runtimes[i].name = (char *)engine->runtimes[i].name;
+                runtimes[i].type = (char *)engine->runtimes[i].type;
+                runtimes[i].path = engine->runtimes[i].path;
+                runtimes[i].version = engine->runtimes[i].version;
+                runtimes[i].problem = engine->runtimes[i].problem;
+                pointers[i] = &runtimes[i];
+        }
+        response.version = (char *)SANDBOXD_VERSION;
+        response.engine = (char *)engine->name;
+        response.runtime = r->config->runtime;
+        response.runtimes = pointers;
+        response.n_runtimes = engine->n_runtimes;
+        response.data_dir = r->config->data_dir;
+        response.state_dir = r->config->state_dir;
+        response.sandboxes = (uint32_t)r->n;
+        response.sandboxes_running = count_running(ctx);
+        rpc_call_reply(call, &response.base);
+}
+
+static const rpc_handler handlers[] = {[HOST_SERVICE_INFO] = on_info};
+
+int service_host_add(struct rpc_server *server, struct registry *r, struct err *e)
+{
+        return rpc_server_add(server, &host_service, handlers, r, e);
+}
