@@ -132,6 +132,16 @@ char *str_escape(char *out, size_t size, const char *s, size_t n)
         return out;
 }
 
+const char *str_last_line(char *s)
+{
+        size_t n = strlen(s);
+
+        while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == ' '))
+                s[--n] = '\0';
+        char *newline = strrchr(s, '\n');
+        return newline ? newline + 1 : s;
+}
+
 char **strv_copy(const char *const *v, size_t n)
 {
         struct strv_builder b = {0};

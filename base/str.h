@@ -26,6 +26,9 @@ bool str_is_utf8(const void *bytes, size_t n);
  * when out is full. Returns out. */
 char *str_escape(char *out, size_t size, const char *s, size_t n);
 
+/* The last line of s that is not empty; s loses its trailing newlines and blanks. */
+const char *str_last_line(char *s);
+
 /* A list of strings, NULL at its end, as argv and environ are. Free of zero length: NULL. */
 char **strv_copy(const char *const *v, size_t n); /* n strings; NULL when out of memory */
 void strv_free(char **v);

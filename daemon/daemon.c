@@ -20,6 +20,7 @@
 #include "daemon/reconcile.h"
 #include "daemon/registry.h"
 #include "daemon/router.h"
+#include "daemon/sandbox.h"
 #include "daemon/service_host.h"
 #include "daemon/service_sandbox.h"
 #include "methods.h"
@@ -254,7 +255,7 @@ static void stop(struct daemon *d)
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0); /* never fails */
         if (d->server)
                 rpc_server_close(TAKE(d->server), NULL, NULL);
-        if (!registry_close(&d->registry, on_idle, d))
+        if (!sandbox_close_all(&d->registry, on_idle, d))
                 on_idle(d);
 }
 

@@ -139,17 +139,6 @@ int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned 
         return 0;
 }
 
-/* The last line that is not empty: there the Go runtimes say what went wrong. */
-static const char *last_line(char *s)
-{
-        size_t n = strlen(s);
-
-        while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == ' '))
-                s[--n] = '\0';
-        char *newline = strrchr(s, '\n');
-        return newline ? newline + 1 : s;
-}
-
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e)
 {
         char text[OUTPUT_MAX + 1];
@@ -158,7 +147,7 @@ int proc_result_error(const struct proc_result *result, const char *what, struct
                 return err_set(e, STATUS_DEADLINE_EXCEEDED,
                                "%s: it did not end in time and was killed", what);
         (void)str_format(text, sizeof(text), "%s", result->output); /* cannot be longer */
-        const char *line = last_line(text);
+        const char *line = str_last_line(text); /* where the Go runtimes say what went wrong */
         if (result->exit_code < 0)
                 (void)err_set(e, STATUS_INTERNAL, "%s: killed by a signal%s%s", what,
                               *line ? ": " : "", line);
@@ -190,6 +179,17 @@ void proc_watch_close(struct proc_watch *w)
         if (w->pidfd >= 0)
                 (void)close(w->pidfd);
         free(w);
+}
+
+const char *proc_describe_status(int status, char *out, size_t size)
+{
+        if (status == PROC_STATUS_UNKNOWN)
+                (void)str_format(out, size, "its exit status is unknown"); /* cut if it must be */
+        else if (WIFSIGNALED(status))
+                (void)str_format(out, size, "killed by signal %d", WTERMSIG(status));
+        else
+                (void)str_format(out, size, "exit status %d", WEXITSTATUS(status));
+        return out;
 }
 
 static void on_tell(uv_idle_t *idle)

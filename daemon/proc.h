@@ -42,6 +42,9 @@ int proc_result_error(const struct proc_result *result, const char *what, struct
 
 #define PROC_STATUS_UNKNOWN (-1)
 
+/* A wait status in words: "exit status 3", "killed by signal 9". Returns out; 64 bytes do. */
+const char *proc_describe_status(int status, char *out, size_t size);
+
 /* The start time of a process in clock ticks since boot (proc(5), stat, field 22): with the pid it
  * names a process for good. -ESRCH when there is none. */
 int proc_start_time(pid_t pid, uint64_t *ret);

@@ -5,7 +5,6 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/sandbox.h"
 
 static int compare_ids(const struct registry_entry *a, const struct registry_entry *b)
 {
@@ -105,20 +104,4 @@ int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandb
         }
         *ret = sandbox_of(found);
         return 0;
-}
-
-void registry_check_idle(struct registry *r)
-{
-        if (r->closing && r->n == 0)
-                r->on_idle(r->on_idle_data);
-}
-
-bool registry_close(struct registry *r, void (*on_idle)(void *data), void *data)
-{
-        r->closing = true;
-        r->on_idle = on_idle;
-        r->on_idle_data = data;
-        for (struct sandbox *s = registry_first(r); s; s = registry_next(s))
-                sandbox_close(s);
-        return r->n > 0;
 }

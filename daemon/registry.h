@@ -33,6 +33,7 @@ struct registry {
         struct registry_ids by_id;
         struct registry_names by_name; /* those that have one */
         size_t n;
+        /* Set by sandbox_close_all. */
         bool closing; /* no operation is accepted any more */
         void (*on_idle)(void *data);
         void *on_idle_data;
@@ -54,11 +55,3 @@ bool registry_has_name(struct registry *r, const char *name);
  * end in NUL. */
 int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandbox **ret,
                      struct err *e);
-
-/* A sandbox let go of; for sandbox.c. */
-void registry_check_idle(struct registry *r);
-
-/* Refuses further operations, lets those under way end, and lets go of every sandbox (they go on
- * living). True: on_idle comes when the last one is let go of, never before the return. False:
- * there is none, and on_idle does not come. */
-bool registry_close(struct registry *r, void (*on_idle)(void *data), void *data);

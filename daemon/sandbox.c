@@ -5,31 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/bundle.h"
-#include "daemon/image.h"
-#include "daemon/resolv.h"
-#include "runtimed-client/workspace.h"
+#include "daemon/prepare.h"
 
 #define OPS_MAX           16               /* waiting on one sandbox */
 #define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
 #define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
-#define ENV_MAX           256
-#define ENV_BYTES_MAX     (128 * KiB)
-#define MEMORY_MIN        (16 * MiB)
-#define CPU_MILLIS_MIN    10
-#define CPU_MILLIS_MAX    1024000
-#define PIDS_MIN          16
-#define PIDS_MAX          (4 * MiB) /* the kernel's own limit, proc(5), pid_max */
 #define GRACE_MAX_MS      600000
 
 enum verb {
@@ -63,8 +48,10 @@ struct sandbox {
         struct runtimed_client *runtimed;
 
         /* Of the operation under way: */
-        struct err err;   /* what went wrong last; code OK: nothing did */
-        struct err cause; /* why it fails, while it is being cleaned up after */
+        struct err err;            /* what went wrong last; code OK: nothing did */
+        struct err cause;          /* why it fails, while it is being cleaned up after */
+        enum sandbox_state before; /* the last move */
+        void (*begin)(struct sandbox *s);
         void (*after_save)(struct sandbox *s);
         void (*after_take_down)(struct sandbox *s);
         bool awaits_hello, awaits_exit;
@@ -75,18 +62,22 @@ struct sandbox {
         bool gone;    /* it was deleted */
 };
 
-static const bool legal_moves[SANDBOX_STATES][SANDBOX_STATES] = {
-        [SANDBOX_CREATING] =
-                {[SANDBOX_RUNNING] = true, [SANDBOX_DELETING] = true, [SANDBOX_FAILED] = true},
-        [SANDBOX_STARTING] = {[SANDBOX_RUNNING] = true, [SANDBOX_FAILED] = true},
-        [SANDBOX_RUNNING] =
-                {[SANDBOX_STOPPING] = true, [SANDBOX_DELETING] = true, [SANDBOX_FAILED] = true},
-        [SANDBOX_STOPPING] = {[SANDBOX_STOPPED] = true, [SANDBOX_FAILED] = true},
-        [SANDBOX_STOPPED] = {[SANDBOX_STARTING] = true, [SANDBOX_DELETING] = true},
-        [SANDBOX_DELETING] = {[SANDBOX_FAILED] = true},
-        [SANDBOX_FAILED] =
-                {[SANDBOX_STARTING] = true, [SANDBOX_STOPPING] = true, [SANDBOX_DELETING] = true},
+#define TO(state) (1u << SANDBOX_##state)
+static const unsigned legal_moves[SANDBOX_STATES] = {
+        [SANDBOX_CREATING] = TO(RUNNING) | TO(DELETING) | TO(FAILED),
+        [SANDBOX_STARTING] = TO(RUNNING) | TO(FAILED),
+        [SANDBOX_RUNNING] = TO(STOPPING) | TO(DELETING) | TO(FAILED),
+        [SANDBOX_STOPPING] = TO(STOPPED) | TO(FAILED),
+        [SANDBOX_STOPPED] = TO(STARTING) | TO(DELETING),
+        [SANDBOX_FAILED] = TO(STARTING) | TO(STOPPING) | TO(DELETING),
+        [SANDBOX_DELETING] = TO(FAILED),
 };
+#undef TO
+
+static bool may_move(const struct sandbox *s, enum sandbox_state to)
+{
+        return legal_moves[s->rec.state] & 1u << to;
+}
 
 static void next_op(struct sandbox *s);
 static void op_done(struct sandbox *s);
@@ -95,6 +86,11 @@ static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct
 static const char *id_of(const struct sandbox *s)
 {
         return s->rec.id;
+}
+
+static struct op *current_op(struct sandbox *s)
+{
+        return TAILQ_FIRST(&s->ops);
 }
 
 static int64_t now_ms(void)
@@ -108,11 +104,6 @@ static int64_t now_ms(void)
 static const struct engine_runtime *runtime_of(const struct sandbox *s)
 {
         return engine_find_runtime(s->registry->engine, s->rec.runtime);
-}
-
-static char *workspace_path(const struct sandbox *s)
-{
-        return str_printf("%s/workspaces/%s", s->registry->config->data_dir, s->rec.id);
 }
 
 /* --- state --------------------------------------------------------------------------------- */
@@ -132,95 +123,54 @@ static void move(struct sandbox *s, enum sandbox_state to, const char *reason,
 {
         struct err e;
 
-        if (legal_moves[s->rec.state][to])
+        if (may_move(s, to))
                 log_info("sandbox %s: %s -> %s%s%s", id_of(s), sandbox_state_name(s->rec.state),
                          sandbox_state_name(to), *reason ? ": " : "", reason);
         else if (s->rec.state != to)
                 log_error("sandbox %s: illegal move from %s to %s", id_of(s),
                           sandbox_state_name(s->rec.state), sandbox_state_name(to));
+        s->before = s->rec.state;
         s->rec.state = to;
         (void)str_format(s->rec.reason, sizeof(s->rec.reason), "%s", reason); /* cut on purpose */
         s->after_save = after;
-        if (store_put(s->registry->store, &s->rec, on_saved, s, &e) < 0) {
-                if (!s->err.code)
-                        s->err = e;
-                after(s);
+        if (store_put(s->registry->store, &s->rec, on_saved, s, &e) < 0)
+                on_saved(s, &e);
+}
+
+/* Without the intent on the disk nothing is done: all is as before, but for a create, which leaves
+ * nothing. */
+static void after_intent(struct sandbox *s)
+{
+        if (!s->err.code) {
+                s->begin(s);
+                return;
         }
+        s->rec.state = s->before;
+        if (current_op(s)->verb == OP_CREATE)
+                s->gone = s->closing = true;
+        op_done(s);
+}
+
+static void intend(struct sandbox *s, enum sandbox_state to, void (*begin)(struct sandbox *s))
+{
+        s->begin = begin;
+        move(s, to, "", after_intent);
 }
 
 /* --- bringing up --------------------------------------------------------------------------- */
 
 static void bring_up_failed(struct sandbox *s);
 
-static int make_workspace(const char *path, struct err *e)
-{
-        if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                return err_errno(e, errno, "create workspace '%s'", path);
-        _cleanup_close_ int fd = workspace_open(path, e);
-        if (fd < 0)
-                return fd;
-        if (chown(path, BUNDLE_UID, BUNDLE_GID) < 0)
-                return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
-        return workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
-}
-
-/* No runtime could set more than this without a capability that it may not have either. */
-static uint64_t nofile_limit(uint64_t configured)
-{
-        struct rlimit own;
-
-        return getrlimit(RLIMIT_NOFILE, &own) == 0 ? MIN(configured, own.rlim_max) : configured;
-}
-
-/* Everything on the disk that a start needs. On a pool thread; reads of the sandbox what no
- * operation changes. */
-static int prepare(struct sandbox *s, struct err *e)
-{
-        const struct registry *r = s->registry;
-        const struct config_defaults *defaults = &r->config->defaults;
-        const struct engine_runtime *runtime = runtime_of(s);
-        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
-        _cleanup_free_ char *workspace = workspace_path(s);
-        _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
-
-        if (!images || !workspace)
-                return err_oom(e);
-        int n = image_resolve(images, s->rec.image, &rootfs, e);
-        if (n == 0)
-                n = resolv_render(&r->config->dns, runtime->netstack, RESOLV_HOST_FILE,
-                                  RESOLV_UPSTREAM_FILE, &resolv_conf, e);
-        if (n == 0)
-                n = make_workspace(workspace, e);
-        const struct engine_spec spec = {
-                .id = s->rec.id,
-                .hostname = s->rec.name[0] ? s->rec.name : s->rec.id,
-                .rootfs = rootfs,
-                .workspace = workspace,
-                .runtimed = r->runtimed,
-                .resolv_conf = resolv_conf,
-                .env = (const char *const *)s->rec.env,
-                .memory = s->rec.memory,
-                .cpu_millis = s->rec.cpu_millis,
-                .pids = MAX(s->rec.pids, runtime->pids_min),
-                .nofile = nofile_limit(defaults->nofile),
-                .tmp_size = defaults->tmp_size,
-        };
-        return n == 0 ? r->engine->ops->prepare(r->engine, &spec, e) : n;
-}
-
 static void prepare_work(uv_work_t *work)
 {
         struct sandbox *s = CONTAINER(work, struct sandbox, work);
 
-        (void)prepare(s, &s->err); /* the error says it */
+        (void)prepare(s->registry, &s->rec, &s->err); /* the error says it */
 }
 
 static void on_up(struct sandbox *s)
 {
-        if (s->err.code)
-                bring_up_failed(s);
-        else
-                op_done(s);
+        s->err.code ? bring_up_failed(s) : op_done(s);
 }
 
 static void on_ready(void *data, const char *boot_id)
@@ -276,7 +226,7 @@ static const struct runtimed_client_ops runtimed_ops = {
 static int reach_runtimed(struct sandbox *s, struct err *e)
 {
         const struct registry *r = s->registry;
-        _cleanup_free_ char *workspace = workspace_path(s);
+        _cleanup_free_ char *workspace = workspace_path(s->registry->config, id_of(s));
 
         if (!workspace)
                 return err_oom(e);
@@ -285,38 +235,13 @@ static int reach_runtimed(struct sandbox *s, struct err *e)
                      : runtimed_client_await(s->runtimed, r->config->defaults.start_timeout_ms, e);
 }
 
-/* "exit status 3", "killed by signal 9" */
-static const char *describe_status(int status, char *out, size_t size)
-{
-        if (status == PROC_STATUS_UNKNOWN)
-                (void)str_format(out, size, "its exit status is unknown"); /* it fits, as below */
-        else if (WIFSIGNALED(status))
-                (void)str_format(out, size, "killed by signal %d", WTERMSIG(status));
-        else
-                (void)str_format(out, size, "exit status %d", WEXITSTATUS(status));
-        return out;
-}
-
 static void after_exit(struct sandbox *s);
-
-/* What the runtime and the supervisor said last, for an error's end; "" for nothing. */
-static void last_words(struct sandbox *s, char *out, size_t size)
-{
-        _cleanup_free_ char *log =
-                s->registry->engine->ops->read_log(s->registry->engine, id_of(s));
-        size_t n = log ? strlen(log) : 0;
-
-        while (n > 0 && log[n - 1] == '\n')
-                log[--n] = '\0';
-        const char *line = n ? strrchr(log, '\n') : NULL;
-        line = line ? line + 1 : n ? log : "";
-        (void)str_format(out, size, "%s%s", *line ? ": " : "", line); /* cut on purpose */
-}
 
 static void on_main_exit(void *data, int status)
 {
         struct sandbox *s = data;
-        char how[64], words[256];
+        struct engine *engine = s->registry->engine;
+        char how[64];
 
         s->died = true;
         s->wait_status = status;
@@ -324,10 +249,11 @@ static void on_main_exit(void *data, int status)
                 after_exit(s);
         } else if (s->awaits_hello) {
                 s->awaits_hello = false;
-                last_words(s, words, sizeof(words));
-                (void)err_set(&s->err, STATUS_INTERNAL,
-                              "the sandbox ended before it was ready: %s%s",
-                              describe_status(status, how, sizeof(how)), words);
+                _cleanup_free_ char *log = engine->ops->read_log(engine, id_of(s));
+                const char *words = log ? str_last_line(log) : "";
+                (void)err_set(
+                        &s->err, STATUS_INTERNAL, "the sandbox ended before it was ready: %s%s%s",
+                        proc_describe_status(status, how, sizeof(how)), *words ? ": " : "", words);
                 bring_up_failed(s);
         } else {
                 enqueue_fail(s, "");
@@ -338,7 +264,6 @@ static void on_run(void *data, pid_t pid, const struct err *e)
 {
         struct sandbox *s = data;
         struct registry *r = s->registry;
-        int n = 0;
 
         if (e) {
                 s->err = *e;
@@ -350,7 +275,7 @@ static void on_run(void *data, pid_t pid, const struct err *e)
         if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
                 s->rec.pid_start_time = 0;
         s->died = false;
-        n = proc_watch(r->proc, pid, 0, on_main_exit, s, &s->watch, &s->err);
+        int n = proc_watch(r->proc, pid, 0, on_main_exit, s, &s->watch, &s->err);
         if (n == 0)
                 n = reach_runtimed(s, &s->err);
         if (n < 0)
@@ -373,11 +298,8 @@ static void on_prepared(uv_work_t *work, int status)
 /* The sandbox's directories, container and supervisor, in this order; ends in op_done. */
 static void bring_up(struct sandbox *s)
 {
-        if (s->err.code)
-                bring_up_failed(s);
-        else
-                (void)uv_queue_work(s->registry->loop, &s->work, prepare_work,
-                                    on_prepared); /* fails only without a work function */
+        (void)uv_queue_work(s->registry->loop, &s->work, prepare_work,
+                            on_prepared); /* fails only without a work function */
 }
 
 /* --- taking down --------------------------------------------------------------------------- */
@@ -500,30 +422,17 @@ static void on_workspace_removed(void *data, const struct proc_result *result)
  * link, and no process of the sandbox is left to try. */
 static void erase(struct sandbox *s)
 {
-        _cleanup_free_ char *workspace = workspace_path(s);
+        _cleanup_free_ char *workspace = workspace_path(s->registry->config, id_of(s));
         const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", workspace, NULL};
 
-        if (!workspace)
+        if (!workspace && !s->err.code)
                 (void)err_oom(&s->err);
-        else if (proc_run(s->registry->proc, argv, -1, DELETE_TIMEOUT_MS, on_workspace_removed, s,
-                          &s->err) == 0)
-                return;
-        erase_failed(s);
+        if (s->err.code || proc_run(s->registry->proc, argv, -1, DELETE_TIMEOUT_MS,
+                                    on_workspace_removed, s, &s->err) < 0)
+                erase_failed(s);
 }
 
 /* --- the operations ------------------------------------------------------------------------ */
-
-static struct op *current_op(struct sandbox *s)
-{
-        return TAILQ_FIRST(&s->ops);
-}
-
-/* The client is told why the operation failed, not how the cleaning after it went. */
-static void keep_cause(struct sandbox *s)
-{
-        s->cause = s->err;
-        s->err.code = STATUS_OK;
-}
 
 static void after_failed_bring_up(struct sandbox *s)
 {
@@ -537,9 +446,11 @@ static void after_failed_bring_up(struct sandbox *s)
         }
 }
 
+/* The client is told why the operation failed, not how the cleaning after it went. */
 static void bring_up_failed(struct sandbox *s)
 {
-        keep_cause(s);
+        s->cause = s->err;
+        s->err.code = STATUS_OK;
         take_down(s, 0, after_failed_bring_up);
 }
 
@@ -548,7 +459,7 @@ static void start_from_clean(struct sandbox *s)
         if (s->err.code)
                 after_failed_bring_up(s);
         else
-                move(s, SANDBOX_STARTING, "", bring_up);
+                intend(s, SANDBOX_STARTING, bring_up);
 }
 
 static void run_start(struct sandbox *s)
@@ -571,10 +482,7 @@ static void after_stop(struct sandbox *s)
 
 static void stop_now(struct sandbox *s)
 {
-        if (s->err.code)
-                after_stop(s);
-        else
-                take_down(s, current_op(s)->grace_ms, after_stop);
+        take_down(s, current_op(s)->grace_ms, after_stop);
 }
 
 static void run_stop(struct sandbox *s)
@@ -582,23 +490,12 @@ static void run_stop(struct sandbox *s)
         if (s->rec.state == SANDBOX_STOPPED)
                 op_done(s);
         else
-                move(s, SANDBOX_STOPPING, "", stop_now);
-}
-
-static void after_delete(struct sandbox *s)
-{
-        if (s->err.code)
-                erase_failed(s);
-        else
-                erase(s);
+                intend(s, SANDBOX_STOPPING, stop_now);
 }
 
 static void delete_now(struct sandbox *s)
 {
-        if (s->err.code)
-                erase_failed(s);
-        else
-                take_down(s, 0, after_delete);
+        take_down(s, 0, erase);
 }
 
 static void after_fail(struct sandbox *s)
@@ -613,13 +510,14 @@ static void run_fail(struct sandbox *s)
         struct op *op = current_op(s);
         char how[64];
 
-        if (!legal_moves[s->rec.state][SANDBOX_FAILED]) {
+        if (!may_move(s, SANDBOX_FAILED)) {
                 op_done(s); /* somebody stopped it meanwhile */
                 return;
         }
         if (!op->reason[0])
-                (void)str_format(op->reason, sizeof(op->reason), "it ended by itself: %s",
-                                 describe_status(s->wait_status, how, sizeof(how))); /* it fits */
+                (void)str_format(
+                        op->reason, sizeof(op->reason), "it ended by itself: %s",
+                        proc_describe_status(s->wait_status, how, sizeof(how))); /* it fits */
         take_down(s, 0, after_fail);
 }
 
@@ -641,7 +539,7 @@ static void next_op(struct sandbox *s)
         s->err.code = s->cause.code = STATUS_OK;
         switch (op->verb) {
         case OP_CREATE:
-                move(s, SANDBOX_CREATING, "", bring_up);
+                intend(s, SANDBOX_CREATING, bring_up);
                 break;
         case OP_START:
                 run_start(s);
@@ -650,7 +548,7 @@ static void next_op(struct sandbox *s)
                 run_stop(s);
                 break;
         case OP_DELETE:
-                move(s, SANDBOX_DELETING, "", delete_now);
+                intend(s, SANDBOX_DELETING, delete_now);
                 break;
         case OP_FAIL:
                 run_fail(s);
@@ -772,90 +670,6 @@ int sandbox_delete(struct sandbox *s, sandbox_done done, void *data, struct err 
 
 /* --- creating ------------------------------------------------------------------------------ */
 
-static int check_range(const char *what, uint64_t value, uint64_t min, uint64_t max, struct err *e)
-{
-        if (value >= min && value <= max)
-                return 0;
-        return err_set(e, STATUS_INVALID_ARGUMENT, "%s is %llu, it must be from %llu to %llu", what,
-                       (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
-}
-
-static int check_env(const struct sandbox_params *p, struct err *e)
-{
-        size_t bytes = 0;
-
-        if (p->n_env > ENV_MAX)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "env has %zu variables, at most %d are possible", p->n_env, ENV_MAX);
-        for (size_t i = 0; i < p->n_env; i++) {
-                const char *equals = strchr(p->env[i], '=');
-                if (!equals || equals == p->env[i])
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
-                                       "env: a variable's name is empty");
-                bytes += strlen(p->env[i]) + 1;
-        }
-        if (bytes > ENV_BYTES_MAX)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "env has %zu bytes, at most %llu are possible", bytes,
-                               ENV_BYTES_MAX);
-        return 0;
-}
-
-static int check_name(struct registry *r, const char *name, struct err *e)
-{
-        char shown[128];
-
-        if (!*name)
-                return 0;
-        if (!name_is_valid(name))
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "name '%s': 1 to %d of a-z, 0-9 and '-', neither first nor last '-'",
-                               str_escape(shown, sizeof(shown), name, strlen(name)), NAME_MAX_LEN);
-        if (registry_has_name(r, name))
-                return err_set(e, STATUS_ALREADY_EXISTS,
-                               "a sandbox named '%s' exists; delete it or choose another name",
-                               name);
-        return 0;
-}
-
-static int check_runtime(struct registry *r, const char *name, struct err *e)
-{
-        char known[256] = "", shown[128];
-
-        if (engine_find_runtime(r->engine, name))
-                return 0;
-        for (size_t i = 0; i < r->engine->n_runtimes; i++) {
-                size_t n = strlen(known);
-                (void)str_format(known + n, sizeof(known) - n, "%s%s", n ? ", " : "",
-                                 r->engine->runtimes[i].name); /* cut where they are many */
-        }
-        return err_set(e, STATUS_INVALID_ARGUMENT, "no runtime '%s'; the configuration knows: %s",
-                       str_escape(shown, sizeof(shown), name, strlen(name)), known);
-}
-
-static int check_record(struct registry *r, const struct sandbox_params *p,
-                        const struct record *rec, struct err *e)
-{
-        int n = check_name(r, p->name, e);
-
-        if (n == 0)
-                n = check_runtime(r, rec->runtime, e);
-        if (n == 0)
-                n = check_range("memory_bytes", rec->memory, MEMORY_MIN, INT64_MAX, e);
-        if (n == 0)
-                n = check_range("cpu_millis", rec->cpu_millis, CPU_MILLIS_MIN, CPU_MILLIS_MAX, e);
-        if (n == 0)
-                n = check_range("pids", rec->pids, PIDS_MIN, PIDS_MAX, e);
-        if (n == 0)
-                n = check_env(p, e);
-        if (n == 0 && r->closing)
-                n = err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
-        if (n == 0 && r->n >= REGISTRY_MAX)
-                n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
-                            "there are %d sandboxes already; delete some", REGISTRY_MAX);
-        return n;
-}
-
 static void on_timer_closed(uv_handle_t *handle)
 {
         struct sandbox *s = CONTAINER(handle, struct sandbox, timer);
@@ -894,37 +708,22 @@ static void let_go(struct sandbox *s)
         proc_watch_close(s->watch);
         runtimed_client_close(s->runtimed);
         uv_close((uv_handle_t *)&s->timer, on_timer_closed);
-        registry_check_idle(r);
+        if (r->closing && r->n == 0)
+                r->on_idle(r->on_idle_data);
 }
 
 int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_done done,
                    void *data, struct err *e)
 {
-        const struct config_defaults *defaults = &r->config->defaults;
-        const struct record given = {
-                .name = (char *)p->name,
-                .runtime = p->runtime[0] ? (char *)p->runtime : r->config->runtime,
-                .image = p->image[0] ? (char *)p->image : defaults->image,
-                .env = NULL,
-                .memory = p->memory ? p->memory : defaults->memory,
-                .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
-                .pids = p->pids ? p->pids : defaults->pids,
-                .state = SANDBOX_CREATING,
-                .created_at = now_ms(),
-        };
         struct record rec;
+        struct sandbox *s = NULL;
 
-        int n = check_record(r, p, &given, e);
+        if (r->closing)
+                return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        int n = params_check(r, p, &rec, e);
         if (n < 0)
                 return n;
-        if (record_copy(&given, &rec) < 0)
-                return err_oom(e);
-        strv_free(rec.env);
-        rec.env = strv_copy(p->env, p->n_env);
-        struct sandbox *s = NULL;
-        if (!rec.env)
-                n = err_oom(e);
-        else if ((n = id_new(rec.id)) < 0)
+        if ((n = id_new(rec.id)) < 0)
                 n = err_errno(e, -n, "make an id");
         else if (!(s = sandbox_new(r, &rec)))
                 n = err_oom(e);
@@ -932,6 +731,7 @@ int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_d
                 record_done(&rec);
                 return n;
         }
+        s->rec.created_at = now_ms();
         n = request_op(s, (struct op){.verb = OP_CREATE, .done = done, .data = data}, e);
         if (n < 0)
                 let_go(s);
@@ -984,8 +784,14 @@ int sandbox_recover(struct sandbox *s, const char *reason, struct err *e)
         return 0;
 }
 
-void sandbox_close(struct sandbox *s)
+bool sandbox_close_all(struct registry *r, void (*on_idle)(void *data), void *data)
 {
-        s->closing = true;
-        kick(s);
+        r->closing = true;
+        r->on_idle = on_idle;
+        r->on_idle_data = data;
+        for (struct sandbox *s = registry_first(r); s; s = registry_next(s)) {
+                s->closing = true;
+                kick(s); /* or at the end of the operation under way */
+        }
+        return r->n > 0;
 }

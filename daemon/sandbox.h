@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/params.h"
 #include "daemon/record.h"
 #include "daemon/registry.h"
 #include "runtimed-client/runtimed_client.h"
@@ -16,13 +17,6 @@ struct sandbox;
 
 /* The end of an operation: once, never before the call has returned. s is NULL once it is gone. */
 typedef void (*sandbox_done)(void *data, struct sandbox *s, const struct err *e);
-
-struct sandbox_params {
-        const char *name, *runtime, *image; /* "" for none or the default */
-        const char *const *env;             /* n_env times "K=V" */
-        size_t n_env;
-        uint64_t memory, cpu_millis, pids; /* 0: the default */
-};
 
 /* Each returns a negative errno, and calls nothing back, when the operation cannot even begin. */
 int sandbox_create(struct registry *r, const struct sandbox_params *params, sandbox_done done,
@@ -38,7 +32,7 @@ const struct record *sandbox_record(const struct sandbox *s);
  * the loop. */
 struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e);
 
-/* --- for reconcile and registry --- */
+/* --- for the start and the end of the daemon --- */
 
 /* A sandbox as the store knows it, from before this daemon. Owns r's strings. */
 int sandbox_restore(struct registry *r, struct record *record, struct sandbox **ret, struct err *e);
@@ -47,6 +41,7 @@ int sandbox_adopt(struct sandbox *s, struct err *e);
 /* Brings a sandbox that was caught in the middle, or that died, to a state of rest: an unfinished
  * create or delete ends as "gone", everything else as failed with this reason. */
 int sandbox_recover(struct sandbox *s, const char *reason, struct err *e);
-/* Lets go of it, soon or when the operation under way has ended, without touching what it is made
- * of: the sandbox goes on living. It leaves the registry then. */
-void sandbox_close(struct sandbox *s);
+/* Refuses further operations, lets those under way end, and lets go of every sandbox (they go on
+ * living). True: on_idle comes when the last one is let go of, never before the return. False:
+ * there is none, and on_idle does not come. */
+bool sandbox_close_all(struct registry *r, void (*on_idle)(void *data), void *data);

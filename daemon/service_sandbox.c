@@ -177,7 +177,6 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .runtime = request->runtime,
                 .image = request->image,
                 .env = (const char *const *)env,
-                .n_env = request->n_env,
         };
         if (request->resources) {
                 params.memory = request->resources->memory_bytes;

@@ -1,0 +1,119 @@
+#include "daemon/params.h"
+
+#include <string.h>
+
+#include "base/id.h"
+#include "base/str.h"
+#include "base/util.h"
+
+/* As sandbox.proto says. */
+#define ENV_MAX        256
+#define ENV_BYTES_MAX  (128 * KiB)
+#define MEMORY_MIN     (16 * MiB)
+#define CPU_MILLIS_MIN 10
+#define CPU_MILLIS_MAX 1024000
+#define PIDS_MIN       16
+#define PIDS_MAX       (4 * MiB) /* the kernel's own limit, proc(5), pid_max */
+
+static int check_range(const char *what, uint64_t value, uint64_t min, uint64_t max, struct err *e)
+{
+        if (value >= min && value <= max)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "%s is %llu, it must be from %llu to %llu", what,
+                       (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
+}
+
+static int check_env(const struct sandbox_params *p, struct err *e)
+{
+        size_t bytes = 0, n = strv_len(p->env);
+
+        if (n > ENV_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "env has %zu variables, at most %d are possible", n, ENV_MAX);
+        for (size_t i = 0; i < n; i++) {
+                const char *equals = strchr(p->env[i], '=');
+                if (!equals || equals == p->env[i])
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "env: a variable's name is empty");
+                bytes += strlen(p->env[i]) + 1;
+        }
+        if (bytes > ENV_BYTES_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "env has %zu bytes, at most %llu are possible", bytes,
+                               ENV_BYTES_MAX);
+        return 0;
+}
+
+static int check_name(struct registry *r, const char *name, struct err *e)
+{
+        char shown[128];
+
+        if (!*name)
+                return 0;
+        if (!name_is_valid(name))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "name '%s': 1 to %d of a-z, 0-9 and '-', neither first nor last '-'",
+                               str_escape(shown, sizeof(shown), name, strlen(name)), NAME_MAX_LEN);
+        if (registry_has_name(r, name))
+                return err_set(e, STATUS_ALREADY_EXISTS,
+                               "a sandbox named '%s' exists; delete it or choose another name",
+                               name);
+        return 0;
+}
+
+static int check_runtime(struct registry *r, const char *name, struct err *e)
+{
+        char known[256] = "", shown[128];
+
+        if (engine_find_runtime(r->engine, name))
+                return 0;
+        for (size_t i = 0; i < r->engine->n_runtimes; i++) {
+                size_t n = strlen(known);
+                (void)str_format(known + n, sizeof(known) - n, "%s%s", n ? ", " : "",
+                                 r->engine->runtimes[i].name); /* cut where they are many */
+        }
+        return err_set(e, STATUS_INVALID_ARGUMENT, "no runtime '%s'; the configuration knows: %s",
+                       str_escape(shown, sizeof(shown), name, strlen(name)), known);
+}
+
+static int check(struct registry *r, const struct sandbox_params *p, const struct record *rec,
+                 struct err *e)
+{
+        int n = check_name(r, p->name, e);
+
+        if (n == 0)
+                n = check_runtime(r, rec->runtime, e);
+        if (n == 0)
+                n = check_range("memory_bytes", rec->memory, MEMORY_MIN, INT64_MAX, e);
+        if (n == 0)
+                n = check_range("cpu_millis", rec->cpu_millis, CPU_MILLIS_MIN, CPU_MILLIS_MAX, e);
+        if (n == 0)
+                n = check_range("pids", rec->pids, PIDS_MIN, PIDS_MAX, e);
+        if (n == 0)
+                n = check_env(p, e);
+        if (n == 0 && r->n >= REGISTRY_MAX)
+                n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                            "there are %d sandboxes already; delete some", REGISTRY_MAX);
+        return n;
+}
+
+int params_check(struct registry *r, const struct sandbox_params *p, struct record *ret,
+                 struct err *e)
+{
+        const struct config_defaults *defaults = &r->config->defaults;
+        const struct record given = {
+                .name = (char *)p->name,
+                .runtime = p->runtime[0] ? (char *)p->runtime : r->config->runtime,
+                .image = p->image[0] ? (char *)p->image : defaults->image,
+                .env = (char **)p->env,
+                .memory = p->memory ? p->memory : defaults->memory,
+                .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
+                .pids = p->pids ? p->pids : defaults->pids,
+                .state = SANDBOX_CREATING,
+        };
+
+        int n = check(r, p, &given, e);
+        if (n < 0)
+                return n;
+        return record_copy(&given, ret) < 0 ? err_oom(e) : 0;
+}
