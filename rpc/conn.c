@@ -5,9 +5,13 @@
 
 #include "base/util.h"
 
+/* Below it the system call costs more than the copy. */
+#define WRITE_THROUGH_MIN (16 * 1024)
+
 /* Where libuv reads to. It serves every connection: the bytes are gone after on_read, and there is
- * one loop on one thread, so a thousand idle connections hold no read buffer. */
-static uint8_t scratch[64 * 1024];
+ * one loop on one thread, so a thousand idle connections hold no read buffer. As large as a
+ * socket's default buffer (net.core.wmem_default), so that few messages are cut in two. */
+static uint8_t scratch[256 * 1024];
 
 static void end(struct conn *c, int error)
 {
@@ -74,8 +78,8 @@ static void flush(struct conn *c)
                 c->ops->on_flush(c);
                 c->in_callback = false;
         }
-        if (c->overflow) {
-                end(c, c->overflow);
+        if (c->broken) {
+                end(c, c->broken);
                 return;
         }
         if (c->writing)
@@ -139,16 +143,44 @@ void conn_read_stop(struct conn *c)
                 (void)uv_read_stop((uv_stream_t *)&c->pipe); /* never fails */
 }
 
-void conn_write(struct conn *c, const void *bytes, size_t n)
+static void enqueue(struct conn *c, const void *bytes, size_t n)
+{
+        if (!c->broken)
+                c->broken = buf_append(&c->out, bytes, n, CONN_HARD_CAP);
+        if (c->out.len + c->in_flight.len > CONN_HIGH_WATER)
+                c->full = true;
+}
+
+/* What the socket takes right now of what nothing waits before. */
+static size_t write_through(struct conn *c, const void *head, size_t n_head, const void *bytes,
+                            size_t n)
+{
+        const uv_buf_t bufs[] = {uv_buf_init((char *)head, (unsigned)n_head),
+                                 uv_buf_init((char *)bytes, (unsigned)n)};
+
+        if (c->writing || c->out.len || n < WRITE_THROUGH_MIN || c->broken)
+                return 0;
+        int r = uv_try_write((uv_stream_t *)&c->pipe, bufs, 2);
+        if (r < 0 && r != UV_EAGAIN)
+                c->broken = r;
+        return r > 0 ? (size_t)r : 0;
+}
+
+void conn_write2(struct conn *c, const void *head, size_t n_head, const void *bytes, size_t n)
 {
         if (c->closing || c->ended)
                 return;
-        if (!c->overflow)
-                c->overflow = buf_append(&c->out, bytes, n, CONN_HARD_CAP);
-        if (c->out.len + c->in_flight.len > CONN_HIGH_WATER)
-                c->full = true;
-        if (!c->writing || c->overflow)
+        size_t written = write_through(c, head, n_head, bytes, n);
+        size_t of_head = MIN(written, n_head), of_bytes = written - of_head;
+        enqueue(c, (const uint8_t *)head + of_head, n_head - of_head);
+        enqueue(c, (const uint8_t *)bytes + of_bytes, n - of_bytes);
+        if ((c->out.len && !c->writing) || c->broken)
                 conn_kick(c);
+}
+
+void conn_write(struct conn *c, const void *bytes, size_t n)
+{
+        conn_write2(c, NULL, 0, bytes, n);
 }
 
 void conn_kick(struct conn *c)

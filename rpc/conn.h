@@ -42,9 +42,9 @@ struct conn {
         uv_idle_t flush; /* writes what a callback outside on_read has queued */
         const struct conn_ops *ops;
         struct buf out, in_flight;
-        int handles;      /* still to be closed */
-        int overflow;     /* -ENOSPC or -ENOMEM: the queue could not take a write; told at the next
-                           * turn, so that no write calls on_end under its caller's feet */
+        int handles; /* still to be closed */
+        int broken; /* a negative errno: a write failed, or the queue could not take it; told at the
+                     * next turn, so that no write calls on_end under its caller's feet */
         bool in_callback; /* on_read or on_flush: a flush follows anyway */
         bool writing, full, ended, closing;
 };
@@ -54,8 +54,11 @@ int conn_open(struct conn *c, uv_loop_t *loop, int fd, const struct conn_ops *op
 void conn_read_start(struct conn *c);
 void conn_read_stop(struct conn *c); /* back-pressure on the peer */
 
-/* Queues bytes (they are copied); calls nothing back. After an end or close they are dropped. */
+/* Queues bytes (they are copied); calls nothing back. After an end or close they are dropped. The
+ * second function takes two pieces, a header and a payload: a large one that nothing waits before
+ * goes to the socket at once, without the copy. */
 void conn_write(struct conn *c, const void *bytes, size_t n);
+void conn_write2(struct conn *c, const void *head, size_t n_head, const void *bytes, size_t n);
 bool conn_is_writable(const struct conn *c);
 /* Asks for an on_flush soon. */
 void conn_kick(struct conn *c);

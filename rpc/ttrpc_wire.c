@@ -24,8 +24,7 @@ static void write_frame(struct rpc_session *s, uint32_t stream_id, enum ttrpc_ty
         uint8_t header[TTRPC_HEADER_LEN];
 
         ttrpc_put_header(header, (uint32_t)n, stream_id, type, flags);
-        conn_write(&s->conn, header, sizeof(header));
-        conn_write(&s->conn, bytes, n);
+        conn_write2(&s->conn, header, sizeof(header), bytes, n);
 }
 
 /* A response frame: a status, or a payload and success. */
