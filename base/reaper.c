@@ -32,8 +32,17 @@ int reaper_open(struct reaper *r, uv_loop_t *loop,
         return n;
 }
 
-void reaper_close(struct reaper *r)
+static void on_signal_closed(uv_handle_t *handle)
 {
+        struct reaper *r = CONTAINER(handle, struct reaper, signal);
+
+        if (r->on_closed)
+                r->on_closed(r);
+}
+
+void reaper_close(struct reaper *r, void (*on_closed)(struct reaper *r))
+{
+        r->on_closed = on_closed;
         if (!uv_is_closing((uv_handle_t *)&r->signal))
-                uv_close((uv_handle_t *)&r->signal, NULL);
+                uv_close((uv_handle_t *)&r->signal, on_signal_closed);
 }

@@ -8,9 +8,11 @@
 struct reaper {
         uv_signal_t signal;
         void (*on_exit)(struct reaper *r, pid_t pid, int wait_status); /* as wait(2) gives it */
+        void (*on_closed)(struct reaper *r);
 };
 
 int reaper_open(struct reaper *r, uv_loop_t *loop,
                 void (*on_exit)(struct reaper *r, pid_t pid, int wait_status));
-/* The handle's close callback comes on the next turn of the loop; r must live until then. */
-void reaper_close(struct reaper *r);
+/* on_closed comes later, when the memory may go; NULL: when the loop has ended. libuv closes
+ * handles in no order to rely on. */
+void reaper_close(struct reaper *r, void (*on_closed)(struct reaper *r));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/param.h> /* MIN, MAX */
 #include <unistd.h>
@@ -12,6 +13,12 @@
 #define NSEC_PER_MSEC      1000000ULL
 #define KiB                1024ULL
 #define MiB                (1024ULL * 1024ULL)
+
+/* Rounded up: a timer of whole milliseconds must not fire early. */
+static inline uint64_t nsec_to_msec(uint64_t nsec)
+{
+        return nsec / NSEC_PER_MSEC + (nsec % NSEC_PER_MSEC != 0);
+}
 
 /* Cleanup at the end of the scope, for synchronous functions (systemd's habit). */
 #define _cleanup_(f) __attribute__((cleanup(f)))

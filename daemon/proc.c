@@ -368,7 +368,14 @@ int proc_new(uv_loop_t *loop, struct proc **ret, struct err *e)
 
 static void on_tell_closed(uv_handle_t *handle)
 {
-        free(CONTAINER(handle, struct proc, tell)); /* the reaper's handle was closed before */
+        free(CONTAINER(handle, struct proc, tell));
+}
+
+static void on_reaper_closed(struct reaper *reaper)
+{
+        struct proc *p = CONTAINER(reaper, struct proc, reaper);
+
+        uv_close((uv_handle_t *)&p->tell, on_tell_closed);
 }
 
 void proc_close(struct proc *p)
@@ -377,6 +384,6 @@ void proc_close(struct proc *p)
                 run_free(TAILQ_FIRST(&p->runs));
         while (!TAILQ_EMPTY(&p->watches))
                 proc_watch_close(TAILQ_FIRST(&p->watches));
-        reaper_close(&p->reaper);
-        uv_close((uv_handle_t *)&p->tell, on_tell_closed);
+        (void)uv_idle_stop(&p->tell); /* never fails */
+        reaper_close(&p->reaper, on_reaper_closed);
 }

@@ -16,6 +16,7 @@ static int compare_names(const struct registry_entry *a, const struct registry_e
         return strcmp(a->name, b->name);
 }
 
+/* Use registry_ids_RB_NEXT: RB_NEXT takes the tree too in libuv 1.44, and does not in 1.50. */
 RB_GENERATE_STATIC(registry_ids, registry_entry, by_id, compare_ids)
 RB_GENERATE_STATIC(registry_names, registry_entry, by_name, compare_names)
 
@@ -56,7 +57,7 @@ struct sandbox *registry_first(struct registry *r)
 
 struct sandbox *registry_next(struct sandbox *s)
 {
-        return sandbox_of(RB_NEXT(registry_ids, NULL, entry_of(s)));
+        return sandbox_of(registry_ids_RB_NEXT(entry_of(s)));
 }
 
 static struct registry_entry *find_name(struct registry *r, const char *name)
@@ -96,7 +97,7 @@ int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandb
                 found = RB_NFIND(registry_ids, &r->by_id, &key);
                 if (!found || !str_starts(found->id, text))
                         return not_found(text, e);
-                next = RB_NEXT(registry_ids, &r->by_id, found);
+                next = registry_ids_RB_NEXT(found);
                 if (n < ID_LEN && next && str_starts(next->id, text))
                         return err_set(e, STATUS_INVALID_ARGUMENT,
                                        "'%s' is the beginning of several ids; give more of it",

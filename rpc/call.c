@@ -77,7 +77,9 @@ void rpc_call_detach(struct rpc_call *call)
         call->on_wire = false;
         TAILQ_REMOVE(&s->calls, call, entry);
         TAILQ_INSERT_TAIL(&s->calls, call, entry);
-        if (call->ended) {
+        if (!call->service)
+                call->finished = true; /* it never came to a handler: its client has gone */
+        if (call->ended || call->finished) {
                 free_unless_owned(call);
         } else {
                 call->ended = true;
@@ -108,8 +110,7 @@ static void set_deadline(struct rpc_call *call, uint64_t timeout_ns)
                 call->deadline = UINT64_MAX;
         call->has_timer = true;
         (void)uv_timer_init(loop, &call->timer); /* never fails, nor does the next */
-        (void)uv_timer_start(&call->timer, on_deadline,
-                             (timeout_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC, 0);
+        (void)uv_timer_start(&call->timer, on_deadline, nsec_to_msec(timeout_ns), 0);
 }
 
 static const struct rpc_method *find_method(const struct rpc_service *service, const char *name,

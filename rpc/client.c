@@ -19,6 +19,7 @@ struct client_call {
         const struct rpc_reply_ops *ops;
         void *data;
         uint64_t deadline; /* uv_now; 0 none */
+        bool streams;      /* any number of messages may come; else one */
         RB_ENTRY(client_call) entry;
 };
 
@@ -95,6 +96,13 @@ static void on_response(struct rpc_client *c, struct client_call *call,
 
 static void on_data(struct rpc_client *c, struct client_call *call, const struct ttrpc_frame *frame)
 {
+        struct err e;
+
+        if (!call->streams) { /* else a hostile peer could answer a unary call again and again */
+                (void)err_set(&e, STATUS_INTERNAL, "the peer streams where one answer was due");
+                done(c, call, &e);
+                return;
+        }
         if (!(frame->flags & TTRPC_NO_DATA))
                 call->ops->on_message(call->data, frame->payload, frame->length);
         if (frame->flags & TTRPC_REMOTE_CLOSED && !c->closing)
@@ -186,7 +194,7 @@ static void on_timer(uv_timer_t *timer)
 
         (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "no answer in time");
         for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
-                next = RB_NEXT(call_tree, &c->calls, call);
+                next = call_tree_RB_NEXT(call); /* RB_NEXT's arguments vary with libuv's version */
                 if (call->deadline && call->deadline <= now)
                         done(c, call, &e);
         }
@@ -299,14 +307,18 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_service *service,
                 free(call);
                 return err_errno(e, -r, "send a request of %zu bytes", n);
         }
-        *call = (struct client_call){.stream_id = c->next_id, .ops = ops, .data = data};
+        *call = (struct client_call){
+                .stream_id = c->next_id,
+                .ops = ops,
+                .data = data,
+                .streams = method->server_streams,
+        };
         c->next_id += 2;
         RB_INSERT(call_tree, &c->calls, call);
         c->n_calls++;
         if (timeout_ns) {
                 uv_update_time(c->timer.loop); /* the caller may have been at work for long */
-                call->deadline =
-                        uv_now(c->timer.loop) + (timeout_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
+                call->deadline = uv_now(c->timer.loop) + nsec_to_msec(timeout_ns);
                 arm_timer(c);
         }
         return 0;

@@ -341,6 +341,9 @@ static int remove_stale_socket(const struct sockaddr_un *address, struct err *e)
         if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
                 return err_set(e, STATUS_ALREADY_EXISTS,
                                "socket '%s': another process listens on it", address->sun_path);
+        if (errno != ECONNREFUSED && errno != ENOENT) /* EPROTOTYPE: a datagram socket, in use */
+                return err_errno(e, errno, "socket '%s': it may be in use; choose another path",
+                                 address->sun_path);
         if (unlink(address->sun_path) < 0 && errno != ENOENT)
                 return err_errno(e, errno, "remove the stale socket '%s'", address->sun_path);
         return 0;

@@ -63,7 +63,7 @@ static void on_server_closed(void *data)
         struct runtimed *r = data;
 
         process_table_close(&r->processes);
-        reaper_close(&r->reaper);
+        reaper_close(&r->reaper, NULL);
         uv_close((uv_handle_t *)&r->sigterm, NULL);
         uv_close((uv_handle_t *)&r->sigint, NULL);
         uv_close((uv_handle_t *)&r->grace, NULL);
@@ -203,7 +203,7 @@ static int prepare_workspace(struct runtimed *r, const char *socket, struct err 
         if (slash && slash > r->workspace)
                 *slash = '\0';
         else
-                (void)strcpy(r->workspace, "/");
+                (void)str_format(r->workspace, sizeof(r->workspace), "/"); /* fits */
         return 0;
 }
 

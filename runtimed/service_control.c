@@ -1,7 +1,7 @@
 #include <errno.h>
-#include <stdio.h>
 #include <sys/random.h>
 
+#include "base/str.h"
 #include "methods.h"
 #include "runtimed/service.h"
 #include "sandboxd/control/v1/control.pb-c.h"
@@ -16,7 +16,7 @@ int boot_id_new(char ret[BOOT_ID_LEN + 1], struct err *e)
         if (getrandom(random, sizeof(random), 0) < 0)
                 return err_errno(e, errno, "get randomness for the boot id");
         for (size_t i = 0; i < sizeof(random); i++)
-                (void)sprintf(ret + 2 * i, "%02x", random[i]);
+                (void)str_format(ret + 2 * i, 3, "%02x", random[i]); /* fits */
         return 0;
 }
 
