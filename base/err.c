@@ -31,6 +31,11 @@ const char *status_name(enum status code)
         return (size_t)code < N_STATUS ? names[code] : "UNKNOWN";
 }
 
+enum status status_from_wire(int code)
+{
+        return code >= 0 && (size_t)code < N_STATUS ? (enum status)code : STATUS_UNKNOWN;
+}
+
 int status_to_errno(enum status code)
 {
         switch (code) {

@@ -42,6 +42,9 @@ struct err {
 /* The name in the gRPC documentation ("NOT_FOUND"); "UNKNOWN" for numbers outside the list. */
 const char *status_name(enum status code);
 
+/* A number that a peer sent; UNKNOWN for those outside the list. */
+enum status status_from_wire(int code);
+
 /* The errno nearest to a status, and the status nearest to an errno. Both positive. */
 int status_to_errno(enum status code);
 enum status status_from_errno(int errnum);

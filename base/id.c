@@ -37,5 +37,6 @@ bool id_is_valid(const char *s)
 bool name_is_valid(const char *s)
 {
         size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
-        return n >= 1 && n <= NAME_MAX_LEN && s[n] == '\0' && s[0] != '-' && s[n - 1] != '-';
+        return n >= 1 && n <= NAME_MAX_LEN && s[n] == '\0' && s[0] != '-' && s[n - 1] != '-' &&
+               !id_is_valid(s);
 }

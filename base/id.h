@@ -11,6 +11,6 @@ int id_new(char ret[ID_LEN + 1]); /* 0, or a negative errno when the kernel give
 bool id_is_valid(const char *s);  /* exactly one whole id */
 
 /* A sandbox's name: [a-z0-9-]{1,63}, a DNS label that may become a host name (RFC 1123), so it
- * neither begins nor ends with '-'. */
+ * neither begins nor ends with '-'; and nothing that could be an id. */
 #define NAME_MAX_LEN 63
 bool name_is_valid(const char *s);

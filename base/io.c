@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/openat2.h>
@@ -38,6 +39,19 @@ int io_mkdir_all(const char *path, mode_t mode, struct err *e)
         if (!S_ISDIR(st.st_mode))
                 return err_errno(e, ENOTDIR, "create directory '%s'", path);
         return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+        (void)st, (void)type, (void)ftw;
+        return remove(path);
+}
+
+int io_remove_tree(const char *path, struct err *e)
+{
+        if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0 || errno == ENOENT)
+                return 0;
+        return err_errno(e, errno, "remove '%s'", path);
 }
 
 int io_write_all(int fd, const void *bytes, size_t n)

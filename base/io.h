@@ -10,6 +10,10 @@
 /* mkdir with its parents (each with the same mode); an existing directory is fine. */
 int io_mkdir_all(const char *path, mode_t mode, struct err *e);
 
+/* Removes a file or a directory with all in it, following no link and crossing no mount; what is
+ * not there is fine. For trees that only we write to. */
+int io_remove_tree(const char *path, struct err *e);
+
 /* Replaces path by a file with these bytes: temporary file beside it, fsync, rename, fsync of the
  * directory. A reader sees the old file or the new one, also after a power loss. */
 int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,6 +44,8 @@ static void child(const struct spawn *s, int null, volatile struct failure *fail
          * it. */
         (void)syscall(SYS_close_range, 3U, ~0U, 0U);
         if (s->new_session && setsid() < 0)
+                goto fail;
+        if (s->die_with_us && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
                 goto fail;
         if (s->cwd && chdir(s->cwd) < 0) {
                 failure->in_chdir = true;

@@ -211,7 +211,7 @@ static int run_command(const struct command *c, struct options *o, int argc, cha
 static int run(int argc, char **argv)
 {
         struct options o;
-        char program[] = PROGRAM;
+        static char program[] = PROGRAM; /* argv, which outlives us, points at it */
 
         options_init(&o);
         argv[0] = program;

@@ -89,7 +89,7 @@ int session_open(struct session *s, const char *path, uint64_t timeout_ms, struc
                 (void)close(fd);
                 return err_errno(e, -r, "make a loop");
         }
-        r = rpc_client_new(&s->loop, fd, &ops, s, &s->client, e);
+        r = rpc_client_new(&s->loop, fd, 0, &ops, s, &s->client, e);
         if (r < 0) {
                 close_loop(&s->loop);
                 return r;

@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
-#include <stdio.h> /* remove */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -330,20 +329,4 @@ int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e)
         if (!text)
                 return err_oom(e);
         return io_write_atomic(path, text, strlen(text), 0600, e);
-}
-
-int bundle_remove(const char *dir, struct err *e)
-{
-        static const char *const made[] = {
-                "/config.json", BUNDLE_RUNTIMED, "/run/sandboxd", "/run", BUNDLE_WORKSPACE, "/home",
-        };
-        char path[PATH_MAX];
-
-        for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
-                if (!str_format(path, sizeof(path), "%s%s", dir, made[i]))
-                        return err_errno(e, ENAMETOOLONG, "remove the bundle '%s'", dir);
-                if (remove(path) < 0 && errno != ENOENT)
-                        return err_errno(e, errno, "remove '%s'", path);
-        }
-        return 0;
 }

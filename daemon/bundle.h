@@ -30,6 +30,3 @@ struct bundle_spec {
  * absolute and exists; it is removed as a tree once the sandbox is gone. INVALID_ARGUMENT when a
  * string is not UTF-8 or an entry of env is not "K=V". */
 int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e);
-
-/* Removes what bundle_write made in dir, not dir itself; what is not there is fine. */
-int bundle_remove(const char *dir, struct err *e);

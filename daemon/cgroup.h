@@ -10,3 +10,6 @@
 /* Removes the cgroup `path` ("/sandboxd/<id>") from every hierarchy. -EBUSY while a process is in
  * it: its absence proves that no process of the sandbox is left. */
 int cgroup_remove(const char *path, struct err *e);
+
+/* Sends SIGKILL to every process in it. */
+void cgroup_kill(const char *path);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -40,6 +41,7 @@ struct daemon {
         struct engine *engine;
         struct store *store;
         struct registry registry;
+        struct router router;
         struct rpc_server *server;
         uv_signal_t sigterm, sigint;
         uv_timer_t stop_timer;
@@ -146,12 +148,21 @@ static int make_default_image(const struct config *c, struct err *e)
         return 0;
 }
 
+/* A burst of large messages shall not stay resident; without the fixed thresholds glibc raises its
+ * own to 32 MiB with the first large buffer that is freed (mallopt(3)). */
+static void keep_memory_small(void)
+{
+        (void)mallopt(M_MMAP_THRESHOLD, (int)MiB); /* neither fails */
+        (void)mallopt(M_TRIM_THRESHOLD, (int)MiB);
+}
+
 static int settle(struct daemon *d, struct err *e)
 {
         const struct config *c = d->config;
 
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN); /* fails for no valid signal */
+        keep_memory_small();
         raise_nofile(c->defaults.nofile);
         int r = find_runtimed(&d->runtimed, e);
         if (r == 0)
@@ -195,13 +206,14 @@ static int open_server(struct daemon *d, struct err *e)
 {
         static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
 
+        d->router.registry = &d->registry;
         int r = rpc_server_new(&d->loop, wires, &rpc_server_default_limits, &d->server, e);
         if (r == 0)
                 r = service_sandbox_add(d->server, &d->registry, e);
         if (r == 0)
                 r = service_host_add(d->server, &d->registry, e);
         if (r == 0)
-                r = router_add(d->server, &process_service, &d->registry, e);
+                r = router_add(&d->router, d->server, &process_service, e);
         return r == 0 ? rpc_server_listen(d->server, d->config->socket, 0600, e) : r;
 }
 
@@ -232,12 +244,23 @@ static void close_handles(struct daemon *d)
         close_handle((uv_handle_t *)&d->stop_timer);
 }
 
-static void on_idle(void *data)
+static void on_server_closed(void *data)
 {
         struct daemon *d = data;
 
         close_parts(d);
         close_handles(d);
+}
+
+/* Whoever waited for an operation has his answer in the socket now. */
+static void on_idle(void *data)
+{
+        struct daemon *d = data;
+
+        if (d->server)
+                rpc_server_close(TAKE(d->server), on_server_closed, d);
+        else
+                on_server_closed(d);
 }
 
 static void on_stop_timeout(uv_timer_t *timer)
@@ -254,7 +277,7 @@ static void stop(struct daemon *d)
         d->stopping = true;
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0); /* never fails */
         if (d->server)
-                rpc_server_close(TAKE(d->server), NULL, NULL);
+                rpc_server_stop_listening(d->server);
         if (!sandbox_close_all(&d->registry, on_idle, d))
                 on_idle(d);
 }
@@ -265,13 +288,19 @@ static void on_signal(uv_signal_t *signal, int signum)
         stop(signal->data);
 }
 
-static void watch_signals(struct daemon *d)
+static void init_handles(struct daemon *d)
 {
-        /* None of these fails for a valid signal. */
+        /* None of these fails. */
         (void)uv_signal_init(&d->loop, &d->sigterm);
         (void)uv_signal_init(&d->loop, &d->sigint);
         (void)uv_timer_init(&d->loop, &d->stop_timer);
         d->sigterm.data = d->sigint.data = d;
+}
+
+/* Until now a signal ends the process, as it should while nothing is under way. */
+static void watch_signals(struct daemon *d)
+{
+        /* Neither fails for a valid signal. */
         (void)uv_signal_start(&d->sigterm, on_signal, SIGTERM);
         (void)uv_signal_start(&d->sigint, on_signal, SIGINT);
 }
@@ -288,14 +317,16 @@ int daemon_run(const struct config *config, struct err *e)
                 r = err_errno(e, -r, "make the event loop");
         if (r < 0)
                 goto out;
-        watch_signals(&d);
+        init_handles(&d);
         r = open_parts(&d, e);
         if (r == 0)
                 r = open_server(&d, e);
-        if (r == 0)
+        if (r == 0) {
+                watch_signals(&d);
                 log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, config->socket);
-        else
+        } else {
                 stop(&d);
+        }
         (void)uv_run(&d.loop, UV_RUN_DEFAULT); /* until every handle is closed */
         int open = uv_loop_close(&d.loop);
         if (open < 0)

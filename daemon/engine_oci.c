@@ -391,39 +391,37 @@ static void remove_done(struct remove_job *job)
         uv_close((uv_handle_t *)&job->timer, on_remove_timer_closed);
 }
 
-static int remove_bundle(const struct config *config, const char *id, struct err *err)
+static void keep_first(struct remove_job *job, const struct err *e)
 {
-        static const char *const files[] = {"resolv.conf", "pid", "log", NULL /* the directory */};
-        _cleanup_free_ char *dir = bundle_path(config, id, NULL);
-
-        if (!dir)
-                return err_oom(err);
-        int r = bundle_remove(dir, err);
-        for (size_t i = 0; i < ARRAY_SIZE(files) && r == 0; i++) {
-                _cleanup_free_ char *path = bundle_path(config, id, files[i]);
-                if (!path)
-                        r = err_oom(err);
-                else if (remove(path) < 0 && errno != ENOENT)
-                        r = err_errno(err, errno, "remove '%s'", path);
-        }
-        return r;
+        if (!job->err.code)
+                job->err = *e;
 }
 
+static void remove_bundle(struct remove_job *job)
+{
+        _cleanup_free_ char *dir = bundle_path(job->engine->config, job->id, NULL);
+        struct err e;
+
+        if ((dir ? io_remove_tree(dir, &e) : err_oom(&e)) < 0)
+                keep_first(job, &e);
+}
+
+/* A runtime that was killed half-way may have left processes that it does not know. */
 static void on_cgroup_timer(uv_timer_t *timer)
 {
         struct remove_job *job = CONTAINER(timer, struct remove_job, timer);
         _cleanup_free_ char *path = cgroup_path(job->id);
+        struct err e;
 
-        struct err err;
-        int r = path ? cgroup_remove(path, &job->err) : err_oom(&job->err);
+        int r = path ? cgroup_remove(path, &e) : err_oom(&e);
         if (r == -EBUSY && ++job->retries < CGROUP_RETRIES) {
+                cgroup_kill(path);
                 (void)uv_timer_start(&job->timer, on_cgroup_timer, CGROUP_RETRY_MS, 0);
                 return;
         }
-        if (r == 0)
-                job->err.code = STATUS_OK; /* what an earlier try said is past */
-        if (remove_bundle(job->engine->config, job->id, &err) < 0 && r == 0)
-                job->err = err;
+        if (r < 0)
+                keep_first(job, &e);
+        remove_bundle(job);
         remove_done(job);
 }
 

@@ -3,7 +3,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -355,19 +354,6 @@ static int fill_rootfs(int root, const struct busybox *b, struct err *e)
         return r == 0 ? make_applets(root, b->path, e) : r;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-        (void)st, (void)type, (void)ftw;
-        return remove(path);
-}
-
-static int remove_tree(const char *path, struct err *e)
-{
-        if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0 || errno == ENOENT)
-                return 0;
-        return err_errno(e, errno, "remove '%s'", path);
-}
-
 /* Everything is on disk before the name says that it is whole. */
 static int publish(int images, struct err *e)
 {
@@ -406,11 +392,11 @@ int image_make_default(const char *images_dir, struct err *e)
                 return err_errno(e, ENAMETOOLONG, "images directory '%s'", images_dir);
         int r = read_busybox(&b, e);
         if (r == 0)
-                r = remove_tree(temporary, e);
+                r = io_remove_tree(temporary, e);
         if (r == 0) {
                 r = make_image(images, &b, e);
                 if (r < 0)
-                        (void)remove_tree(temporary, NULL); /* the next start tries again */
+                        (void)io_remove_tree(temporary, NULL); /* the next start tries again */
         }
         free(b.bytes);
         return r;

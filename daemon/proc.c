@@ -124,6 +124,7 @@ int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned 
                 .stdout_fd = output,
                 .stderr_fd = output,
                 .new_session = true,
+                .die_with_us = true,
         };
         int r = spawn(&s, &run->pid, e);
         if (r < 0)
@@ -179,6 +180,11 @@ void proc_watch_close(struct proc_watch *w)
         if (w->pidfd >= 0)
                 (void)close(w->pidfd);
         free(w);
+}
+
+void proc_kill(pid_t pid)
+{
+        (void)kill(pid, SIGKILL);
 }
 
 const char *proc_describe_status(int status, char *out, size_t size)
@@ -290,11 +296,12 @@ int proc_watch(struct proc *p, pid_t pid, uint64_t start_time,
                 return err_oom(e);
         *w = (struct proc_watch){
                 .proc = p, .pid = pid, .pidfd = -1, .on_exit = on_exit, .data = data};
-        if (take_early_exit(p, pid, &status)) {
+        w->pidfd = open_pidfd(pid, start_time);
+        /* Only when there is no such process: an old entry may bear the pid of a new one. */
+        if (w->pidfd == -ESRCH && take_early_exit(p, pid, &status)) {
                 w->child = true;
                 watch_gone(w, status);
         } else {
-                w->pidfd = open_pidfd(pid, start_time);
                 if (w->pidfd < 0)
                         return err_errno(e, -w->pidfd, "watch process %d", (int)pid);
                 w->child = is_child(pid);

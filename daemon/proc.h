@@ -31,7 +31,8 @@ struct proc_result {
 
 /* Runs a program; done comes once, never before the return. The output goes to `output_file`
  * (it stays the caller's), or with -1 to a sealed file in memory, so that neither a flood nor a
- * grandchild that holds it open hurts anybody. */
+ * grandchild that holds it open hurts anybody. When the daemon dies the program does: half-made
+ * things are for the next daemon to clean, with nobody at work on them any more. */
 int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
              void (*done)(void *data, const struct proc_result *result), void *data, struct err *e);
 
@@ -39,6 +40,9 @@ int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned 
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e);
 
 /* --- processes that go on --- */
+
+/* SIGKILL for a process that nobody watches. One that has gone is fine. */
+void proc_kill(pid_t pid);
 
 #define PROC_STATUS_UNKNOWN (-1)
 

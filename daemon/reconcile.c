@@ -1,7 +1,5 @@
 #include "daemon/reconcile.h"
 
-#include <errno.h>
-
 #include "base/log.h"
 #include "daemon/sandbox.h"
 
@@ -32,8 +30,7 @@ static int on_record(void *data, struct record *record, struct err *e)
                 if (sandbox_adopt(s, e) == 0)
                         log_info("sandbox %s is alive", sandbox_record(s)->id);
                 else
-                        recover(s,
-                                e->errnum == ESRCH ? "it ended while sandboxd was away" : e->msg);
+                        recover(s, "it ended while sandboxd was away");
                 break;
         default:
                 recover(s, "sandboxd ended in the middle of the operation");

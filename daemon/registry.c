@@ -74,8 +74,11 @@ bool registry_has_name(struct registry *r, const char *name)
 
 static int not_found(const char *ref, struct err *e)
 {
+        char shown[4 * NAME_MAX_LEN + 1];
+
         return err_set(e, STATUS_NOT_FOUND,
-                       "no sandbox '%s'; `sandboxctl ls` lists those there are", ref);
+                       "no sandbox '%s'; `sandboxctl ls` lists those there are",
+                       str_escape(shown, sizeof(shown), ref, strlen(ref)));
 }
 
 int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandbox **ret,
@@ -91,7 +94,7 @@ int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandb
                 return not_found("(a name of more than 63 bytes)", e);
         memcpy(text, ref, n);
         text[n] = '\0';
-        found = find_name(r, text);
+        found = id_is_valid(text) ? NULL : find_name(r, text);
         if (!found) {
                 /* The first id that is not below the prefix bears it, if any does. */
                 found = RB_NFIND(registry_ids, &r->by_id, &key);

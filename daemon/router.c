@@ -7,10 +7,13 @@
 #include "rpc/protowire.h"
 
 #define SANDBOX_ID_FIELD 1
+/* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
+#define STREAMS_MAX 4096
 
 /* One forwarded streaming call, with a connection of its own: ttrpc has no flow control, so a slow
  * client must hold up nobody else's bytes. */
 struct stream {
+        struct router *router;
         struct rpc_call *call; /* NULL once it is finished */
         struct rpc_client *client;
 };
@@ -37,7 +40,10 @@ static void on_done(void *data, const struct err *e)
 
 static void on_client_closed(void *data)
 {
-        free(data);
+        struct stream *st = data;
+
+        st->router->n_streams--;
+        free(st);
 }
 
 static void on_cancel(struct rpc_call *call)
@@ -72,18 +78,22 @@ static int find_runtimed(struct registry *r, const uint8_t *message, size_t n,
         return *ret ? 0 : -e->errnum;
 }
 
-static int forward(struct rpc_call *call, struct runtimed_client *runtimed, const uint8_t *message,
-                   size_t n, struct err *e)
+static int forward(struct router *router, struct rpc_call *call, struct runtimed_client *runtimed,
+                   const uint8_t *message, size_t n, struct err *e)
 {
+        if (router->n_streams >= STREAMS_MAX)
+                return err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                               "%d calls to sandboxes are under way; retry later", STREAMS_MAX);
         struct stream *st = calloc(1, sizeof(*st));
-
         if (!st)
                 return err_oom(e);
+        st->router = router;
         int r = runtimed_client_open(runtimed, &client_ops, st, &st->client, e);
         if (r < 0) {
                 free(st);
                 return r;
         }
+        router->n_streams++;
         r = rpc_client_call(st->client, rpc_call_service(call), rpc_call_method(call), message, n,
                             rpc_call_time_left(call), &reply_ops, st, e);
         if (r < 0) {
@@ -97,16 +107,17 @@ static int forward(struct rpc_call *call, struct runtimed_client *runtimed, cons
 
 static void on_call(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
+        struct router *router = ctx;
         struct runtimed_client *runtimed;
         struct err e;
 
-        if (find_runtimed(ctx, message, n, &runtimed, &e) < 0 ||
-            forward(call, runtimed, message, n, &e) < 0)
+        if (find_runtimed(router->registry, message, n, &runtimed, &e) < 0 ||
+            forward(router, call, runtimed, message, n, &e) < 0)
                 rpc_call_finish(call, &e);
 }
 
-int router_add(struct rpc_server *server, const struct rpc_service *service, struct registry *r,
+int router_add(struct router *router, struct rpc_server *server, const struct rpc_service *service,
                struct err *e)
 {
-        return rpc_server_add_all(server, service, on_call, r, e);
+        return rpc_server_add_all(server, service, on_call, router, e);
 }

@@ -5,6 +5,12 @@
 #include "daemon/registry.h"
 #include "rpc/server.h"
 
-/* Registers a service whose every request carries `string sandbox_id = 1`. */
-int router_add(struct rpc_server *server, const struct rpc_service *service, struct registry *r,
+struct router {
+        struct registry *registry;
+        unsigned n_streams; /* calls under way */
+};
+
+/* Registers a service whose every request carries `string sandbox_id = 1`. The router must outlive
+ * the server. */
+int router_add(struct router *router, struct rpc_server *server, const struct rpc_service *service,
                struct err *e);

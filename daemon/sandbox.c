@@ -16,6 +16,9 @@
 #define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
 #define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
 #define GRACE_MAX_MS      600000
+#define REACH_FIRST_MS    100 /* of the back-off, up to */
+#define REACH_MAX_MS      30000
+#define REACH_STABLE_MS   10000 /* a connection that held so long was a good one */
 
 enum verb {
         OP_CREATE,
@@ -28,7 +31,8 @@ enum verb {
 struct op {
         enum verb verb;
         uint64_t grace_ms;
-        char reason[REASON_MAX]; /* of OP_FAIL */
+        char reason[REASON_MAX]; /* of OP_FAIL, as is the next */
+        pid_t pid;               /* whose end it is about */
         sandbox_done done;       /* NULL: nobody waits */
         void *data;
         TAILQ_ENTRY(op) entry;
@@ -46,6 +50,8 @@ struct sandbox {
         bool died;                /* the process has ended; its remains are still there */
         int wait_status;
         struct runtimed_client *runtimed;
+        uv_timer_t reach;           /* to a supervisor that was lost */
+        uint64_t reach_ms, reached; /* the next wait; uv_now of the last success */
 
         /* Of the operation under way: */
         struct err err;            /* what went wrong last; code OK: nothing did */
@@ -55,7 +61,7 @@ struct sandbox {
         void (*after_save)(struct sandbox *s);
         void (*after_take_down)(struct sandbox *s);
         bool awaits_hello, awaits_exit;
-        uv_timer_t timer; /* of the way from SIGTERM to SIGKILL to giving up */
+        uv_timer_t timer; /* begins an operation; then of SIGTERM, SIGKILL and giving up */
         uv_work_t work;
 
         bool closing; /* the sandbox goes on without us */
@@ -80,6 +86,7 @@ static bool may_move(const struct sandbox *s, enum sandbox_state to)
 }
 
 static void next_op(struct sandbox *s);
+static void enqueue_fail(struct sandbox *s, const char *reason);
 static void op_done(struct sandbox *s);
 static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s));
 
@@ -177,44 +184,45 @@ static void on_ready(void *data, const char *boot_id)
 {
         struct sandbox *s = data;
 
+        s->reached = uv_now(s->registry->loop);
         (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
         if (!s->awaits_hello)
-                return; /* found again after a lost connection */
+                return; /* found again */
         s->awaits_hello = false;
         s->rec.started_at = now_ms();
         move(s, SANDBOX_RUNNING, "", on_up);
 }
 
-static void enqueue_fail(struct sandbox *s, const char *reason);
+static void on_reach(uv_timer_t *timer);
+
+/* With back-off: what it does to its socket is the sandbox's affair, and no reason to end it. */
+static void reach_later(struct sandbox *s)
+{
+        bool stable = uv_now(s->registry->loop) - s->reached > REACH_STABLE_MS;
+
+        s->reach_ms = stable ? REACH_FIRST_MS : MIN(2 * s->reach_ms + 1, (uint64_t)REACH_MAX_MS);
+        (void)uv_timer_start(&s->reach, on_reach, s->reach_ms, 0); /* never fails */
+}
 
 static void on_unreachable(void *data, const struct err *e, bool no_socket)
 {
         struct sandbox *s = data;
-        const char *hint = no_socket ? runtime_of(s)->no_socket_hint : "";
 
         if (!s->awaits_hello) {
-                enqueue_fail(s, "its supervisor stopped answering");
+                log_warn("sandbox %s: its supervisor cannot be reached: %s", id_of(s), e->msg);
+                reach_later(s);
                 return;
         }
         s->awaits_hello = false;
         s->err = *e;
-        if (*hint)
-                (void)err_set(&s->err, e->code, "%s; %s", e->msg, hint);
+        if (no_socket && *runtime_of(s)->no_socket_hint)
+                (void)err_set(&s->err, e->code, "%s; %s", e->msg, runtime_of(s)->no_socket_hint);
         bring_up_failed(s);
 }
 
 static void on_lost(void *data)
 {
-        struct sandbox *s = data;
-        struct err e;
-
-        /* Mostly its process has ended, which its watch tells in a moment. */
-        if (s->died || s->busy || s->closing)
-                return;
-        log_warn("sandbox %s: the connection to its supervisor broke; trying again", id_of(s));
-        if (runtimed_client_await(s->runtimed, s->registry->config->defaults.start_timeout_ms, &e) <
-            0)
-                enqueue_fail(s, e.msg);
+        reach_later(data); /* mostly its process has ended, which its watch tells in a moment */
 }
 
 static const struct runtimed_client_ops runtimed_ops = {
@@ -226,11 +234,13 @@ static const struct runtimed_client_ops runtimed_ops = {
 static int reach_runtimed(struct sandbox *s, struct err *e)
 {
         const struct registry *r = s->registry;
-        _cleanup_free_ char *workspace = workspace_path(s->registry->config, id_of(s));
+        _cleanup_free_ char *workspace = workspace_path(r->config, id_of(s));
 
         if (!workspace)
                 return err_oom(e);
-        int n = runtimed_client_new(r->loop, workspace, &runtimed_ops, s, &s->runtimed, e);
+        int n = s->runtimed ? 0
+                            : runtimed_client_new(r->loop, workspace, &runtimed_ops, s,
+                                                  &s->runtimed, e);
         return n < 0 ? n
                      : runtimed_client_await(s->runtimed, r->config->defaults.start_timeout_ms, e);
 }
@@ -260,10 +270,33 @@ static void on_main_exit(void *data, int status)
         }
 }
 
+/* -ESRCH: it has ended. After other errors its supervisor is sought again. */
+static int reach(struct sandbox *s, struct err *e)
+{
+        int n = s->watch ? 0
+                         : proc_watch(s->registry->proc, s->rec.pid, s->rec.pid_start_time,
+                                      on_main_exit, s, &s->watch, e);
+
+        return n < 0 ? n : reach_runtimed(s, e);
+}
+
+static void on_reach(uv_timer_t *timer)
+{
+        struct sandbox *s = CONTAINER(timer, struct sandbox, reach);
+        struct err e;
+
+        if (s->rec.state != SANDBOX_RUNNING || s->died)
+                return;
+        int n = s->busy ? 0 : reach(s, &e);
+        if (n == -ESRCH)
+                enqueue_fail(s, "");
+        else if (n < 0 || s->busy)
+                reach_later(s);
+}
+
 static void on_run(void *data, pid_t pid, const struct err *e)
 {
         struct sandbox *s = data;
-        struct registry *r = s->registry;
 
         if (e) {
                 s->err = *e;
@@ -274,11 +307,7 @@ static void on_run(void *data, pid_t pid, const struct err *e)
         /* It may have ended already, then there is no such time any more. */
         if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
                 s->rec.pid_start_time = 0;
-        s->died = false;
-        int n = proc_watch(r->proc, pid, 0, on_main_exit, s, &s->watch, &s->err);
-        if (n == 0)
-                n = reach_runtimed(s, &s->err);
-        if (n < 0)
+        if (reach(s, &s->err) < 0)
                 bring_up_failed(s);
         else
                 s->awaits_hello = true;
@@ -310,6 +339,7 @@ static void on_removed(void *data, const struct err *e)
 
         if (e && !s->err.code)
                 s->err = *e;
+        s->died = false;
         s->rec.pid = 0;
         s->rec.pid_start_time = 0;
         s->after_take_down(s);
@@ -366,6 +396,7 @@ static void on_grace_over(uv_timer_t *timer)
  * could not be removed. What is not there is no error. */
 static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s))
 {
+        (void)uv_timer_stop(&s->reach); /* never fails */
         runtimed_client_close(TAKE(s->runtimed));
         s->after_take_down = after;
         if (!s->watch) {
@@ -510,8 +541,8 @@ static void run_fail(struct sandbox *s)
         struct op *op = current_op(s);
         char how[64];
 
-        if (!may_move(s, SANDBOX_FAILED)) {
-                op_done(s); /* somebody stopped it meanwhile */
+        if (!may_move(s, SANDBOX_FAILED) || op->pid != s->rec.pid) {
+                op_done(s); /* it was stopped meanwhile, and perhaps started again */
                 return;
         }
         if (!op->reason[0])
@@ -613,6 +644,7 @@ static void enqueue_fail(struct sandbox *s, const char *reason)
                 log_error("sandbox %s: out of memory; its end goes unrecorded", id_of(s));
                 return;
         }
+        op->pid = s->rec.pid;
         (void)str_format(op->reason, sizeof(op->reason), "%s", reason); /* cut on purpose */
         enqueue(s, op);
 }
@@ -678,6 +710,13 @@ static void on_timer_closed(uv_handle_t *handle)
         free(s);
 }
 
+static void on_reach_closed(uv_handle_t *handle)
+{
+        struct sandbox *s = CONTAINER(handle, struct sandbox, reach);
+
+        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+}
+
 static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
 {
         struct sandbox *s = calloc(1, sizeof(*s));
@@ -690,7 +729,8 @@ static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
         s->entry.id = s->rec.id;
         s->entry.name = s->rec.name;
         TAILQ_INIT(&s->ops);
-        (void)uv_timer_init(r->loop, &s->timer); /* never fails */
+        (void)uv_timer_init(r->loop, &s->timer); /* neither fails */
+        (void)uv_timer_init(r->loop, &s->reach);
         registry_add(r, s);
         return s;
 }
@@ -707,7 +747,8 @@ static void let_go(struct sandbox *s)
                 op_tell(s, &e);
         proc_watch_close(s->watch);
         runtimed_client_close(s->runtimed);
-        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+        (void)uv_timer_stop(&s->timer); /* never fails */
+        uv_close((uv_handle_t *)&s->reach, on_reach_closed);
         if (r->closing && r->n == 0)
                 r->on_idle(r->on_idle_data);
 }
@@ -769,10 +810,13 @@ int sandbox_restore(struct registry *r, struct record *record, struct sandbox **
 
 int sandbox_adopt(struct sandbox *s, struct err *e)
 {
-        int n = proc_watch(s->registry->proc, s->rec.pid, s->rec.pid_start_time, on_main_exit, s,
-                           &s->watch, e);
+        int n = reach(s, e);
 
-        return n < 0 ? n : reach_runtimed(s, e);
+        if (n == 0 || n == -ESRCH)
+                return n;
+        log_warn("sandbox %s: %s; trying again", id_of(s), e->msg);
+        reach_later(s);
+        return 0;
 }
 
 int sandbox_recover(struct sandbox *s, const char *reason, struct err *e)

@@ -68,8 +68,8 @@ static void put_env(struct arena *a, char *const *env, Sandboxd__V1__Sandbox *m)
         }
 }
 
-/* The record as a message; its strings stay the record's. A message that the arena has no room for
- * is noticed by a->exhausted. */
+/* The record as a message, but for its environment; its strings stay the record's. A message that
+ * the arena has no room for is noticed by a->exhausted. */
 static Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct record *rec)
 {
         Sandboxd__V1__Sandbox *m = arena_alloc(a, sizeof(*m));
@@ -91,7 +91,6 @@ static Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct reco
         m->resources = resources;
         m->created_at = timestamp(a, rec->created_at);
         m->started_at = timestamp(a, rec->started_at);
-        put_env(a, rec->env, m);
         return m;
 }
 
@@ -114,6 +113,8 @@ static void reply_sandbox(struct rpc_call *call, const struct sandbox *s)
         arena_init(&a, REPLY_BUDGET);
         response.base.descriptor = rpc_call_method(call)->response;
         response.sandbox = sandbox_message(&a, sandbox_record(s));
+        if (response.sandbox)
+                put_env(&a, sandbox_record(s)->env, response.sandbox);
         reply(call, &a, &response.base);
         arena_done(&a);
 }
@@ -171,6 +172,13 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
 
         if (!request)
                 return;
+        for (size_t i = 0; i < request->n_env; i++) {
+                if (strchr(request->env[i]->key, '=')) {
+                        rpc_call_fail(call, STATUS_INVALID_ARGUMENT,
+                                      "env: a variable's name contains '='");
+                        return;
+                }
+        }
         _cleanup_strv_ char **env = env_strings(request->env, request->n_env);
         struct sandbox_params params = {
                 .name = request->name,

@@ -13,7 +13,8 @@
 
 #define SCHEMA_VERSION 1
 
-static const char schema[] = "CREATE TABLE sandbox ("
+static const char schema[] = "BEGIN;"
+                             "CREATE TABLE sandbox ("
                              "  id TEXT PRIMARY KEY,"
                              "  name TEXT NOT NULL,"
                              "  runtime TEXT NOT NULL,"
@@ -30,7 +31,8 @@ static const char schema[] = "CREATE TABLE sandbox ("
                              "  created_at INTEGER NOT NULL,"
                              "  started_at INTEGER NOT NULL"
                              ") STRICT;"
-                             "PRAGMA user_version = 1;";
+                             "PRAGMA user_version = 1;"
+                             "COMMIT;";
 
 /* The columns in the order of enum column. */
 #define COLUMNS                                                                        \
@@ -224,23 +226,27 @@ int store_load(struct store *s, int (*on_record)(void *data, struct record *r, s
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
+/* All of them in one transaction. A statement that fails fails alone, unless SQLite has rolled back
+ * the whole (a full disk, an I/O error): then nothing of it counts. */
 static void run_jobs(struct store *s, struct job_list *jobs)
 {
         struct err whole;
         struct job *job;
-        bool failed = exec(s, "BEGIN", &whole) < 0;
+        int r = exec(s, "BEGIN", &whole);
 
         TAILQ_FOREACH (job, jobs, entry) {
-                int r = failed        ? 0
-                        : job->remove ? remove_row(s, job->record.id, &job->err)
-                                      : put(s, &job->record, &job->err);
-                job->failed = r < 0;
+                if (r < 0)
+                        break;
+                job->failed = (job->remove ? remove_row(s, job->record.id, &job->err)
+                                           : put(s, &job->record, &job->err)) < 0;
+                if (sqlite3_get_autocommit(s->db)) {
+                        whole = job->err;
+                        r = -EIO;
+                }
         }
-        if (!failed && exec(s, "COMMIT", &whole) < 0) {
-                failed = true;
+        if (r == 0 && (r = exec(s, "COMMIT", &whole)) < 0)
                 (void)exec(s, "ROLLBACK", NULL); /* SQLite may have done so itself */
-        }
-        if (!failed)
+        if (r == 0)
                 return;
         TAILQ_FOREACH (job, jobs, entry) {
                 job->failed = true;
@@ -332,23 +338,42 @@ int store_remove(struct store *s, const char *id, store_done done, void *data, s
         return 0;
 }
 
-static int check_schema(struct store *s, struct err *e)
+/* The first value that a PRAGMA gives. */
+static int pragma_text(struct store *s, const char *sql, char *out, size_t size, struct err *e)
 {
         sqlite3_stmt *stmt;
-        int version = -1;
 
-        if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &stmt, NULL) != SQLITE_OK)
-                return sql_error(s, "read its version", e);
-        if (sqlite3_step(stmt) == SQLITE_ROW)
-                version = sqlite3_column_int(stmt, 0);
-        (void)sqlite3_finalize(stmt); /* repeats the step's error */
-        if (version < 0)
-                return sql_error(s, "read its version", e);
-        if (version > SCHEMA_VERSION)
+        if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
+                return sql_error(s, sql, e);
+        int code = sqlite3_step(stmt);
+        if (code == SQLITE_ROW)
+                (void)str_format(out, size, "%s", text_of(stmt, 0)); /* cut on purpose */
+        (void)sqlite3_finalize(stmt);                                /* repeats the step's error */
+        return code == SQLITE_ROW ? 0 : sql_error(s, sql, e);
+}
+
+static int check_schema(struct store *s, struct err *e)
+{
+        char text[256];
+        uint64_t version;
+
+        int r = pragma_text(s, "PRAGMA quick_check(1)", text, sizeof(text), e);
+        if (r < 0)
+                return r;
+        if (!str_eq(text, "ok"))
+                return err_set(
+                        e, STATUS_DATA_LOSS,
+                        "database: it is damaged (%s) and was left as it is; restore a copy, "
+                        "or move it away to begin anew",
+                        text);
+        r = pragma_text(s, "PRAGMA user_version", text, sizeof(text), e);
+        if (r < 0)
+                return r;
+        if (!str_to_u64(text, SCHEMA_VERSION, &version))
                 return err_set(e, STATUS_FAILED_PRECONDITION,
-                               "database: it was written by a newer sandboxd (schema %d, this one "
+                               "database: it was written by a newer sandboxd (schema %s, this one "
                                "knows %d); install that version again",
-                               version, SCHEMA_VERSION);
+                               text, SCHEMA_VERSION);
         return version == 0 ? exec(s, schema, e) : 0;
 }
 

@@ -35,7 +35,6 @@ static void free_unless_owned(struct rpc_call *call)
         TAILQ_REMOVE(&s->calls, call, entry);
         s->n_calls--;
         s->wire->call_done(call);
-        arena_done(&call->arena);
         if (call->has_timer)
                 uv_close((uv_handle_t *)&call->timer, on_timer_closed);
         else
@@ -77,8 +76,8 @@ void rpc_call_detach(struct rpc_call *call)
         call->on_wire = false;
         TAILQ_REMOVE(&s->calls, call, entry);
         TAILQ_INSERT_TAIL(&s->calls, call, entry);
-        if (!call->service)
-                call->finished = true; /* it never came to a handler: its client has gone */
+        if (!call->ended && !call->service)
+                call->finished = true; /* the client went before a handler could own it */
         if (call->ended || call->finished) {
                 free_unless_owned(call);
         } else {
@@ -171,15 +170,11 @@ void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t servic
         call->in_handler = true;
         handler(call, message, n, ctx);
         call->in_handler = false;
+        arena_done(&call->arena);
         if (call->finished)
                 free_unless_owned(call);
         else
                 tell_cancel(call);
-}
-
-void rpc_call_refuse(struct rpc_call *call, enum status code, const char *message)
-{
-        rpc_call_fail(call, code, "%s", message);
 }
 
 void rpc_call_writable(struct rpc_call *call)

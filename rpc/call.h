@@ -51,7 +51,7 @@ uint64_t rpc_call_time_left(const struct rpc_call *call);
 /* True once the client has gone or the deadline has passed. */
 bool rpc_call_is_cancelled(const struct rpc_call *call);
 
-/* Unpacks the request into the call's own memory, which lives until the finish. NULL: the bytes are
+/* Unpacks the request into memory that lives until the handler returns. NULL: the bytes are
  * no such message or too big for the call's budget; the call has been failed then. */
 ProtobufCMessage *rpc_call_unpack(struct rpc_call *call, const uint8_t *message, size_t n);
 

@@ -33,6 +33,7 @@ struct rpc_client {
         struct ttrpc_reader reader;
         struct call_tree calls;
         unsigned n_calls;
+        unsigned abandoned; /* calls past their deadline, whose answers may still come */
         uint32_t next_id;
         bool conn_closed, timer_closed, ended, closing;
 };
@@ -83,7 +84,7 @@ static void on_response(struct rpc_client *c, struct client_call *call,
                 (void)err_set(&e, STATUS_INTERNAL, "the peer's response is malformed");
                 done(c, call, &e);
         } else if (response->status && response->status->code != 0) {
-                (void)err_set(&e, (enum status)response->status->code, "%s",
+                (void)err_set(&e, status_from_wire(response->status->code), "%s",
                               response->status->message);
                 done(c, call, &e);
         } else {
@@ -109,24 +110,32 @@ static void on_data(struct rpc_client *c, struct client_call *call, const struct
                 done(c, call, NULL);
 }
 
+static void end(struct rpc_client *c, int error);
+
 static bool on_frame(const struct ttrpc_frame *frame, void *data)
 {
         struct rpc_client *c = data;
         struct client_call *call = find(c, frame->stream_id);
         struct err e;
 
-        if (!call)
-                return true; /* an answer after the deadline */
+        if (!call && c->abandoned == 0) {
+                end(c, -EPROTO); /* nobody asked for that */
+                return false;
+        }
+        if (!call) {
+                c->abandoned--;
+                return true;
+        }
         if (!frame->payload) {
                 (void)err_set(&e, STATUS_RESOURCE_EXHAUSTED,
-                              "the peer's message is larger than 4 MiB");
+                              "the peer's message has %u bytes, which is too large", frame->length);
                 done(c, call, &e);
         } else if (frame->type == TTRPC_RESPONSE) {
                 on_response(c, call, frame);
         } else if (frame->type == TTRPC_DATA) {
                 on_data(c, call, frame);
         }
-        return !c->closing;
+        return !c->closing && !c->ended;
 }
 
 static void end(struct rpc_client *c, int error)
@@ -195,8 +204,10 @@ static void on_timer(uv_timer_t *timer)
         (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "no answer in time");
         for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
                 next = call_tree_RB_NEXT(call); /* RB_NEXT's arguments vary with libuv's version */
-                if (call->deadline && call->deadline <= now)
+                if (call->deadline && call->deadline <= now) {
+                        c->abandoned++;
                         done(c, call, &e);
+                }
         }
         if (!c->closing)
                 arm_timer(c);
@@ -241,8 +252,8 @@ static const struct conn_ops conn_ops = {
         .on_closed = on_conn_closed,
 };
 
-int rpc_client_new(uv_loop_t *loop, int fd, const struct rpc_client_ops *ops, void *data,
-                   struct rpc_client **ret, struct err *e)
+int rpc_client_new(uv_loop_t *loop, int fd, uint32_t message_max, const struct rpc_client_ops *ops,
+                   void *data, struct rpc_client **ret, struct err *e)
 {
         struct rpc_client *c = calloc(1, sizeof(*c));
         if (!c) {
@@ -251,6 +262,7 @@ int rpc_client_new(uv_loop_t *loop, int fd, const struct rpc_client_ops *ops, vo
         }
         RB_INIT(&c->calls);
         c->next_id = 1;
+        c->reader.max = message_max;
         (void)uv_timer_init(loop, &c->timer); /* never fails */
         int r = conn_open(&c->conn, loop, fd, &conn_ops);
         if (r < 0) {

@@ -29,9 +29,10 @@ struct rpc_reply_ops {
         void (*on_done)(void *data, const struct err *e);
 };
 
-/* Takes the connected socket over, also when it fails. */
-int rpc_client_new(uv_loop_t *loop, int fd, const struct rpc_client_ops *ops, void *data,
-                   struct rpc_client **ret, struct err *e);
+/* Takes the connected socket over, also when it fails. message_max: what the peer may send in one
+ * message, in bytes; 0: all that ttrpc allows (4 MiB). */
+int rpc_client_new(uv_loop_t *loop, int fd, uint32_t message_max, const struct rpc_client_ops *ops,
+                   void *data, struct rpc_client **ret, struct err *e);
 
 /* Sends a request that is one message: unary or server streaming. timeout_ns 0: none. The server
  * is told the timeout, and the call ends with DEADLINE_EXCEEDED when it has passed.

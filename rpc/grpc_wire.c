@@ -347,8 +347,8 @@ static void on_headers_complete(struct grpc_session *s, struct grpc_call *call)
         else if (!call->is_grpc)
                 refuse_http(s, call, "415");
         else if (call->header_bytes > HEADER_LIST_MAX)
-                rpc_call_refuse(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                                "the metadata is larger than 8 KiB");
+                rpc_call_fail(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                              "the metadata is larger than 8 KiB");
 }
 
 static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_id,
@@ -363,8 +363,8 @@ static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_i
         size_t max = PREFIX_LEN + rpc_session_limits(&s->base)->request_max;
         if (buf_append(&call->in, bytes, n, max) < 0 ||
             !rpc_session_hold(&s->base, s->base.held + n))
-                rpc_call_refuse(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                                "the request is larger than the server takes");
+                rpc_call_fail(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                              "the request is larger than the server takes");
         return 0;
 }
 
@@ -375,18 +375,17 @@ static void dispatch(struct grpc_session *s, struct grpc_call *call)
         const char *service = call->path + 1, *slash = strrchr(call->path, '/');
 
         if (call->in.len < PREFIX_LEN) {
-                rpc_call_refuse(&call->base, STATUS_INTERNAL, "the request has no message");
+                rpc_call_fail(&call->base, STATUS_INTERNAL, "the request has no message");
                 return;
         }
         size_t n = (size_t)in[1] << 24 | (size_t)in[2] << 16 | (size_t)in[3] << 8 | in[4];
         if (in[0]) {
-                rpc_call_refuse(&call->base, STATUS_UNIMPLEMENTED, "compression is not supported");
+                rpc_call_fail(&call->base, STATUS_UNIMPLEMENTED, "compression is not supported");
         } else if (n != call->in.len - PREFIX_LEN) {
-                rpc_call_refuse(&call->base, STATUS_INTERNAL,
-                                "the request is not exactly one message");
+                rpc_call_fail(&call->base, STATUS_INTERNAL,
+                              "the request is not exactly one message");
         } else if (call->path[0] != '/' || slash < service) {
-                rpc_call_refuse(&call->base, STATUS_UNIMPLEMENTED,
-                                "the path is not /service/method");
+                rpc_call_fail(&call->base, STATUS_UNIMPLEMENTED, "the path is not /service/method");
         } else {
                 rpc_call_dispatch(&call->base, service, (size_t)(slash - service), slash + 1,
                                   strlen(slash + 1), call->timeout_ns, in + PREFIX_LEN, n);
@@ -401,6 +400,7 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
         struct grpc_session *s = data;
         struct grpc_call *call = call_of(http2, frame->hd.stream_id);
 
+        rpc_session_heard(&s->base);
         if (!call || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
                 return 0;
         if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
@@ -452,6 +452,9 @@ static int new_http2(struct grpc_session *s)
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
         int r = nghttp2_option_new(&option);
         if (r == 0) {
+                /* Some clients send no :authority, or a path for it, which nghttp2 would refuse;
+                 * what gRPC needs of the headers is checked in on_headers_complete. */
+                nghttp2_option_set_no_http_messaging(option, 1);
                 /* Closed streams kept for priorities cost 20 MiB for 64 connections. */
                 nghttp2_option_set_no_closed_streams(option, 1);
                 r = nghttp2_session_server_new2(&s->http2, callbacks, s, option);
@@ -503,10 +506,11 @@ static void grpc_flush(struct rpc_session *base)
                 rpc_session_close(base); /* ended in order, by either side */
 }
 
-static void grpc_writable(struct rpc_session *base)
+static int grpc_writable(struct rpc_session *base)
 {
         conn_read_start(&base->conn);
         conn_kick(&base->conn);
+        return 0;
 }
 
 static void grpc_done(struct rpc_session *base)

@@ -24,7 +24,8 @@ const struct rpc_server_limits rpc_server_default_limits = {
         .request_max = 4 * MiB,
         .arena_max = 16 * MiB,
         .held_max = 64 * MiB,
-        .first_byte_ms = 10000,
+        .greeting_ms = 10000,
+        .request_ms = 30000,
 };
 
 struct rpc_server {
@@ -85,6 +86,8 @@ void rpc_session_close(struct rpc_session *session)
         if (session->closing)
                 return;
         session->closing = true;
+        if (session->wire && session->wire->flush)
+                session->wire->flush(session); /* replies that were given in this very turn */
         conn_close(&session->conn);
         /* Detaching moves a call to the end of the list or frees it. */
         while ((call = TAILQ_FIRST(&session->calls)) && call->on_wire)
@@ -95,9 +98,19 @@ bool rpc_session_hold(struct rpc_session *session, size_t held)
 {
         struct rpc_server *s = session->server;
 
+        bool begins = !session->held && held;
+
         s->held = s->held - session->held + held;
         session->held = held;
+        if (begins)
+                tick_while_needed(s);
         return s->held <= s->limits.held_max;
+}
+
+void rpc_session_heard(struct rpc_session *session)
+{
+        session->greeted = true;
+        session->since = uv_now(session->server->loop);
 }
 
 const struct rpc_server_limits *rpc_session_limits(const struct rpc_session *session)
@@ -143,8 +156,8 @@ static void on_session_writable(struct conn *c)
 {
         struct rpc_session *session = CONTAINER(c, struct rpc_session, conn);
 
-        if (session->wire)
-                session->wire->writable(session);
+        if (session->wire && session->wire->writable(session) < 0)
+                rpc_session_close(session);
 }
 
 static void on_session_end(struct conn *c, int error)
@@ -196,7 +209,7 @@ static void session_start(struct rpc_server *s, int fd)
         (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len); /* gVisor may have none */
         session->peer = (struct rpc_peer){.pid = cred.pid, .uid = cred.uid, .gid = cred.gid};
         session->server = s;
-        session->accepted = uv_now(s->loop);
+        session->since = uv_now(s->loop);
         TAILQ_INIT(&session->calls);
         TAILQ_INSERT_TAIL(&s->sessions, session, entry);
         s->n_sessions++;
@@ -238,9 +251,14 @@ static void listen_for_more(struct rpc_server *s)
                                     on_connection); /* it was valid before */
 }
 
-static bool is_silent(const struct rpc_session *session)
+/* How long a session may go on like this, from session->since; 0: for ever. */
+static uint64_t patience(const struct rpc_session *session)
 {
-        return !session->wire && !session->closing;
+        const struct rpc_server_limits *limits = rpc_session_limits(session);
+
+        if (session->closing)
+                return 0;
+        return !session->greeted ? limits->greeting_ms : session->held ? limits->request_ms : 0;
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -250,7 +268,7 @@ static void on_tick(uv_timer_t *timer)
         struct rpc_session *session;
 
         TAILQ_FOREACH (session, &s->sessions, entry)
-                if (is_silent(session) && now - session->accepted >= s->limits.first_byte_ms)
+                if (patience(session) && now - session->since >= patience(session))
                         rpc_session_close(session); /* frees nothing before its callback */
         listen_for_more(s);
         tick_while_needed(s);
@@ -260,18 +278,19 @@ static void on_tick(uv_timer_t *timer)
 static void tick_while_needed(struct rpc_server *s)
 {
         struct rpc_session *session;
-        bool silent = false;
+        uint64_t wait = UINT64_MAX;
 
         if (s->closing)
                 return;
         TAILQ_FOREACH (session, &s->sessions, entry)
-                silent |= is_silent(session);
-        bool paused =
-                !uv_is_active((uv_handle_t *)&s->listener) && s->n_sessions < s->limits.connections;
-        if (paused)
-                (void)uv_timer_start(&s->timer, on_tick, ACCEPT_PAUSE, 0); /* never fails */
-        else if (silent && !uv_is_active((uv_handle_t *)&s->timer))
-                (void)uv_timer_start(&s->timer, on_tick, s->limits.first_byte_ms, 0);
+                if (patience(session))
+                        wait = MIN(wait, patience(session));
+        if (s->fd >= 0 && !uv_is_active((uv_handle_t *)&s->listener) &&
+            s->n_sessions < s->limits.connections)
+                wait = ACCEPT_PAUSE;
+        if (wait < UINT64_MAX &&
+            (!uv_is_active((uv_handle_t *)&s->timer) || wait < uv_timer_get_due_in(&s->timer)))
+                (void)uv_timer_start(&s->timer, on_tick, wait, 0); /* never fails */
 }
 
 int rpc_server_new(uv_loop_t *loop, const struct rpc_wire *const *wires,
@@ -395,6 +414,16 @@ static void on_handle_closed(uv_handle_t *handle)
         free_when_all_is_closed(s);
 }
 
+void rpc_server_stop_listening(struct rpc_server *s)
+{
+        if (s->fd < 0)
+                return;
+        s->listener.data = s;
+        uv_close((uv_handle_t *)&s->listener, on_handle_closed);
+        (void)close(TAKE_FD(s->fd));
+        (void)unlink(s->path); /* somebody else may have removed it */
+}
+
 void rpc_server_close(struct rpc_server *s, void (*on_closed)(void *data), void *data)
 {
         struct rpc_session *session;
@@ -404,11 +433,7 @@ void rpc_server_close(struct rpc_server *s, void (*on_closed)(void *data), void 
         s->data = data;
         TAILQ_FOREACH (session, &s->sessions, entry)
                 rpc_session_close(session); /* frees nothing before its callback */
-        s->listener.data = s->timer.data = s;
+        rpc_server_stop_listening(s);
+        s->timer.data = s;
         uv_close((uv_handle_t *)&s->timer, on_handle_closed);
-        if (s->fd >= 0) {
-                uv_close((uv_handle_t *)&s->listener, on_handle_closed);
-                (void)close(s->fd);
-                (void)unlink(s->path); /* somebody else may have removed it */
-        }
 }

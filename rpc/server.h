@@ -23,7 +23,8 @@ struct rpc_server_limits {
         size_t request_max;            /* bytes of one request message, at most 4 MiB */
         size_t arena_max;              /* bytes of one request unpacked */
         size_t held_max;               /* bytes of unfinished requests, all sessions together */
-        unsigned first_byte_ms;        /* a connection that says nothing for so long is closed */
+        unsigned greeting_ms; /* a connection that sent no whole frame for so long is closed */
+        unsigned request_ms;  /* so is one with a request that takes longer to arrive */
 };
 extern const struct rpc_server_limits rpc_server_default_limits;
 
@@ -39,9 +40,12 @@ int rpc_server_add(struct rpc_server *s, const struct rpc_service *service,
 int rpc_server_add_all(struct rpc_server *s, const struct rpc_service *service, rpc_handler handler,
                        void *ctx, struct err *e);
 
-/* Binds, chmods and listens. A socket file that nobody listens on any more is replaced; one in use
- * is an error, as is a path above 107 bytes (sun_path, unix(7)). */
+/* Binds, with this mode, and listens. A socket file that nobody listens on any more is replaced;
+ * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);
+
+/* Accepts no more and removes the socket file; the connections that there are go on. */
+void rpc_server_stop_listening(struct rpc_server *s);
 
 /* Accepts no more, cancels the calls that are open, closes every session, removes the socket file
  * and frees the server. on_closed (may be NULL) comes when the last call has been finished. */

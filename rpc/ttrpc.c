@@ -37,7 +37,15 @@ static struct ttrpc_frame parse_header(const uint8_t *p)
         };
 }
 
-/* What can be done with the bytes at hand: how many a frame took, 0 when it is not whole yet. */
+/* What may be kept: one whole frame, and what one read brought after it before a pause. */
+#define PARTIAL_MAX (TTRPC_HEADER_LEN + TTRPC_MESSAGE_MAX + 256 * KiB)
+
+static uint32_t frame_max(const struct ttrpc_reader *r)
+{
+        return r->max ? r->max : TTRPC_MESSAGE_MAX;
+}
+
+/* How many bytes the frame at the front takes off; 0 when it is not whole yet. */
 static int take_frame(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
                       struct ttrpc_frame *frame, size_t *ret_taken)
 {
@@ -47,7 +55,7 @@ static int take_frame(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
         if (n < TTRPC_HEADER_LEN)
                 return 0;
         *frame = parse_header(bytes);
-        if (frame->length > TTRPC_MESSAGE_MAX) {
+        if (frame->length > frame_max(r)) {
                 r->discard = frame->length;
                 *ret_taken = TTRPC_HEADER_LEN;
                 return 0;
@@ -59,67 +67,67 @@ static int take_frame(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
         return 0;
 }
 
-/* Frames straight from the caller's bytes; what is left over is the start of one. */
+/* Frames off the front of the bytes, until none is whole or on_frame pauses. */
 static int read_frames(struct ttrpc_reader *r, const uint8_t **bytes, size_t *n,
                        bool (*on_frame)(const struct ttrpc_frame *frame, void *data), void *data,
-                       bool *ret_go_on)
+                       bool *ret_paused)
 {
-        *ret_go_on = true;
-        while (*n > 0) {
-                if (r->discard) {
-                        size_t skipped = MIN(*n, (size_t)r->discard);
-                        r->discard -= (uint32_t)skipped;
-                        *bytes += skipped;
-                        *n -= skipped;
-                        continue;
-                }
+        *ret_paused = false;
+        while (*n > 0 && !*ret_paused) {
                 struct ttrpc_frame frame;
-                size_t taken;
-                int err = take_frame(r, *bytes, *n, &frame, &taken);
+                size_t taken = MIN(*n, (size_t)r->discard);
+                bool skipping = taken > 0;
+                int err = skipping ? 0 : take_frame(r, *bytes, *n, &frame, &taken);
                 if (err < 0)
                         return err;
                 if (taken == 0)
                         return 0;
                 *bytes += taken;
                 *n -= taken;
-                if (!on_frame(&frame, data)) {
-                        *ret_go_on = false;
-                        return 0;
-                }
+                if (skipping)
+                        r->discard -= (uint32_t)taken;
+                else
+                        *ret_paused = !on_frame(&frame, data);
         }
         return 0;
+}
+
+/* Moves to the partial frame what it lacks, and no more: the bulk of the bytes is never copied. */
+static int complete_partial(struct ttrpc_reader *r, const uint8_t **bytes, size_t *n)
+{
+        size_t want = TTRPC_HEADER_LEN;
+
+        if (r->partial.len >= TTRPC_HEADER_LEN)
+                want += parse_header(buf_bytes(&r->partial)).length;
+        size_t more = MIN(want - r->partial.len, *n);
+        int err = buf_append(&r->partial, *bytes, more, PARTIAL_MAX);
+        *bytes += more;
+        *n -= more;
+        return err;
 }
 
 int ttrpc_read(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
                bool (*on_frame)(const struct ttrpc_frame *frame, void *data), void *data)
 {
-        bool go_on;
+        bool paused = false;
+        int err = 0;
 
-        /* Complete the frame that the last read left unfinished, and no more than that, so that
-         * the bulk of the bytes is never copied. */
-        while (r->partial.len && n > 0) {
+        while (err == 0 && r->partial.len && !paused) {
                 const uint8_t *p = buf_bytes(&r->partial);
-                size_t want = TTRPC_HEADER_LEN;
-                if (r->partial.len >= TTRPC_HEADER_LEN)
-                        want += parse_header(p).length;
-                size_t more = MIN(want - r->partial.len, n);
-                int err =
-                        buf_append(&r->partial, bytes, more, TTRPC_HEADER_LEN + TTRPC_MESSAGE_MAX);
-                if (err < 0)
-                        return err;
-                bytes += more;
-                n -= more;
-                p = buf_bytes(&r->partial);
                 size_t left = r->partial.len;
-                err = read_frames(r, &p, &left, on_frame, data, &go_on);
-                if (err < 0 || !go_on)
-                        return err;
+                err = read_frames(r, &p, &left, on_frame, data, &paused);
                 buf_consume(&r->partial, r->partial.len - left);
+                if (err == 0 && left && !paused) {
+                        if (n == 0)
+                                return 0;
+                        err = complete_partial(r, &bytes, &n);
+                }
         }
-        int err = read_frames(r, &bytes, &n, on_frame, data, &go_on);
-        if (err < 0 || !go_on)
-                return err;
-        return n ? buf_append(&r->partial, bytes, n, TTRPC_HEADER_LEN + TTRPC_MESSAGE_MAX) : 0;
+        if (err == 0 && !paused)
+                err = read_frames(r, &bytes, &n, on_frame, data, &paused);
+        if (err == 0 && n > 0)
+                err = buf_append(&r->partial, bytes, n, PARTIAL_MAX);
+        return err;
 }
 
 void ttrpc_reader_done(struct ttrpc_reader *r)

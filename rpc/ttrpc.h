@@ -32,14 +32,15 @@ void ttrpc_put_header(uint8_t out[TTRPC_HEADER_LEN], uint32_t length, uint32_t s
 
 /* Cuts a byte stream into frames. */
 struct ttrpc_reader {
-        struct buf partial;
-        uint32_t discard; /* bytes of a frame that was too long and is being skipped */
+        struct buf partial; /* the start of a frame, or all that came after a pause */
+        uint32_t discard;   /* bytes of a frame that was too long and is being skipped */
+        uint32_t max;       /* payload bytes of a frame; 0: TTRPC_MESSAGE_MAX */
 };
 
-/* Feeds bytes; calls on_frame for each whole frame (payload NULL: the frame was longer than
- * TTRPC_MESSAGE_MAX and is skipped, its header is told). on_frame returning false ends the
- * feeding: the reader must not be used any more. -EPROTO when a length passes any bound that is
- * worth skipping, -ENOMEM; else 0. */
+/* Feeds bytes; calls on_frame for each whole frame (payload NULL: the frame was longer than the
+ * limit and is skipped, its header is told). on_frame returning false pauses: the rest is kept, and
+ * the next call, which may be one with no bytes, goes on with it. -EPROTO when a length is 16 MiB
+ * or more, -ENOSPC when too many bytes come during a pause, -ENOMEM; else 0. */
 int ttrpc_read(struct ttrpc_reader *r, const uint8_t *bytes, size_t n,
                bool (*on_frame)(const struct ttrpc_frame *frame, void *data), void *data);
 void ttrpc_reader_done(struct ttrpc_reader *r);

@@ -149,21 +149,16 @@ static bool on_frame(const struct ttrpc_frame *frame, void *data)
         else if (frame->type == TTRPC_DATA && !(frame->flags & TTRPC_NO_DATA))
                 write_error(&s->base, frame->stream_id, STATUS_INVALID_ARGUMENT,
                             "no stream of that id takes data");
-        /* Other types are ignored, as the protocol demands. */
-        return !s->base.closing;
+        /* Other types are ignored, as the protocol demands. A peer that asks without reading its
+         * answers is not listened to. */
+        rpc_session_heard(&s->base);
+        return !s->base.closing && conn_is_writable(&s->base.conn);
 }
 
 static int ttrpc_open(struct rpc_session *s)
 {
         (void)s; /* starts zeroed */
         return 0;
-}
-
-/* A peer that asks without reading its answers is not listened to. */
-static void pause_while_full(struct rpc_session *s)
-{
-        if (!conn_is_writable(&s->conn))
-                conn_read_stop(&s->conn);
 }
 
 static int ttrpc_session_read(struct rpc_session *base, const uint8_t *bytes, size_t n)
@@ -173,21 +168,23 @@ static int ttrpc_session_read(struct rpc_session *base, const uint8_t *bytes, si
         int r = ttrpc_read(&s->reader, bytes, n, on_frame, s);
         if (r == 0 && !rpc_session_hold(base, s->reader.partial.len))
                 r = -ENOBUFS;
-        pause_while_full(base);
+        if (!conn_is_writable(&base->conn))
+                conn_read_stop(&base->conn);
         return r;
 }
 
-static void ttrpc_writable(struct rpc_session *s)
+static int ttrpc_writable(struct rpc_session *s)
 {
         struct rpc_call *call, *next;
 
-        conn_read_start(&s->conn);
         for (call = TAILQ_FIRST(&s->calls); call && call->on_wire; call = next) {
                 next = TAILQ_NEXT(call, entry);
                 if (!conn_is_writable(&s->conn))
-                        return;
+                        return 0;
                 rpc_call_writable(call);
         }
+        conn_read_start(&s->conn);
+        return ttrpc_session_read(s, NULL, 0); /* what came before the pause */
 }
 
 static void ttrpc_done(struct rpc_session *base)

@@ -25,8 +25,8 @@ struct rpc_wire {
         int (*read)(struct rpc_session *s, const uint8_t *bytes, size_t n);
         /* The connection is about to write (see conn_ops.on_flush). May be NULL. */
         void (*flush)(struct rpc_session *s);
-        /* The connection's queue has emptied. */
-        void (*writable)(struct rpc_session *s);
+        /* The connection's queue has emptied. A negative return closes the session. */
+        int (*writable)(struct rpc_session *s);
         void (*done)(struct rpc_session *s); /* frees what open made; no call is left */
 
         void (*send)(struct rpc_call *call, const void *bytes, size_t n);
@@ -41,8 +41,9 @@ struct rpc_session {
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
-        uint64_t accepted; /* uv_now */
-        size_t held;       /* bytes of unfinished requests, see rpc_session_hold */
+        uint64_t since; /* uv_now: of the accept, then of the last whole frame */
+        size_t held;    /* bytes of unfinished requests, see rpc_session_hold */
+        bool greeted;   /* a whole frame has come */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
         bool closing, closed; /* closed: the connection is gone, only calls are owed */
@@ -79,9 +80,6 @@ void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t servic
                        const char *method, size_t method_len, uint64_t timeout_ns,
                        const uint8_t *message, size_t n);
 
-/* Ends a call that was never dispatched. */
-void rpc_call_refuse(struct rpc_call *call, enum status code, const char *message);
-
 /* What was queued for this call has left. */
 void rpc_call_writable(struct rpc_call *call);
 
@@ -94,6 +92,9 @@ void rpc_call_detach(struct rpc_call *call);
 void rpc_session_close(struct rpc_session *s);
 /* Frees it if nothing is owed any more. */
 void rpc_session_unref(struct rpc_session *s);
+
+/* A whole frame or request has come: the peer speaks our language, and goes on. */
+void rpc_session_heard(struct rpc_session *s);
 
 /* How many bytes of unfinished requests this session holds now. False: with them the server would
  * hold more than its limits allow. */

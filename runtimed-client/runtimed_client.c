@@ -16,7 +16,13 @@
 /* Between its bind and its listen the socket refuses; then the wait is this long, doubling. */
 #define RETRY_FIRST_MS 1
 #define RETRY_MAX_MS   64
-#define HELLO_BUDGET   (16 * 1024) /* bytes of memory for the answer */
+/* inotify's queue is shared by all sandboxes, and one of them may overflow it. */
+#define LOOK_AGAIN_MS 500
+#define HELLO_BUDGET  (16 * 1024) /* bytes of memory for the answer */
+/* What a sandbox may send in one message: on the control connection, and on a stream, where every
+ * client that does not read makes us keep one. */
+#define CONTROL_MESSAGE_MAX (64 * 1024)
+#define STREAM_MESSAGE_MAX  (512 * 1024)
 
 struct runtimed_client {
         uv_loop_t *loop;
@@ -165,14 +171,17 @@ static void try_connect(struct runtimed_client *c)
         if (c->client)
                 return;
         int fd = workspace_connect(c->workspace);
-        if (fd == -ENOENT)
-                return; /* inotify will tell */
+        if (fd == -ENOENT) {                                                 /* inotify will tell */
+                (void)uv_timer_start(&c->retry, on_retry, LOOK_AGAIN_MS, 0); /* never fails */
+                return;
+        }
         c->socket_seen = true;
         if (fd < 0) {
                 retry_later(c); /* it does not listen yet, or the sandbox plays games: deadline */
                 return;
         }
-        if (rpc_client_new(c->loop, fd, &connection_ops, c, &c->client, &e) < 0) {
+        if (rpc_client_new(c->loop, fd, CONTROL_MESSAGE_MAX, &connection_ops, c, &c->client, &e) <
+            0) {
                 retry_later(c);
         } else if (say_hello(c, &e) < 0) {
                 drop_connection(c);
@@ -229,7 +238,7 @@ int runtimed_client_open(struct runtimed_client *c, const struct rpc_client_ops 
                 return err_set(e, STATUS_UNAVAILABLE,
                                "the sandbox takes no connection now (%s); retry later",
                                strerror(-fd));
-        return rpc_client_new(c->loop, fd, ops, data, ret, e);
+        return rpc_client_new(c->loop, fd, STREAM_MESSAGE_MAX, ops, data, ret, e);
 }
 
 struct rpc_client *runtimed_client_shared(struct runtimed_client *c)

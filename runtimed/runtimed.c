@@ -33,7 +33,8 @@ static const struct rpc_server_limits limits = {
         .request_max = 4 * MiB,
         .arena_max = 8 * MiB,
         .held_max = 16 * MiB,
-        .first_byte_ms = 10000,
+        .greeting_ms = 10000,
+        .request_ms = 30000,
 };
 
 enum state {
