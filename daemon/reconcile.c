@@ -1,5 +1,7 @@
 #include "daemon/reconcile.h"
 
+#include <errno.h>
+
 #include "base/log.h"
 #include "daemon/sandbox.h"
 
@@ -11,6 +13,19 @@ static void recover(struct sandbox *s, const char *reason)
                  sandbox_state_name(sandbox_record(s)->state), reason);
         if (sandbox_recover(s, reason, &e) < 0)
                 log_error("sandbox %s: %s", sandbox_record(s)->id, e.msg);
+}
+
+static void adopt(struct sandbox *s)
+{
+        struct err e;
+        int n = sandbox_adopt(s, &e);
+
+        if (n == 0)
+                log_info("sandbox %s is alive", sandbox_record(s)->id);
+        else if (n == -ESRCH)
+                recover(s, "it ended while sandboxd was away");
+        else /* alive or not, we do not know: left alone */
+                log_error("sandbox %s cannot be adopted: %s", sandbox_record(s)->id, e.msg);
 }
 
 static int on_record(void *data, struct record *record, struct err *e)
@@ -27,10 +42,7 @@ static int on_record(void *data, struct record *record, struct err *e)
         case SANDBOX_FAILED:
                 break;
         case SANDBOX_RUNNING:
-                if (sandbox_adopt(s, e) == 0)
-                        log_info("sandbox %s is alive", sandbox_record(s)->id);
-                else
-                        recover(s, "it ended while sandboxd was away");
+                adopt(s);
                 break;
         default:
                 recover(s, "sandboxd ended in the middle of the operation");

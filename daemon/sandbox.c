@@ -10,15 +10,13 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/lifeline.h"
 #include "daemon/prepare.h"
 
 #define OPS_MAX           16               /* waiting on one sandbox */
 #define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
 #define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
 #define GRACE_MAX_MS      600000
-#define REACH_FIRST_MS    100 /* of the back-off, up to */
-#define REACH_MAX_MS      30000
-#define REACH_STABLE_MS   10000 /* a connection that held so long was a good one */
 
 enum verb {
         OP_CREATE,
@@ -46,12 +44,8 @@ struct sandbox {
         unsigned n_ops;
         bool busy;
 
-        struct proc_watch *watch; /* of the main process; NULL when there is none */
-        bool died;                /* the process has ended; its remains are still there */
-        int wait_status;
-        struct runtimed_client *runtimed;
-        uv_timer_t reach;           /* to a supervisor that was lost */
-        uint64_t reach_ms, reached; /* the next wait; uv_now of the last success */
+        struct lifeline *lifeline; /* NULL: its processes have gone, its remains too */
+        int wait_status;           /* of the main process, once it has ended */
 
         /* Of the operation under way: */
         struct err err;            /* what went wrong last; code OK: nothing did */
@@ -167,6 +161,7 @@ static void intend(struct sandbox *s, enum sandbox_state to, void (*begin)(struc
 /* --- bringing up --------------------------------------------------------------------------- */
 
 static void bring_up_failed(struct sandbox *s);
+static void after_exit(struct sandbox *s);
 
 static void prepare_work(uv_work_t *work)
 {
@@ -184,7 +179,6 @@ static void on_ready(void *data, const char *boot_id)
 {
         struct sandbox *s = data;
 
-        s->reached = uv_now(s->registry->loop);
         (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
         if (!s->awaits_hello)
                 return; /* found again */
@@ -193,59 +187,17 @@ static void on_ready(void *data, const char *boot_id)
         move(s, SANDBOX_RUNNING, "", on_up);
 }
 
-static void on_reach(uv_timer_t *timer);
-
-/* With back-off: what it does to its socket is the sandbox's affair, and no reason to end it. */
-static void reach_later(struct sandbox *s)
-{
-        bool stable = uv_now(s->registry->loop) - s->reached > REACH_STABLE_MS;
-
-        s->reach_ms = stable ? REACH_FIRST_MS : MIN(2 * s->reach_ms + 1, (uint64_t)REACH_MAX_MS);
-        (void)uv_timer_start(&s->reach, on_reach, s->reach_ms, 0); /* never fails */
-}
-
 static void on_unreachable(void *data, const struct err *e, bool no_socket)
 {
         struct sandbox *s = data;
+        const char *hint = no_socket ? runtime_of(s)->no_socket_hint : "";
 
-        if (!s->awaits_hello) {
-                log_warn("sandbox %s: its supervisor cannot be reached: %s", id_of(s), e->msg);
-                reach_later(s);
-                return;
-        }
         s->awaits_hello = false;
         s->err = *e;
-        if (no_socket && *runtime_of(s)->no_socket_hint)
-                (void)err_set(&s->err, e->code, "%s; %s", e->msg, runtime_of(s)->no_socket_hint);
+        if (*hint)
+                (void)err_set(&s->err, e->code, "%s; %s", e->msg, hint);
         bring_up_failed(s);
 }
-
-static void on_lost(void *data)
-{
-        reach_later(data); /* mostly its process has ended, which its watch tells in a moment */
-}
-
-static const struct runtimed_client_ops runtimed_ops = {
-        .on_ready = on_ready,
-        .on_failed = on_unreachable,
-        .on_lost = on_lost,
-};
-
-static int reach_runtimed(struct sandbox *s, struct err *e)
-{
-        const struct registry *r = s->registry;
-        _cleanup_free_ char *workspace = workspace_path(r->config, id_of(s));
-
-        if (!workspace)
-                return err_oom(e);
-        int n = s->runtimed ? 0
-                            : runtimed_client_new(r->loop, workspace, &runtimed_ops, s,
-                                                  &s->runtimed, e);
-        return n < 0 ? n
-                     : runtimed_client_await(s->runtimed, r->config->defaults.start_timeout_ms, e);
-}
-
-static void after_exit(struct sandbox *s);
 
 static void on_main_exit(void *data, int status)
 {
@@ -253,7 +205,6 @@ static void on_main_exit(void *data, int status)
         struct engine *engine = s->registry->engine;
         char how[64];
 
-        s->died = true;
         s->wait_status = status;
         if (s->awaits_exit) {
                 after_exit(s);
@@ -270,28 +221,28 @@ static void on_main_exit(void *data, int status)
         }
 }
 
-/* -ESRCH: it has ended. After other errors its supervisor is sought again. */
-static int reach(struct sandbox *s, struct err *e)
+static const struct lifeline_ops lifeline_ops = {
+        .on_ready = on_ready,
+        .on_unreachable = on_unreachable,
+        .on_exit = on_main_exit,
+};
+
+static int tie(struct sandbox *s, bool adopted, struct err *e)
 {
-        int n = s->watch ? 0
-                         : proc_watch(s->registry->proc, s->rec.pid, s->rec.pid_start_time,
-                                      on_main_exit, s, &s->watch, e);
+        const struct registry *r = s->registry;
+        _cleanup_free_ char *workspace = workspace_path(r->config, id_of(s));
+        const struct lifeline_target target = {
+                .id = id_of(s),
+                .workspace = workspace,
+                .pid = s->rec.pid,
+                .start_time = s->rec.pid_start_time,
+                .timeout_ms = r->config->defaults.start_timeout_ms,
+                .adopted = adopted,
+        };
 
-        return n < 0 ? n : reach_runtimed(s, e);
-}
-
-static void on_reach(uv_timer_t *timer)
-{
-        struct sandbox *s = CONTAINER(timer, struct sandbox, reach);
-        struct err e;
-
-        if (s->rec.state != SANDBOX_RUNNING || s->died)
-                return;
-        int n = s->busy ? 0 : reach(s, &e);
-        if (n == -ESRCH)
-                enqueue_fail(s, "");
-        else if (n < 0 || s->busy)
-                reach_later(s);
+        if (!workspace)
+                return err_oom(e);
+        return lifeline_new(r->loop, r->proc, &target, &lifeline_ops, s, &s->lifeline, e);
 }
 
 static void on_run(void *data, pid_t pid, const struct err *e)
@@ -307,7 +258,7 @@ static void on_run(void *data, pid_t pid, const struct err *e)
         /* It may have ended already, then there is no such time any more. */
         if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
                 s->rec.pid_start_time = 0;
-        if (reach(s, &s->err) < 0)
+        if (tie(s, false, &s->err) < 0)
                 bring_up_failed(s);
         else
                 s->awaits_hello = true;
@@ -339,7 +290,6 @@ static void on_removed(void *data, const struct err *e)
 
         if (e && !s->err.code)
                 s->err = *e;
-        s->died = false;
         s->rec.pid = 0;
         s->rec.pid_start_time = 0;
         s->after_take_down(s);
@@ -363,7 +313,7 @@ static void after_exit(struct sandbox *s)
 {
         s->awaits_exit = false;
         (void)uv_timer_stop(&s->timer); /* never fails */
-        proc_watch_close(TAKE(s->watch));
+        lifeline_close(TAKE(s->lifeline));
         remove_container(s);
 }
 
@@ -380,7 +330,7 @@ static void on_kill_timeout(uv_timer_t *timer)
 
 static void kill_now(struct sandbox *s)
 {
-        int r = proc_watch_kill(s->watch, SIGKILL);
+        int r = lifeline_kill(s->lifeline, SIGKILL);
 
         if (r < 0)
                 log_error("sandbox %s: kill: %s", id_of(s), strerror(-r));
@@ -396,19 +346,18 @@ static void on_grace_over(uv_timer_t *timer)
  * could not be removed. What is not there is no error. */
 static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s))
 {
-        (void)uv_timer_stop(&s->reach); /* never fails */
-        runtimed_client_close(TAKE(s->runtimed));
         s->after_take_down = after;
-        if (!s->watch) {
+        if (!s->lifeline) {
                 remove_container(s);
                 return;
         }
-        if (s->died) {
+        lifeline_hang_up(s->lifeline);
+        if (!lifeline_is_alive(s->lifeline)) {
                 after_exit(s);
                 return;
         }
         s->awaits_exit = true;
-        if (grace_ms == 0 || proc_watch_kill(s->watch, SIGTERM) < 0)
+        if (grace_ms == 0 || lifeline_kill(s->lifeline, SIGTERM) < 0)
                 kill_now(s);
         else
                 (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
@@ -710,13 +659,6 @@ static void on_timer_closed(uv_handle_t *handle)
         free(s);
 }
 
-static void on_reach_closed(uv_handle_t *handle)
-{
-        struct sandbox *s = CONTAINER(handle, struct sandbox, reach);
-
-        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
-}
-
 static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
 {
         struct sandbox *s = calloc(1, sizeof(*s));
@@ -729,8 +671,7 @@ static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
         s->entry.id = s->rec.id;
         s->entry.name = s->rec.name;
         TAILQ_INIT(&s->ops);
-        (void)uv_timer_init(r->loop, &s->timer); /* neither fails */
-        (void)uv_timer_init(r->loop, &s->reach);
+        (void)uv_timer_init(r->loop, &s->timer); /* never fails */
         registry_add(r, s);
         return s;
 }
@@ -745,10 +686,8 @@ static void let_go(struct sandbox *s)
                       s->gone ? "the sandbox was deleted" : "sandboxd is stopping; retry later");
         while (current_op(s))
                 op_tell(s, &e);
-        proc_watch_close(s->watch);
-        runtimed_client_close(s->runtimed);
-        (void)uv_timer_stop(&s->timer); /* never fails */
-        uv_close((uv_handle_t *)&s->reach, on_reach_closed);
+        lifeline_close(s->lifeline);
+        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
         if (r->closing && r->n == 0)
                 r->on_idle(r->on_idle_data);
 }
@@ -788,14 +727,18 @@ const struct record *sandbox_record(const struct sandbox *s)
 
 struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e)
 {
-        if (s->rec.state == SANDBOX_RUNNING && s->runtimed && !s->died)
-                return s->runtimed;
-        (void)err_set(e, STATUS_FAILED_PRECONDITION, "sandbox %s is %s%s", id_of(s),
-                      s->died ? "ending" : sandbox_state_name(s->rec.state),
-                      s->rec.state == SANDBOX_STOPPED || s->rec.state == SANDBOX_FAILED
-                              ? "; start it first"
-                              : "");
-        return NULL;
+        bool running = s->rec.state == SANDBOX_RUNNING && s->lifeline;
+        bool at_rest = s->rec.state == SANDBOX_STOPPED || s->rec.state == SANDBOX_FAILED;
+        struct runtimed_client *runtimed = running ? lifeline_runtimed(s->lifeline) : NULL;
+
+        if (running && !runtimed)
+                (void)err_set(e, STATUS_UNAVAILABLE,
+                              "the supervisor of sandbox %s cannot be reached now; retry later",
+                              id_of(s));
+        else if (!running)
+                (void)err_set(e, STATUS_FAILED_PRECONDITION, "sandbox %s is %s%s", id_of(s),
+                              sandbox_state_name(s->rec.state), at_rest ? "; start it first" : "");
+        return runtimed;
 }
 
 int sandbox_restore(struct registry *r, struct record *record, struct sandbox **ret, struct err *e)
@@ -810,13 +753,7 @@ int sandbox_restore(struct registry *r, struct record *record, struct sandbox **
 
 int sandbox_adopt(struct sandbox *s, struct err *e)
 {
-        int n = reach(s, e);
-
-        if (n == 0 || n == -ESRCH)
-                return n;
-        log_warn("sandbox %s: %s; trying again", id_of(s), e->msg);
-        reach_later(s);
-        return 0;
+        return tie(s, true, e);
 }
 
 int sandbox_recover(struct sandbox *s, const char *reason, struct err *e)

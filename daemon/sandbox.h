@@ -36,8 +36,8 @@ struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e);
 
 /* A sandbox as the store knows it, from before this daemon. Owns r's strings. */
 int sandbox_restore(struct registry *r, struct record *record, struct sandbox **ret, struct err *e);
-/* Watches its main process and shakes hands with its supervisor again. -ESRCH: it is not alive.
- * What else goes wrong is tried again later: the sandbox is left alone. */
+/* Watches its main process and shakes hands with its supervisor again; that goes on for as long as
+ * it takes. -ESRCH: it is not alive. */
 int sandbox_adopt(struct sandbox *s, struct err *e);
 /* Brings a sandbox that was caught in the middle, or that died, to a state of rest: an unfinished
  * create or delete ends as "gone", everything else as failed with this reason. */
