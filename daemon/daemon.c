@@ -199,6 +199,7 @@ static int open_parts(struct daemon *d, struct err *e)
                 .store = d->store,
                 .runtimed = d->runtimed,
         };
+        TAILQ_INIT(&d->registry.waiting);
         return reconcile(&d->registry, e);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/str.h"
 
@@ -27,6 +28,14 @@ int sandbox_state_parse(const char *name, enum sandbox_state *ret)
                 }
         }
         return -EINVAL;
+}
+
+int64_t record_now(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 int record_copy(const struct record *from, struct record *ret)

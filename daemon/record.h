@@ -37,5 +37,8 @@ struct record {
         int64_t created_at, started_at; /* milliseconds since 1970; 0: never */
 };
 
+/* The time, as created_at has it. */
+int64_t record_now(void);
+
 int record_copy(const struct record *from, struct record *ret); /* 0 or -ENOMEM */
 void record_done(struct record *r);

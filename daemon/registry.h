@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/queue.h>
 #include <uv.h>
 #include <uv/tree.h>
 
@@ -18,6 +19,7 @@ struct sandbox;
 struct registry_entry {
         const char *id, *name; /* name: "" for none */
         RB_ENTRY(registry_entry) by_id, by_name;
+        TAILQ_ENTRY(registry_entry) waiting;
 };
 
 RB_HEAD(registry_ids, registry_entry);
@@ -33,6 +35,9 @@ struct registry {
         struct registry_ids by_id;
         struct registry_names by_name; /* those that have one */
         size_t n;
+        /* Those that come up now, and those that wait because there are enough of them. */
+        unsigned n_coming_up;
+        TAILQ_HEAD(, registry_entry) waiting;
         /* Set by sandbox_close_all. */
         bool closing; /* no operation is accepted any more */
         void (*on_idle)(void *data);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -13,6 +12,7 @@
 #include "daemon/lifeline.h"
 #include "daemon/prepare.h"
 
+#define COMING_UP_MAX     16               /* sandboxes at once */
 #define OPS_MAX           16               /* waiting on one sandbox */
 #define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
 #define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
@@ -54,6 +54,7 @@ struct sandbox {
         void (*begin)(struct sandbox *s);
         void (*after_save)(struct sandbox *s);
         void (*after_take_down)(struct sandbox *s);
+        bool coming_up; /* counted in the registry's n_coming_up */
         bool awaits_hello, awaits_exit;
         uv_timer_t timer; /* begins an operation; then of SIGTERM, SIGKILL and giving up */
         uv_work_t work;
@@ -79,7 +80,6 @@ static bool may_move(const struct sandbox *s, enum sandbox_state to)
         return legal_moves[s->rec.state] & 1u << to;
 }
 
-static void next_op(struct sandbox *s);
 static void enqueue_fail(struct sandbox *s, const char *reason);
 static void op_done(struct sandbox *s);
 static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s));
@@ -92,14 +92,6 @@ static const char *id_of(const struct sandbox *s)
 static struct op *current_op(struct sandbox *s)
 {
         return TAILQ_FIRST(&s->ops);
-}
-
-static int64_t now_ms(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-        return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static const struct engine_runtime *runtime_of(const struct sandbox *s)
@@ -183,7 +175,7 @@ static void on_ready(void *data, const char *boot_id)
         if (!s->awaits_hello)
                 return; /* found again */
         s->awaits_hello = false;
-        s->rec.started_at = now_ms();
+        s->rec.started_at = record_now();
         move(s, SANDBOX_RUNNING, "", on_up);
 }
 
@@ -276,10 +268,39 @@ static void on_prepared(uv_work_t *work, int status)
 }
 
 /* The sandbox's directories, container and supervisor, in this order; ends in op_done. */
-static void bring_up(struct sandbox *s)
+static void bring_up_now(struct sandbox *s)
 {
+        s->coming_up = true;
+        s->registry->n_coming_up++;
         (void)uv_queue_work(s->registry->loop, &s->work, prepare_work,
                             on_prepared); /* fails only without a work function */
+}
+
+/* A flood of creates shall not become a flood of runtime programs. */
+static void bring_up(struct sandbox *s)
+{
+        struct registry *r = s->registry;
+
+        if (r->n_coming_up < COMING_UP_MAX)
+                bring_up_now(s);
+        else
+                TAILQ_INSERT_TAIL(&r->waiting, &s->entry, waiting);
+}
+
+/* It is up, or failed: the next may come. */
+static void bring_up_ended(struct sandbox *s)
+{
+        struct registry *r = s->registry;
+        struct registry_entry *next = TAILQ_FIRST(&r->waiting);
+
+        if (!s->coming_up)
+                return;
+        s->coming_up = false;
+        r->n_coming_up--;
+        if (next) {
+                TAILQ_REMOVE(&r->waiting, next, waiting);
+                bring_up_now(CONTAINER(next, struct sandbox, entry));
+        }
 }
 
 /* --- taking down --------------------------------------------------------------------------- */
@@ -553,6 +574,7 @@ static void op_tell(struct sandbox *s, const struct err *e)
 static void op_done(struct sandbox *s)
 {
         s->busy = false;
+        bring_up_ended(s);
         op_tell(s, s->cause.code ? &s->cause : s->err.code ? &s->err : NULL);
         next_op(s);
 }
@@ -711,7 +733,7 @@ int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_d
                 record_done(&rec);
                 return n;
         }
-        s->rec.created_at = now_ms();
+        s->rec.created_at = record_now();
         n = request_op(s, (struct op){.verb = OP_CREATE, .done = done, .data = data}, e);
         if (n < 0)
                 let_go(s);

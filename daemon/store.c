@@ -352,10 +352,10 @@ static int pragma_text(struct store *s, const char *sql, char *out, size_t size,
         return code == SQLITE_ROW ? 0 : sql_error(s, sql, e);
 }
 
-static int check_schema(struct store *s, struct err *e)
+/* Before anything is written: what is refused stays as it is. */
+static int check(struct store *s, uint64_t *ret_version, struct err *e)
 {
         char text[256];
-        uint64_t version;
 
         int r = pragma_text(s, "PRAGMA quick_check(1)", text, sizeof(text), e);
         if (r < 0)
@@ -369,12 +369,12 @@ static int check_schema(struct store *s, struct err *e)
         r = pragma_text(s, "PRAGMA user_version", text, sizeof(text), e);
         if (r < 0)
                 return r;
-        if (!str_to_u64(text, SCHEMA_VERSION, &version))
+        if (!str_to_u64(text, SCHEMA_VERSION, ret_version))
                 return err_set(e, STATUS_FAILED_PRECONDITION,
                                "database: it was written by a newer sandboxd (schema %s, this one "
                                "knows %d); install that version again",
                                text, SCHEMA_VERSION);
-        return version == 0 ? exec(s, schema, e) : 0;
+        return 0;
 }
 
 static int prepare(struct store *s, struct err *e)
@@ -399,16 +399,20 @@ static void close_db(struct store *s)
 
 static int open_db(struct store *s, const char *path, struct err *e)
 {
+        uint64_t version;
+
         if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
             SQLITE_OK)
                 return sql_error(s, path, e);
+        int r = check(s, &version, e);
         /* FULL: what was acknowledged must outlive a loss of power. */
-        int r = exec(s,
-                     "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                     "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
-                     e);
         if (r == 0)
-                r = check_schema(s, e);
+                r = exec(s,
+                         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                         "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
+                         e);
+        if (r == 0 && version == 0)
+                r = exec(s, schema, e);
         return r == 0 ? prepare(s, e) : r;
 }
 
