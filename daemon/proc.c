@@ -62,9 +62,9 @@ static void on_run_timer_closed(uv_handle_t *handle)
         free(CONTAINER(handle, struct run, timer));
 }
 
+/* It is off the list already. */
 static void run_free(struct run *run)
 {
-        TAILQ_REMOVE(&run->proc->runs, run, entry);
         (void)close(run->output);
         uv_close((uv_handle_t *)&run->timer, on_run_timer_closed);
 }
@@ -338,6 +338,7 @@ static void on_exit_of(struct reaper *reaper, pid_t pid, int status)
 
         TAILQ_FOREACH (run, &p->runs, entry) {
                 if (run->pid == pid) {
+                        TAILQ_REMOVE(&p->runs, run, entry); /* first: who is told may close p */
                         run_tell(run, false, status);
                         run_free(run);
                         return;
@@ -387,8 +388,12 @@ static void on_reaper_closed(struct reaper *reaper)
 
 void proc_close(struct proc *p)
 {
-        while (!TAILQ_EMPTY(&p->runs))
-                run_free(TAILQ_FIRST(&p->runs));
+        struct run *run;
+
+        while ((run = TAILQ_FIRST(&p->runs))) {
+                TAILQ_REMOVE(&p->runs, run, entry);
+                run_free(run);
+        }
         while (!TAILQ_EMPTY(&p->watches))
                 proc_watch_close(TAILQ_FIRST(&p->watches));
         (void)uv_idle_stop(&p->tell); /* never fails */

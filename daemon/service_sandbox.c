@@ -175,7 +175,8 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
         for (size_t i = 0; i < request->n_env; i++) {
                 if (strchr(request->env[i]->key, '=')) {
                         rpc_call_fail(call, STATUS_INVALID_ARGUMENT,
-                                      "env: a variable's name contains '='");
+                                      "env: '%s' is no name of a variable; it may not contain '='",
+                                      request->env[i]->key);
                         return;
                 }
         }

@@ -94,13 +94,15 @@ static int exec(struct store *s, const char *sql, struct err *e)
 
 /* --- rows ---------------------------------------------------------------------------------- */
 
+/* NULL: a string is not UTF-8, or there is no memory. */
 static char *env_to_json(char *const *env)
 {
         json_t *array = json_array();
+        bool whole = array != NULL;
 
-        for (; array && *env; env++)
-                (void)json_array_append_new(array, json_string(*env)); /* counted below */
-        char *text = array ? json_dumps(array, JSON_COMPACT) : NULL;
+        for (; whole && *env; env++)
+                whole = json_array_append_new(array, json_string(*env)) == 0;
+        char *text = whole ? json_dumps(array, JSON_COMPACT) : NULL;
         json_decref(array);
         return text;
 }
@@ -108,13 +110,16 @@ static char *env_to_json(char *const *env)
 static char **env_from_json(const char *text)
 {
         struct strv_builder env = {0};
-        json_t *value, *array = json_loads(text, 0, NULL);
-        size_t i;
+        json_t *array = json_loads(text, 0, NULL);
 
-        json_array_foreach(array, i, value)
-                strv_add(&env, json_string_value(value) ? json_string_value(value) : "");
-        if (!json_is_array(array))
-                env.failed = true;
+        env.failed = !json_is_array(array);
+        for (size_t i = 0; i < json_array_size(array); i++) {
+                const char *s = json_string_value(json_array_get(array, i));
+                if (s)
+                        strv_add(&env, s);
+                else
+                        env.failed = true;
+        }
         json_decref(array);
         return strv_take(&env);
 }
@@ -142,7 +147,8 @@ static int put(struct store *s, const struct record *r, struct err *e)
         _cleanup_free_ char *env = env_to_json(r->env);
 
         if (!env)
-                return err_oom(e);
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "database: the environment of sandbox '%s' is not UTF-8", r->id);
         bind_text(s->put, COL_ID, r->id);
         bind_text(s->put, COL_NAME, r->name);
         bind_text(s->put, COL_RUNTIME, r->runtime);
