@@ -15,7 +15,8 @@
 
 struct sandbox;
 
-/* The end of an operation: once, never before the call has returned. s is NULL once it is gone. */
+/* The end of an operation: once, never before the call has returned. s is NULL once it is gone. May
+ * be NULL where nobody waits. */
 typedef void (*sandbox_done)(void *data, struct sandbox *s, const struct err *e);
 
 /* Each returns a negative errno, and calls nothing back, when the operation cannot even begin. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/sandbox.h"
@@ -127,6 +128,17 @@ static void on_sandbox(void *data, struct sandbox *s, const struct err *e)
                 reply_sandbox(data, s);
 }
 
+/* A client that went away meanwhile never learns the id: for it the create has failed, and then
+ * nothing is left of it. */
+static void on_created(void *data, struct sandbox *s, const struct err *e)
+{
+        struct err why;
+
+        if (!e && rpc_call_is_cancelled(data) && sandbox_delete(s, NULL, NULL, &why) < 0)
+                log_error("sandbox %s: its client has gone: %s", sandbox_record(s)->id, why.msg);
+        on_sandbox(data, s, e);
+}
+
 static void on_deleted(void *data, struct sandbox *s, const struct err *e)
 {
         Sandboxd__V1__SandboxServiceDeleteResponse response =
@@ -192,7 +204,7 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 params.cpu_millis = request->resources->cpu_millis;
                 params.pids = request->resources->pids;
         }
-        int k = env ? sandbox_create(r, &params, on_sandbox, call, &e) : err_oom(&e);
+        int k = env ? sandbox_create(r, &params, on_created, call, &e) : err_oom(&e);
         if (k < 0)
                 rpc_call_finish(call, &e);
 }
