@@ -6,6 +6,10 @@ BUILD   ?= build
 GEN     := $(BUILD)/gen
 
 CC      ?= gcc
+# Debian's own, which has Debian's python3-* packages; another may come first in PATH.
+PYTHON  := /usr/bin/python3
+# What `make deps` fetches and does not install. Shared by all values of BUILD; `clean` keeps it.
+DEPS    := build/deps
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings \
            -Wformat=2 -Wundef -Wpointer-arith -Wconversion -Wno-sign-conversion \
@@ -26,9 +30,16 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 ALL_CFLAGS := $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SECTIONS) $(PKG_CFLAGS) -MMD -MP
 LDFLAGS += -Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro,-z,now
 
+# Commands are shown with V=1.
+ifndef V
+.SILENT:
+endif
+say = printf '  %-7s %s\n' $(1) $(2)
+
+MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all deps demo check unit e2e lint bench clean install
+.PHONY: all deps demo check unit e2e lint bench clean distclean
 all: $(BUILD)/sandboxd $(BUILD)/runtimed $(BUILD)/sandboxctl
 
 # --- generated from proto/ -------------------------------------------------------------------
@@ -39,31 +50,38 @@ GEN_SRC := $(PROTOS:%.proto=$(GEN)/%.pb-c.c) $(WELL_KNOWN:%.proto=$(GEN)/%.pb-c.
 GEN_OBJ := $(GEN_SRC:%.c=%.o) $(GEN)/methods.o
 
 $(GEN)/%.pb-c.c: proto/%.proto
-	@mkdir -p $(GEN)
-	protoc-c -Iproto --c_out=$(GEN) $<
+	$(call say,PROTOC,$@)
+	mkdir -p $(GEN)
+	protoc -Iproto --c_out=$(GEN) $<
 # protobuf-c ships no header for the well-known types.
 $(GEN)/google/protobuf/%.pb-c.c: $(PROTO_INCLUDE)/%.proto
-	@mkdir -p $(GEN)
-	protoc-c -I$(patsubst %/google/protobuf,%,$(PROTO_INCLUDE)) --c_out=$(GEN) $<
+	$(call say,PROTOC,$@)
+	mkdir -p $(GEN)
+	protoc -I$(patsubst %/google/protobuf,%,$(PROTO_INCLUDE)) --c_out=$(GEN) $<
 $(GEN)/descriptors.bin: $(addprefix proto/,$(PROTOS))
-	@mkdir -p $(GEN)
+	$(call say,PROTOC,$@)
+	mkdir -p $(GEN)
 	protoc -Iproto --include_imports --descriptor_set_out=$@ $^
 $(GEN)/methods.c: $(GEN)/descriptors.bin rpc/methods.py
-	/usr/bin/python3 rpc/methods.py $< $(GEN)
+	$(call say,GEN,$@)
+	$(PYTHON) rpc/methods.py $< $(GEN)
 # Every object may include generated headers; they are made first.
 GENERATED := $(GEN_SRC) $(GEN)/methods.c
 
 # --- objects and libraries -------------------------------------------------------------------
 $(GEN)/%.o: $(GEN)/%.c | $(GENERATED)
+	$(call say,CC,$@)
 	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Wno-conversion -c -o $@ $<
 $(BUILD)/obj/%.o: %.c | $(GENERATED)
-	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
 # The layers, lowest last: each may use those after it (DESIGN: who may include whom).
 $(BUILD)/lib%.a:
-	@rm -f $@
+	$(call say,AR,$@)
+	rm -f $@
 	ar rcs $@ $^
 $(BUILD)/libbase.a: $(call objects,base)
 $(BUILD)/librpc.a: $(call objects,rpc) $(GEN_OBJ)
@@ -76,25 +94,79 @@ $(BUILD)/libcli.a: $(filter-out %/main.o,$(call objects,cli))
 
 DAEMON_LIBS := $(patsubst %,$(BUILD)/lib%.a,daemon runtimed-client config rpc base)
 $(BUILD)/sandboxd: $(BUILD)/obj/daemon/main.o $(DAEMON_LIBS)
+	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ \
 	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
 $(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli rpc base)
+	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -ljansson -lpthread
-# Runs in any root file system, so it brings everything along.
+# Runs in any root file system, so it brings everything along. A static program cannot carry the
+# sanitizers: a sanitized build gets a plain one.
+ifdef SANITIZE
+$(BUILD)/runtimed:
+	$(MAKE) SANITIZE= BUILD=$(BUILD)/plain $(BUILD)/plain/runtimed
+	cp $(BUILD)/plain/runtimed $@
+.PHONY: $(BUILD)/runtimed
+else
 $(BUILD)/runtimed: $(BUILD)/obj/runtimed/main.o $(patsubst %,$(BUILD)/lib%.a,runtimed rpc base)
-	$(CC) $(filter-out -fsanitize=% -fno-sanitize-recover=%,$(CFLAGS)) $(LDFLAGS) -static -o $@ $^ \
-	    -l:libuv_a.a -lprotobuf-c -lpthread
+	$(call say,LD,$@)
+	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^ \
+	    $$(pkg-config --libs libuv-static) -lprotobuf-c -lpthread
+endif
 
 # --- tests -----------------------------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(DAEMON_LIBS)
-	@mkdir -p $(@D)
+TEST_LIBS := $(patsubst %,$(BUILD)/lib%.a,cli runtimed) $(DAEMON_LIBS)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
+	$(call say,LD,$@)
+	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
 	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
 unit: $(UNIT)
-	@set -e; for t in $(UNIT); do $$t; done
+	tests/unit.sh $^
+
+# The stubs that any Python client would generate from proto/.
+PY_STUBS := $(GEN)/python/stamp
+$(PY_STUBS): $(addprefix proto/,$(PROTOS))
+	$(call say,PROTOC,$(@D))
+	mkdir -p $(@D)
+	$(PYTHON) -m grpc_tools.protoc -Iproto --python_out=$(@D) --grpc_python_out=$(@D) $^
+	touch $@
+
+# One test: make e2e PYTEST='-k restart -x'
+E2E_ENV := BUILD=$(abspath $(BUILD)) DEPS=$(abspath $(DEPS)) PYTHONPATH=$(abspath $(GEN)/python):$(abspath tests/e2e) \
+           PYTHONDONTWRITEBYTECODE=1
+e2e: all $(PY_STUBS)
+	$(E2E_ENV) $(PYTHON) -m pytest -c tests/e2e/pytest.ini tests/e2e $(PYTEST)
+
+lint:
+	$(PYTHON) tests/lint/rules.py
+	tests/lint/tools.sh $(BUILD)/lint
+
+bench: all $(PY_STUBS)
+	$(E2E_ENV) $(PYTHON) tests/bench/bench.py
+
+# --- the two commands of README.md -----------------------------------------------------------
+deps:
+	packaging/deps.sh $(DEPS)
+
+# make reads pkg-config when it starts, before `deps` has run: what builds is a make of its own.
+JOBS := -j$(shell nproc)
+demo: deps
+	$(MAKE) $(JOBS) all
+	docs/demo.sh $(BUILD) $(DEPS)
+
+# STRICT=1: a skipped test is a failure.
+check: deps
+	$(MAKE) $(JOBS) all
+	$(MAKE) lint
+	$(MAKE) $(JOBS) unit
+	$(MAKE) $(JOBS) SANITIZE=1 BUILD=$(BUILD)/asan unit
+	$(MAKE) e2e
 
 clean:
-	rm -rf $(BUILD)
+	if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +; fi
+distclean:
+	rm -rf build $(BUILD)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

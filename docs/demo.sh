@@ -24,13 +24,29 @@ say()
         printf '\n== %s\n' "$*"
 }
 
-# Shows a command as a user would type it, and runs it.
+# Shows a command as a user would type it.
+show()
+{
+        local word
+        printf '$ sandboxctl'
+        for word; do
+                [[ $word =~ ^[a-z0-9./=-]+$ ]] || word="'$word'"
+                printf ' %s' "$word"
+        done
+        printf '\n'
+}
+
 sandboxctl()
 {
-        printf '$ sandboxctl'
-        printf ' %q' "$@"
-        printf '\n'
+        show "$@"
         "$build/sandboxctl" "$@"
+}
+
+# The same, and puts the time before each line of the output as it comes.
+streamed()
+{
+        show "$@"
+        "$build/sandboxctl" "$@" | while IFS= read -r line; do printf '%(%T)T  %s\n' -1 "$line"; done
 }
 
 cleanup()
@@ -83,10 +99,9 @@ for box in demo-runc demo-gvisor; do
         sandboxctl exec "$box" -- uname -r
         sandboxctl exec "$box" -- id
         sandboxctl exec "$box" -- cat /etc/resolv.conf
-        echo "# the next one streams: on the left, when each line came"
+        echo "# A stream; on the left, when each line came:"
         # shellcheck disable=SC2016 # $i is for the shell in the sandbox
-        sandboxctl exec "$box" -- sh -c 'for i in 1 2 3; do echo "line $i"; sleep 0.4; done' |
-                while IFS= read -r line; do printf '%(%T)T  %s\n' -1 "$line"; done
+        streamed exec "$box" -- sh -c 'for i in 1 2 3; do echo "line $i"; sleep 1; done'
 done
 
 say "Both of them, and then none"
@@ -106,7 +121,7 @@ command ran as an unprivileged user, and what it printed came while it ran.
 Nothing is left of it: no process, no mount, and $dir is removed.
 
 What to try next:
-  sudo make check                  the unit tests, and the end-to-end tests on both runtimes
-  sudo $build/sandboxd             the daemon with its defaults (README.md: "By hand")
-  sudo $build/sandboxctl --help    the client
+  sudo make check                   the unit tests, and the end-to-end tests on both runtimes
+  sudo ${build#"$PWD/"}/sandboxd              the daemon with its defaults (README.md: "By hand")
+  sudo ${build#"$PWD/"}/sandboxctl --help     the client
 TEXT

@@ -1,0 +1,103 @@
+#!/bin/bash
+# Installs what building, testing and the demo need, on Debian 12 and 13. Does nothing where all of
+# it is there already.
+#
+# usage: deps.sh DIRECTORY
+#
+# DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
+# Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
+# program. apt fetches them from the mirror that this machine uses anyway, and checks the signatures.
+set -euo pipefail
+
+packages=(
+        gcc libc6-dev make pkg-config
+        libuv1-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
+        libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
+        runc busybox-static
+        libcmocka-dev clang-format cppcheck shellcheck
+        python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest
+        util-linux debian-archive-keyring
+)
+
+die()
+{
+        echo "deps: $*" >&2
+        exit 1
+}
+
+need_root()
+{
+        [ "$(id -u)" = 0 ] || die "$* must be fetched with apt-get: run 'sudo make deps'"
+}
+
+updated=
+update_once()
+{
+        [ "$updated" ] || apt-get -q update || die "'apt-get update' failed: see its message above"
+        updated=yes
+}
+
+missing()
+{
+        local p
+        for p in "$@"; do
+                [ "$(dpkg-query -Wf '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+        done
+}
+
+install_missing()
+{
+        local list
+        mapfile -t list < <(missing "$@")
+        [ ${#list[@]} -gt 0 ] || return 0
+        need_root "${list[*]}"
+        update_once
+        DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${list[@]}"
+}
+
+# The address of the Debian mirror in this machine's apt configuration.
+mirror()
+{
+        # shellcheck disable=SC2016 # apt's own variables
+        apt-get indextargets --format '$(REPO_URI)' \
+                'Created-By: Packages' "Codename: $VERSION_CODENAME" 'Component: main' | head -n 1
+}
+
+# fetch_runsc SUITE DIRECTORY: that suite's runsc, unpacked, with an apt configuration of its own.
+fetch_runsc()
+{
+        local suite=$1 directory=$2 uri tmp
+        [ ! -x "$directory/usr/bin/runsc" ] || return 0
+        need_root "runsc of Debian $suite"
+        uri=$(mirror)
+        [ "$uri" ] || { update_once && uri=$(mirror); }
+        [ "$uri" ] || die "apt's configuration names no mirror for $VERSION_CODENAME main"
+        rm -rf "$directory" "$directory.tmp"
+        mkdir -p "$directory.tmp"
+        tmp=$(realpath "$directory.tmp")
+        mkdir -p "$tmp/lists/partial" "$tmp/cache/archives/partial"
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main" \
+                >"$tmp/sources.list"
+        local apt=(apt-get -q -o "Dir::Etc::SourceList=$tmp/sources.list"
+                -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+                -o "Dir::State::Lists=$tmp/lists" -o "Dir::Cache=$tmp/cache"
+                -o Dir::State::status=/dev/null # what is installed has no say
+                -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none)
+        "${apt[@]}" update
+        (cd "$tmp" && "${apt[@]}" download runsc)
+        dpkg-deb -x "$tmp"/runsc_*.deb "$tmp/package"
+        mv "$tmp/package" "$directory" # last: what is there is whole
+        rm -rf "$tmp"
+}
+
+[ $# = 1 ] || die "usage: deps.sh DIRECTORY"
+# shellcheck source=/dev/null
+. /etc/os-release
+case ${VERSION_CODENAME:-} in
+bookworm) install_missing "${packages[@]}" ;;
+trixie) install_missing "${packages[@]}" runsc ;;
+*) die "knows Debian 12 and 13 only; on ${PRETTY_NAME:-this system} install what corresponds to:" \
+        "${packages[*]} runsc" ;;
+esac
+fetch_runsc bookworm "$1/runsc-r22"
+[ "$VERSION_CODENAME" = trixie ] || fetch_runsc trixie "$1/runsc-r24"
