@@ -1,0 +1,295 @@
+"""A daemon of its own for a test, its API, and what it may not leave behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from sandboxd.v1 import host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
+from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc
+
+BUILD = Path(os.environ.get("BUILD", "build")).resolve()
+DEPS = Path(os.environ.get("DEPS", "build/deps")).resolve()
+# No variable of the caller's configures the daemon or the client.
+ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("SANDBOXD_")}
+ULID = r"[0-9a-hjkmnp-tv-z]{26}"
+
+
+def find_runtime(name):
+    """The program that a runtime of the tests stands for, or None: `runc`, `runsc` (r24, Debian
+    13's), `runsc-r22` (Debian 12's)."""
+    fetched = DEPS / {"runsc": "runsc-r24"}.get(name, name) / "usr/bin/runsc"
+    return str(fetched) if fetched.exists() else shutil.which(name)
+
+
+def runtimes():
+    """For the configuration: all that are there."""
+    found = {name: find_runtime(name) for name in ("runc", "runsc", "runsc-r22")}
+    return {name: {"type": name.split("-")[0], "path": path} for name, path in found.items() if path}
+
+
+def wait_until(condition, what, seconds=10):
+    """Until the condition holds; returns what it gave."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+@contextmanager
+def refused(code, *words):
+    """The call inside fails with this code, and its message has these words."""
+    with pytest.raises(grpc.RpcError) as info:
+        yield
+    assert info.value.code() == code, info.value.details()
+    for word in words:
+        assert word in info.value.details()
+
+
+Result = namedtuple("Result", "stdout stderr code signal error")
+
+
+class Api:
+    """The stock gRPC client, with a deadline on everything."""
+
+    def __init__(self, path):
+        # Its own connections: none in the back-off that another channel earned.
+        self.channel = grpc.insecure_channel(f"unix:{path}",
+                                             options=[("grpc.use_local_subchannel_pool", 1)])
+        self.sandboxes = sandbox_pb2_grpc.SandboxServiceStub(self.channel)
+        self.processes = process_pb2_grpc.ProcessServiceStub(self.channel)
+        self.hosts = host_pb2_grpc.HostServiceStub(self.channel)
+
+    def close(self):
+        self.channel.close()
+
+    def info(self):
+        return self.hosts.Info(host_pb2.HostServiceInfoRequest(), timeout=10)
+
+    def create(self, timeout=60, **fields):
+        request = sandbox_pb2.SandboxServiceCreateRequest(**fields)
+        return self.sandboxes.Create(request, timeout=timeout).sandbox
+
+    def get(self, ref):
+        request = sandbox_pb2.SandboxServiceGetRequest(sandbox_id=ref)
+        return self.sandboxes.Get(request, timeout=10).sandbox
+
+    def list(self):
+        request = sandbox_pb2.SandboxServiceListRequest()
+        return self.sandboxes.List(request, timeout=10).sandboxes
+
+    def start(self, ref):
+        request = sandbox_pb2.SandboxServiceStartRequest(sandbox_id=ref)
+        return self.sandboxes.Start(request, timeout=60).sandbox
+
+    def stop(self, ref, **fields):
+        request = sandbox_pb2.SandboxServiceStopRequest(sandbox_id=ref, **fields)
+        return self.sandboxes.Stop(request, timeout=60).sandbox
+
+    def delete(self, ref):
+        request = sandbox_pb2.SandboxServiceDeleteRequest(sandbox_id=ref)
+        self.sandboxes.Delete(request, timeout=60)
+
+    def state(self, ref):
+        return sandbox_pb2.SandboxState.Name(self.get(ref).state).removeprefix("SANDBOX_STATE_")
+
+    def stream(self, ref, *args, timeout=60, **fields):
+        """The events of a command, as they come."""
+        request = process_pb2.ProcessServiceStartRequest(sandbox_id=ref, args=args, **fields)
+        return self.processes.Start(request, timeout=timeout)
+
+    def run(self, ref, *args, **fields):
+        """A command to its end. The events are checked: `start` first, `end` last and once,
+        offsets without a gap."""
+        events = [e for e in self.stream(ref, *args, **fields)]
+        end = events.pop().end
+        if not end.error:
+            assert events.pop(0).start.pid > 0
+        output = {process_pb2.OUTPUT_STREAM_STDOUT: b"", process_pb2.OUTPUT_STREAM_STDERR: b""}
+        for event in events:
+            assert event.WhichOneof("event") == "data"
+            assert event.data.offset == len(output[event.data.stream])
+            output[event.data.stream] += event.data.data
+        return Result(*output.values(), end.exit_code, end.signal, end.error)
+
+    def sh(self, ref, script, **fields):
+        """What a shell script in the sandbox prints; it must succeed."""
+        result = self.run(ref, "sh", "-c", script, **fields)
+        assert result.code == 0, result
+        return result.stdout.decode()
+
+
+def output(call):
+    """The data of a stream's next event that has some."""
+    for event in call:
+        if event.WhichOneof("event") == "data":
+            return event.data.data.decode()
+    raise AssertionError("the stream ended")
+
+
+class Daemon:
+    """build/sandboxd in a private directory with a configuration of its own."""
+
+    def __init__(self, **config):
+        self.dir = Path(tempfile.mkdtemp(prefix="sandboxd-"))
+        self.socket = self.dir / "sandboxd.sock"
+        self.data = self.dir / "data"
+        self.state = self.dir / "state"
+        self.log_file = self.dir / "log"
+        self.config_file = self.dir / "sandboxd.yaml"
+        self.config = {"socket": str(self.socket), "data_dir": str(self.data),
+                       "state_dir": str(self.state), "runtimes": runtimes(),
+                       "log": {"level": "debug"}} | config
+        self.process = None
+        self.api = None
+        self.last_log = ""
+
+    def command(self, *args):
+        return [BUILD / "sandboxd", "--config", self.config_file, *args]
+
+    def start(self):
+        self.config_file.write_text(json.dumps(self.config, indent=2))  # JSON is YAML
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=ENVIRON)
+        wait_until(lambda: self.is_listening() or self.process.poll() is not None, "a socket")
+        assert self.process.poll() is None, f"it ended: {self.log()}"
+        self.api = Api(self.socket)
+
+    def is_listening(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(str(self.socket)) == 0
+
+    def run(self, *args, timeout=20):
+        """For a daemon that is expected to end by itself."""
+        self.config_file.write_text(json.dumps(self.config, indent=2))
+        return subprocess.run(self.command(*args), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=timeout, env=ENVIRON)
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+        self.api.close()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(20)
+        self.api.close()
+
+    def restart(self, how):
+        {"SIGTERM": self.stop, "SIGKILL": self.kill}[how]()
+        self.start()
+
+    def log(self):
+        if self.log_file.exists():
+            self.last_log = self.log_file.read_text(errors="replace")
+        return self.last_log  # after destroy too
+
+    def ctl(self, *args, timeout=60, **kwargs):
+        return subprocess.run([BUILD / "sandboxctl", *args], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout,
+                              env=ENVIRON | {"SANDBOXD_SOCKET": str(self.socket)}, **kwargs)
+
+    def memory(self):
+        """The most that has been resident so far, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) * 1024
+
+    def workspace(self, sandbox):
+        return self.data / "workspaces" / sandbox.id
+
+    def init_pid(self, sandbox):
+        """The process on the host that is, or holds, the sandbox's PID 1."""
+        return int((self.state / "bundles" / sandbox.id / "pid").read_text())
+
+    def finish(self):
+        """Removes every sandbox, stops the daemon, and returns what is left over."""
+        if self.process is not None:
+            if not self.is_running():
+                self.start()
+            for sandbox in self.api.list():
+                self.api.delete(sandbox.id)
+            wait_until(lambda: not self.zombies(), "every child of the daemon reaped")
+            self.stop()
+        return self.leftovers()
+
+    def zombies(self):
+        return [pid for pid, parent in stats("Z") if parent == self.process.pid]
+
+    def ids(self):
+        """Of every sandbox there ever was, also of those that no client was told of."""
+        return set(re.findall(rf"\b{ULID}\b", self.log()))
+
+    def leftovers(self):
+        ids = self.ids()
+        ours = [str(self.dir), *ids]
+        found = [f"process {pid}: {what}" for pid, what in processes(ours)]
+        found += [f"mount {point}" for point in mounts(self.dir)]
+        found += [f"cgroup {path}" for path in cgroups(ids)]
+        found += [f"path {path}" for path in self.dir.rglob("*")
+                  if any(id in path.name for id in ids)]
+        return found
+
+    def destroy(self):
+        """Whatever the state of things: nothing of this daemon stays."""
+        ids = self.ids()
+        if self.is_running():
+            self.process.kill()
+            self.process.wait(20)
+        for pid, _ in processes([str(self.dir), *ids]):
+            os.kill(pid, signal.SIGKILL)
+        for point in mounts(self.dir):
+            subprocess.run(["umount", "-l", point], check=False, timeout=20)
+        for path in cgroups(ids):
+            path.rmdir()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def stats(states):
+    """(pid, pid of the parent) of the host's processes that are in one of these states."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # it has ended meanwhile
+        if state in states:
+            yield int(entry.name), int(parent)
+
+
+def processes(words):
+    """(pid, command line) of those alive that have one of these words in their command line or
+    cgroup. What only waits for the host's PID 1 to reap it is not alive."""
+    for pid, _ in stats("RSDTtI"):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            text = command + Path(f"/proc/{pid}/cgroup").read_text()
+        except OSError:
+            continue
+        if pid != os.getpid() and any(word in text for word in words):
+            yield pid, command
+
+
+def mounts(directory):
+    """The mount points below a directory, the innermost first."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [p for p in reversed(points) if p.startswith(f"{directory}/")]
+
+
+def cgroups(ids):
+    """Directories of these sandboxes in any hierarchy, the innermost first."""
+    return [Path(top) / name for top, names, _ in os.walk("/sys/fs/cgroup", topdown=False)
+            for name in names if any(id in name for id in ids)]

@@ -1,0 +1,164 @@
+"""Bad input: a clear error that says what to do, and nothing left behind."""
+
+import shutil
+import subprocess
+
+import grpc
+import pytest
+
+from harness import BUILD, refused
+
+INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+
+# fields of Create, the code, words of the message
+CREATES = {
+    "runtime": ({"runtime": "kata"}, INVALID, ["kata", "runc"]),
+    "image": ({"image": "no-such-image"}, NOT_FOUND, ["no-such-image"]),
+    "image path": ({"image": "/no/such/directory"}, NOT_FOUND, ["/no/such/directory"]),
+    "image traversal": ({"image": "../../etc"}, INVALID, ["../../etc"]),
+    "name": ({"name": "No Good"}, INVALID, ["No Good", "a-z"]),
+    "long name": ({"name": "a" * 64}, INVALID, ["63"]),
+    "name with a dash at its end": ({"name": "box-"}, INVALID, ["box-"]),
+    "memory": ({"resources": {"memory_bytes": 1}}, INVALID, ["memory"]),
+    "cpu": ({"resources": {"cpu_millis": 1}}, INVALID, ["cpu"]),
+    "pids": ({"resources": {"pids": 1}}, INVALID, ["pids"]),
+    "variable": ({"env": {"A=B": "c"}}, INVALID, ["name", "'='"]),
+    "too many variables": ({"env": {f"V{i}": "" for i in range(257)}}, INVALID, ["256"]),
+}
+
+
+@pytest.mark.parametrize("fields, code, words", CREATES.values(), ids=CREATES.keys())
+def test_create(daemon, fields, code, words):
+    with refused(code, *words):
+        daemon.api.create(**fields)
+    assert list(daemon.api.list()) == []
+    assert list(daemon.data.glob("workspaces/*")) == list(daemon.state.glob("bundles/*")) == []
+
+
+def test_name_is_taken(api):
+    first = api.create(name="box")
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "box"):
+        api.create(name="box")
+    assert [s.id for s in api.list()] == [first.id]
+    api.delete("box")
+    api.create(name="box")  # free again
+
+
+CALLS = ["get", "start", "stop", "delete", "run"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_such_sandbox(api, call):
+    with refused(NOT_FOUND, "nobody"):
+        getattr(api, call)("nobody", *(["true"] if call == "run" else []))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_sandbox_named(api, call):
+    with refused(INVALID, "sandbox_id"):
+        getattr(api, call)("", *(["true"] if call == "run" else []))
+
+
+# keys of the configuration, words of the message; all exit with 78 (EX_CONFIG)
+CONFIGS = {
+    "unknown key": ({"colour": "blue"}, ["colour"]),
+    "unknown runtime": ({"runtime": "kata"}, ["kata"]),
+    "unknown type of runtime": ({"runtimes": {"x": {"type": "vm"}}}, ["vm", "runc"]),
+    "relative directory": ({"data_dir": "data"}, ["data_dir", "absolute"]),
+    "long socket path": ({"socket": "/tmp/" + "x" * 103}, ["socket", "107"]),
+    "no address": ({"dns": {"servers": ["dns.example.org"]}}, ["dns.servers", "dns.example.org"]),
+    "four servers": ({"dns": {"servers": ["1.1.1.1"] * 4}}, ["dns.servers", "3"]),
+    "timeout": ({"defaults": {"start_timeout": "soon"}}, ["start_timeout", "soon"]),
+    "memory": ({"defaults": {"memory": "much"}}, ["memory", "much"]),
+    "log level": ({"log": {"level": "loud"}}, ["log.level", "loud"]),
+}
+
+
+@pytest.mark.parametrize("config, words", CONFIGS.values(), ids=CONFIGS.keys())
+def test_configuration(make_daemon, config, words):
+    daemon = make_daemon(start=False, **config)
+    for args in ([], ["--check-config"]):
+        done = daemon.run(*args)
+        assert done.returncode == 78, done
+        assert f"{daemon.config_file}:" in done.stderr  # file:line:column
+        for word in words:
+            assert word in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not daemon.data.exists() and not daemon.state.exists()
+
+
+def test_malformed_yaml(make_daemon):
+    daemon = make_daemon(start=False)
+    daemon.config_file.write_text("runtime: runc\ndns:\n  servers: [1.1.1.1\n")
+    done = subprocess.run(daemon.command(), capture_output=True, text=True, timeout=10)
+    assert done.returncode == 78
+    assert f"{daemon.config_file}:" in done.stderr
+    assert not daemon.data.exists()
+
+
+def test_no_configuration_file(make_daemon):
+    daemon = make_daemon(start=False)
+    done = subprocess.run(daemon.command(), capture_output=True, text=True, timeout=10)
+    assert done.returncode == 78
+    assert str(daemon.config_file) in done.stderr
+
+
+def test_second_daemon_on_the_same_data(make_daemon):
+    first = make_daemon()
+    first.api.create(name="box")
+    second = make_daemon(start=False, data_dir=str(first.data))
+    done = second.run()
+    assert done.returncode == 1
+    assert str(first.data) in done.stderr
+    assert not second.socket.exists()
+    assert first.api.sh("box", "echo fine") == "fine\n"
+
+
+def test_second_daemon_on_the_same_socket(make_daemon):
+    first = make_daemon()
+    second = make_daemon(start=False, socket=str(first.socket))
+    done = second.run()
+    assert done.returncode == 1
+    assert str(first.socket) in done.stderr
+    assert list(first.api.list()) == []  # still answers
+
+
+def test_not_root(make_daemon):
+    daemon = make_daemon(start=False)
+    daemon.dir.chmod(0o755)
+    shutil.copy(BUILD / "sandboxd", daemon.dir / "bin")  # nobody may be kept out of BUILD
+    daemon.config_file.write_text("runtime: runc\n")
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", daemon.dir / "bin",
+         "--config", daemon.config_file], capture_output=True, text=True, timeout=10, cwd="/")
+    assert done.returncode == 1
+    assert "root" in done.stderr
+
+
+def test_runtime_that_is_not_there(make_daemon):
+    daemon = make_daemon(runtimes={"ghost": {"type": "runc", "path": "/no/such/program"}})
+    ghost = next(r for r in daemon.api.info().runtimes if r.name == "ghost")
+    assert "/no/such/program" in ghost.problem
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "/no/such/program"):
+        daemon.api.create(runtime="ghost")
+    assert list(daemon.api.list()) == []
+
+
+@pytest.mark.parametrize("script, words", [
+    ("echo 'it broke here' >&2; exit 1", ["it broke here"]),
+    ("exec sleep 1000", ["in time"]),
+], ids=["fails", "hangs"])
+def test_runtime_that_does_not_work(make_daemon, tmp_path, script, words):
+    """Its `run` does not, that is."""
+    program = tmp_path / "broken"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *" run "*) {script};; *) exec runc "$@";; esac\n')
+    program.chmod(0o755)
+    daemon = make_daemon(runtimes={"broken": {"type": "runc", "path": str(program)},
+                                   "runc": {"path": shutil.which("runc")}},
+                         defaults={"start_timeout": "2s"})
+    with pytest.raises(grpc.RpcError) as failure:
+        daemon.api.create(runtime="broken", timeout=20)
+    for word in words:
+        assert word in failure.value.details()
+    assert list(daemon.api.list()) == []
+    daemon.api.create(runtime="runc")  # the others go on
