@@ -1,0 +1,161 @@
+#include "cli/options.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+#define ALL      ((1u << N_OPTIONS) - 1)
+#define ARGS_MAX 20
+
+/* A command line as main gets it: writable, cut at blanks. */
+struct line {
+        char text[256];
+        char *argv[ARGS_MAX + 1];
+        int argc;
+        struct options o;
+};
+
+static int parse(struct line *l, unsigned allowed, enum options_order order, const char *text)
+{
+        *l = (struct line){.argc = 0};
+        assert_true(str_format(l->text, sizeof(l->text), "%s", text));
+        for (char *save, *word = strtok_r(l->text, " ", &save); word;
+             word = strtok_r(NULL, " ", &save)) {
+                assert_true(l->argc < ARGS_MAX);
+                l->argv[l->argc++] = word;
+        }
+        options_init(&l->o);
+        return options_parse(&l->o, allowed, order, l->argc, l->argv);
+}
+
+static void every_type(void **state)
+{
+        struct line l;
+
+        (void)state;
+        int first = parse(&l, ALL, OPTIONS_ANYWHERE,
+                          "x --json --memory 512MiB --cpus 1.5 --pids=64 -e A=1 --env B=x=y "
+                          "--timeout 500ms --grace 7 -w /tmp");
+        assert_int_equal(first, l.argc);
+        assert_true(l.o.json);
+        assert_int_equal(l.o.memory, 512 * MiB);
+        assert_int_equal(l.o.cpu_millis, 1500);
+        assert_int_equal(l.o.pids, 64);
+        assert_int_equal(l.o.env.n, 2);
+        assert_string_equal(l.o.env.vars[0].name, "A");
+        assert_string_equal(l.o.env.vars[0].value, "1");
+        assert_string_equal(l.o.env.vars[1].value, "x=y");
+        assert_int_equal(l.o.timeout_ms, 500);
+        assert_int_equal(l.o.grace_ms, 7000);
+        assert_string_equal(l.o.workdir, "/tmp");
+        assert_null(l.o.name);
+}
+
+static void cpus(void **state)
+{
+        static const struct {
+                const char *text;
+                uint32_t millis;
+        } good[] = {{"x --cpus 2", 2000},
+                    {"x --cpus 0.5", 500},
+                    {"x --cpus 1.125", 1125},
+                    {"x --cpus 0.01", 10}};
+        struct line l;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+                assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, good[i].text), 3);
+                assert_int_equal(l.o.cpu_millis, good[i].millis);
+        }
+}
+
+static void bad_values(void **state)
+{
+        static const char *const bad[] = {
+                "x --cpus .5",         "x --cpus 1.",      "x --cpus 1.2345", "x --cpus -1",
+                "x --cpus 1e3",        "x --cpus 4294967", "x --memory 1MB",  "x --pids x",
+                "x --pids 4294967296", "x --env A",        "x --env =1",      "x --grace 50d",
+                "x --timeout 1194h",   "x --memory",       "x --unknown",     "x --name \xff",
+        };
+        struct line l;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, bad[i]), -EINVAL);
+}
+
+static void only_what_is_allowed(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_int_equal(parse(&l, OPTION(JSON), OPTIONS_ANYWHERE, "x --json"), 2);
+        assert_int_equal(parse(&l, OPTION(JSON), OPTIONS_ANYWHERE, "x --name a"), -EINVAL);
+        assert_int_equal(parse(&l, OPTION(JSON), OPTIONS_ANYWHERE, "x -e A=1"), -EINVAL);
+}
+
+static void order(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, "x one --json two"), 2);
+        assert_true(l.o.json);
+        assert_string_equal(l.argv[2], "one");
+        assert_string_equal(l.argv[3], "two");
+        assert_int_equal(parse(&l, ALL, OPTIONS_FIRST, "x --json one --name two"), 2);
+        assert_null(l.o.name);
+        assert_int_equal(parse(&l, ALL, OPTIONS_FIRST, "x -- --json"), 2);
+        assert_false(l.o.json);
+}
+
+static void too_much_environment(void **state)
+{
+        static char *argv[2 * (ENV_MAX + 1) + 2], vars[ENV_MAX + 1][8];
+        struct options o;
+
+        (void)state;
+        argv[0] = vars[0];
+        for (int i = 0; i <= ENV_MAX; i++) {
+                static char option[] = "-e";
+                (void)str_format(vars[i], sizeof(vars[i]), "A=1"); /* it fits */
+                argv[2 * i + 1] = option;
+                argv[2 * i + 2] = vars[i];
+        }
+        options_init(&o);
+        assert_int_equal(options_parse(&o, ALL, OPTIONS_FIRST, 2 * (ENV_MAX + 1) + 1, argv),
+                         -EINVAL);
+        assert_int_equal(o.env.n, ENV_MAX);
+}
+
+static void socket_path(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_int_equal(unsetenv("SANDBOXD_SOCKET"), 0);
+        assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, "x"), 1);
+        assert_string_equal(options_socket(&l.o), "/run/sandboxd/sandboxd.sock");
+        assert_int_equal(setenv("SANDBOXD_SOCKET", "/a", 1), 0);
+        assert_string_equal(options_socket(&l.o), "/a");
+        assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, "x --socket /b"), 3);
+        assert_string_equal(options_socket(&l.o), "/b");
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(every_type),  cmocka_unit_test(cpus),
+                cmocka_unit_test(bad_values),  cmocka_unit_test(only_what_is_allowed),
+                cmocka_unit_test(order),       cmocka_unit_test(too_much_environment),
+                cmocka_unit_test(socket_path),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
