@@ -23,7 +23,7 @@ int io_mkdir_all(const char *path, mode_t mode, struct err *e)
 
         if (!str_format(part, sizeof(part), "%s", path))
                 return err_errno(e, ENAMETOOLONG, "create directory '%s'", path);
-        for (char *p = part + 1;; p++) {
+        for (char *p = part + (part[0] == '/');; p++) {
                 if (*p != '/' && *p != '\0')
                         continue;
                 char end = *p;

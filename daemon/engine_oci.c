@@ -1,5 +1,6 @@
 #include "daemon/engine_oci.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -78,6 +79,12 @@ static char *bundle_path(const struct config *config, const char *id, const char
 static char *cgroup_path(const char *id)
 {
         return str_printf("%s/%s", CGROUP_PARENT, id);
+}
+
+/* Where a runtime keeps its own state. */
+static char *runtime_root(const struct engine_oci *e, const struct engine_runtime *runtime)
+{
+        return str_printf("%s/runtime/%s", e->config->state_dir, runtime->name);
 }
 
 /* --- command lines ------------------------------------------------------------------------- */
@@ -406,6 +413,26 @@ static void remove_bundle(struct remove_job *job)
                 keep_first(job, &e);
 }
 
+/* A runtime that was killed half-way leaves files that its own `delete` overlooks; all of them bear
+ * the container's id in their names. */
+static void remove_runtime_state(struct remove_job *job)
+{
+        _cleanup_free_ char *root = runtime_root(job->engine, job->runtime);
+        struct dirent *d;
+        struct err e;
+
+        DIR *dir = root ? opendir(root) : NULL;
+        if (!dir)
+                return; /* nothing is there, or no memory: it bothers nobody */
+        while ((d = readdir(dir))) {
+                _cleanup_free_ char *path =
+                        strstr(d->d_name, job->id) ? str_printf("%s/%s", root, d->d_name) : NULL;
+                if (path && io_remove_tree(path, &e) < 0)
+                        keep_first(job, &e);
+        }
+        (void)closedir(dir); /* it was only read */
+}
+
 /* A runtime that was killed half-way may have left processes that it does not know. */
 static void on_cgroup_timer(uv_timer_t *timer)
 {
@@ -421,6 +448,8 @@ static void on_cgroup_timer(uv_timer_t *timer)
         }
         if (r < 0)
                 keep_first(job, &e);
+        if (!job->err.code)
+                remove_runtime_state(job);
         remove_bundle(job);
         remove_done(job);
 }
@@ -526,8 +555,7 @@ static int add_runtime(struct engine_oci *e, const struct config_runtime *config
         };
         if (!r->path || !r->version || !r->problem)
                 return err_oom(err);
-        _cleanup_free_ char *root =
-                str_printf("%s/runtime/%s", e->config->state_dir, configured->name);
+        _cleanup_free_ char *root = runtime_root(e, r);
         return root ? io_mkdir_all(root, 0700, err) : err_oom(err);
 }
 

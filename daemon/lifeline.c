@@ -34,7 +34,8 @@ static void retry_later(struct lifeline *l)
 
         if (l->exited || l->hung_up)
                 return;
-        l->retry_ms = stable ? RETRY_FIRST_MS : MIN(2 * l->retry_ms + 1, (uint64_t)RETRY_MAX_MS);
+        l->retry_ms = stable ? 0 : 2 * l->retry_ms;
+        l->retry_ms = MIN(MAX(l->retry_ms, (uint64_t)RETRY_FIRST_MS), (uint64_t)RETRY_MAX_MS);
         (void)uv_timer_start(&l->retry, on_retry, l->retry_ms, 0); /* never fails */
 }
 

@@ -146,7 +146,7 @@ void conn_read_stop(struct conn *c)
 static void enqueue(struct conn *c, const void *bytes, size_t n)
 {
         if (!c->broken)
-                c->broken = buf_append(&c->out, bytes, n, CONN_HARD_CAP);
+                c->broken = buf_append(&c->out, bytes, n, CONN_HARD_CAP - c->in_flight.len);
         if (c->out.len + c->in_flight.len > CONN_HIGH_WATER)
                 c->full = true;
 }

@@ -62,10 +62,14 @@ static void ttrpc_send(struct rpc_call *base, const void *bytes, size_t n)
 {
         struct ttrpc_call *call = (struct ttrpc_call *)base;
 
-        if (n > TTRPC_MESSAGE_MAX - 64) /* room for the envelope */
+        if (n > TTRPC_MESSAGE_MAX - 64) { /* room for the envelope */
                 write_error(base->session, call->stream_id, STATUS_RESOURCE_EXHAUSTED,
                             "the response is larger than a ttrpc message may be");
-        else if (base->method->server_streams)
+                base->ended = true;
+                rpc_call_detach(base);
+                return;
+        }
+        if (base->method->server_streams)
                 write_frame(base->session, call->stream_id, TTRPC_DATA, 0, bytes, n);
         else
                 write_response(base->session, call->stream_id, NULL, bytes, n);

@@ -51,6 +51,15 @@ static int make_control_dir(int workspace)
         return -ENOTDIR;
 }
 
+/* fchmod for O_PATH descriptors. */
+static int set_mode(int fd, mode_t mode)
+{
+        char path[64];
+
+        (void)str_format(path, sizeof(path), "/proc/self/fd/%d", fd); /* it fits */
+        return chmod(path, mode) < 0 ? -errno : 0;
+}
+
 int workspace_prepare(int workspace, unsigned uid, unsigned gid, struct err *e)
 {
         _cleanup_close_ int dir = make_control_dir(workspace);
@@ -58,6 +67,9 @@ int workspace_prepare(int workspace, unsigned uid, unsigned gid, struct err *e)
 
         if (r == 0 && fchownat(dir, "", uid, gid, AT_EMPTY_PATH) < 0)
                 r = -errno;
+        /* A sandbox that took its own rights away can be started all the same. */
+        if (r == 0)
+                r = set_mode(dir, 0700);
         if (r == 0 && unlinkat(dir, WORKSPACE_SOCKET, 0) < 0 && errno != ENOENT)
                 r = errno == EISDIR ? set_aside(dir, WORKSPACE_SOCKET) : -errno;
         return r < 0 ? err_errno(e, -r, "prepare the workspace's control directory") : 0;

@@ -349,7 +349,7 @@ static void not_a_child(void **state)
 static void start_time_must_match(void **state)
 {
         struct fixture *f = *state;
-        pid_t pid = spawn_shell("sleep 60");
+        pid_t pid = spawn_shell("exec sleep 60");
         uint64_t start_time = 0, own = 0;
         struct proc_watch *w = NULL;
         struct err e = {0};
@@ -415,7 +415,7 @@ static void closed_watch_is_silent(void **state)
         struct proc_watch *w = watch(f, spawn_shell("exit 1"), 0);
 
         proc_watch_close(w);
-        w = watch(f, spawn_shell("sleep 60"), 0);
+        w = watch(f, spawn_shell("exec sleep 60"), 0);
         assert_int_equal(proc_watch_kill(w, SIGKILL), 0);
         proc_close(TAKE(f->proc)); /* takes the watch with it */
         loop_run_for(&f->l, 50);

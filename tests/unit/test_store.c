@@ -484,6 +484,28 @@ static void failing_writes(void **state)
         assert_int_equal(f->n_loaded, 3);
 }
 
+/* Somebody else has the file locked: the writes fail, the next ones do not. */
+static void locked_database(void **state)
+{
+        struct fixture *f = *state;
+        sqlite3 *other;
+
+        open_store(f);
+        assert_int_equal(sqlite3_open(f->path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+        for (unsigned i = 0; i < 5; i++)
+                put_number(f, i);
+        LOOP_UNTIL(&f->l, f->n_done == 5);
+        assert_int_equal(f->n_failed, 5);
+        assert_int_equal(sqlite3_close(other), SQLITE_OK);
+        f->n_failed = 0;
+        put_number(f, 7);
+        wait_for(f, 6);
+        load(f);
+        assert_int_equal(f->n_loaded, 1);
+        assert_string_equal(f->loaded[0].name, "box-7");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -504,6 +526,7 @@ int main(void)
                 TEST(damaged_rows),
                 TEST(no_place),
                 TEST(failing_writes),
+                TEST(locked_database),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
