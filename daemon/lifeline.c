@@ -30,12 +30,9 @@ static void on_retry(uv_timer_t *timer);
 
 static void retry_later(struct lifeline *l)
 {
-        bool stable = uv_now(l->loop) - l->reached > STABLE_MS;
-
         if (l->exited || l->hung_up)
                 return;
-        l->retry_ms = stable ? 0 : 2 * l->retry_ms;
-        l->retry_ms = MIN(MAX(l->retry_ms, (uint64_t)RETRY_FIRST_MS), (uint64_t)RETRY_MAX_MS);
+        l->retry_ms = MIN(MAX(2 * l->retry_ms, (uint64_t)RETRY_FIRST_MS), (uint64_t)RETRY_MAX_MS);
         (void)uv_timer_start(&l->retry, on_retry, l->retry_ms, 0); /* never fails */
 }
 
@@ -60,9 +57,14 @@ static void on_failed(void *data, const struct err *e, bool no_socket)
         retry_later(l);
 }
 
+/* Mostly its process has ended, which its watch tells in a moment. */
 static void on_lost(void *data)
 {
-        retry_later(data); /* mostly its process has ended, which its watch tells in a moment */
+        struct lifeline *l = data;
+
+        if (uv_now(l->loop) - l->reached > STABLE_MS)
+                l->retry_ms = 0;
+        retry_later(l);
 }
 
 static const struct runtimed_client_ops runtimed_ops = {

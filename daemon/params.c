@@ -52,7 +52,9 @@ static int check_name(struct registry *r, const char *name, struct err *e)
                 return 0;
         if (!name_is_valid(name))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "name '%s': 1 to %d of a-z, 0-9 and '-', neither first nor last '-'",
+                               "name '%s': 1 to %d of a-z, 0-9 and '-', neither first nor last "
+                               "'-', and not the "
+                               "form of an id",
                                str_escape(shown, sizeof(shown), name, strlen(name)), NAME_MAX_LEN);
         if (registry_has_name(r, name))
                 return err_set(e, STATUS_ALREADY_EXISTS,

@@ -151,6 +151,7 @@ void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t servic
         const struct rpc_server_limits *limits = rpc_session_limits(call->session);
         void *ctx;
 
+        call->session->since = uv_now(call->session->conn.pipe.loop);
         if (call->session->n_calls > limits->calls_per_connection) {
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
                               "more than %u calls at once on one connection",

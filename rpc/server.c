@@ -102,15 +102,17 @@ bool rpc_session_hold(struct rpc_session *session, size_t held)
 
         s->held = s->held - session->held + held;
         session->held = held;
-        if (begins)
+        if (begins) {
+                if (session->greeted)
+                        session->since = uv_now(s->loop);
                 tick_while_needed(s);
+        }
         return s->held <= s->limits.held_max;
 }
 
 void rpc_session_heard(struct rpc_session *session)
 {
         session->greeted = true;
-        session->since = uv_now(session->server->loop);
 }
 
 const struct rpc_server_limits *rpc_session_limits(const struct rpc_session *session)
@@ -261,6 +263,13 @@ static uint64_t patience(const struct rpc_session *session)
         return !session->greeted ? limits->greeting_ms : session->held ? limits->request_ms : 0;
 }
 
+static uint64_t time_left(const struct rpc_session *session)
+{
+        uint64_t end = session->since + patience(session), now = uv_now(session->server->loop);
+
+        return end > now ? end - now : 0;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
         struct rpc_server *s = CONTAINER(timer, struct rpc_server, timer);
@@ -284,7 +293,7 @@ static void tick_while_needed(struct rpc_server *s)
                 return;
         TAILQ_FOREACH (session, &s->sessions, entry)
                 if (patience(session))
-                        wait = MIN(wait, patience(session));
+                        wait = MIN(wait, time_left(session));
         if (s->fd >= 0 && !uv_is_active((uv_handle_t *)&s->listener) &&
             s->n_sessions < s->limits.connections)
                 wait = ACCEPT_PAUSE;

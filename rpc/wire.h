@@ -41,9 +41,10 @@ struct rpc_session {
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
-        uint64_t since; /* uv_now: of the accept, then of the last whole frame */
-        size_t held;    /* bytes of unfinished requests, see rpc_session_hold */
-        bool greeted;   /* a whole frame has come */
+        uint64_t
+                since; /* uv_now: of the accept, then of the last dispatch or the first byte held */
+        size_t held;   /* bytes of unfinished requests, see rpc_session_hold */
+        bool greeted;  /* a whole frame has come */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
         bool closing, closed; /* closed: the connection is gone, only calls are owed */
@@ -93,7 +94,7 @@ void rpc_session_close(struct rpc_session *s);
 /* Frees it if nothing is owed any more. */
 void rpc_session_unref(struct rpc_session *s);
 
-/* A whole frame or request has come: the peer speaks our language, and goes on. */
+/* A whole frame has come: the peer speaks our language. */
 void rpc_session_heard(struct rpc_session *s);
 
 /* How many bytes of unfinished requests this session holds now. False: with them the server would

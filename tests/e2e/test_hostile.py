@@ -133,7 +133,7 @@ def test_impostor(make_daemon, impostor, play):
     it = impostor(daemon, evil, play)
     daemon.start()
     before = daemon.memory()
-    wait_until(lambda: it.age() and it.age() > 1.5, "an impostor that was tried for a while")
+    wait_until(lambda: it.age() and it.age() > 1, "an impostor that was tried for a while")
     assert daemon.api.sh("good", "echo fine") == "fine\n"
     assert len(it.connections) < 50
     assert len(daemon.log().splitlines()) < 200
@@ -142,7 +142,7 @@ def test_impostor(make_daemon, impostor, play):
     it.leave()
     assert daemon.api.sh("evil", "echo back") == "back\n"
     assert daemon.api.get("evil").started_at == evil.started_at
-    assert daemon.api.state("good") == "RUNNING" and good.id != evil.id
+    assert daemon.api.get("good") == good
 
 
 ANSWERS = {
@@ -153,7 +153,7 @@ ANSWERS = {
         response(stream, code=4711)), grpc.StatusCode.UNKNOWN),
     "nonsense": (lambda connection, stream: connection.sendall(
         frame(stream, RESPONSE, b"\xff\xff\xff")), grpc.StatusCode.INTERNAL),
-    "the wrong generation of frames": (lambda connection, stream: connection.sendall(
+    "no frame": (lambda connection, stream: connection.sendall(
         b"\xff" * 1000), grpc.StatusCode.UNAVAILABLE),
     "no end": (lambda connection, stream: connection.sendall(frame(stream, DATA, b"")[:-1]),
                grpc.StatusCode.DEADLINE_EXCEEDED),
