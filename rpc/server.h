@@ -47,6 +47,7 @@ int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struc
 /* Accepts no more and removes the socket file; the connections that there are go on. */
 void rpc_server_stop_listening(struct rpc_server *s);
 
-/* Accepts no more, cancels the calls that are open, closes every session, removes the socket file
- * and frees the server. on_closed (may be NULL) comes when the last call has been finished. */
+/* Not from inside a handler or another callback of a call. Accepts no more, cancels the calls that
+ * are open, closes every session, removes the socket file and frees the server. on_closed (may be
+ * NULL) comes when the last call has been finished. */
 void rpc_server_close(struct rpc_server *s, void (*on_closed)(void *data), void *data);
