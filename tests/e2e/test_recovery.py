@@ -155,3 +155,15 @@ def test_stopped_in_the_middle_of_creates(daemon, api):
     assert {s.id for s in daemon.api.list()} == told != set()
     for ref in told:
         assert daemon.api.sh(ref, "echo up") == "up\n"
+
+
+def test_damaged_state_of_the_runtime(daemon, api, runtime):
+    """As a runtime leaves it that was killed while it wrote. It cannot delete the sandbox then."""
+    api.create(name="box", runtime=runtime)
+    states = [path for path in daemon.state.glob("runtime/**/*state*") if path.is_file()]
+    assert states
+    for path in states:
+        os.truncate(path, 0)
+    api.delete("box")
+    assert list(api.list()) == []
+    assert list(daemon.state.glob("runtime/*/*")) == []
