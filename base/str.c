@@ -101,6 +101,22 @@ bool str_is_utf8(const void *bytes, size_t n)
         return true;
 }
 
+/* Of the sequence at p (len 0: malformed): does it steer a terminal instead of showing? C0, C1 (C2
+ * 80 to C2 9F), and what hides or reorders text: U+200B..F, U+2028..E, U+2066..9 ("Trojan Source",
+ * CVE-2021-42574). */
+static bool is_control(const unsigned char *p, size_t len)
+{
+        if (len <= 1)
+                return len == 0 || p[0] < 0x20 || p[0] == 0x7F;
+        if (len == 2)
+                return p[0] == 0xC2 && p[1] < 0xA0;
+        if (len != 3 || p[0] != 0xE2)
+                return false;
+        return (p[1] == 0x80 && p[2] >= 0x8B && p[2] <= 0x8F) ||
+               (p[1] == 0x80 && p[2] >= 0xA8 && p[2] <= 0xAE) ||
+               (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
+}
+
 char *str_escape(char *out, size_t size, const char *s, size_t n)
 {
         static const char hex[] = "0123456789abcdef";
@@ -109,10 +125,7 @@ char *str_escape(char *out, size_t size, const char *s, size_t n)
 
         for (size_t i = 0; i < n;) {
                 size_t len = utf8_sequence(p + i, n - i);
-                /* U+0080..U+009F are control characters too, written C2 80 to C2 9F. */
-                bool control = len <= 1 ? (p[i] < 0x20 || p[i] >= 0x7F)
-                                        : (len == 2 && p[i] == 0xC2 && p[i + 1] < 0xA0);
-                if (len && !control) {
+                if (!is_control(p + i, len)) {
                         if (o + len >= size)
                                 break;
                         memcpy(out + o, p + i, len);

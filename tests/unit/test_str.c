@@ -110,7 +110,10 @@ static void escaping(void **state)
         assert_escaped("a\nb\r\t\0c", 7, "a\\x0ab\\x0d\\x09\\x00c");
         assert_escaped("\x1b[31m\x7f", 6, "\\x1b[31m\\x7f");
         assert_escaped("\xC3\xA9\xF0\x9F\x98\x80", 6, "\xC3\xA9\xF0\x9F\x98\x80");
-        assert_escaped("\xC2\x9B", 2, "\\xc2\\x9b"); /* U+009B, the one-byte CSI */
+        assert_escaped("\xC2\x9B", 2, "\\xc2\\x9b");          /* U+009B, the one-byte CSI */
+        assert_escaped("\xE2\x80\xAE", 3, "\\xe2\\x80\\xae"); /* U+202E, right to left from here */
+        assert_escaped("\xE2\x81\xA6", 3, "\\xe2\\x81\\xa6"); /* U+2066, an isolate */
+        assert_escaped("\xE2\x80\xA6", 3, "\xE2\x80\xA6");    /* U+2026, an ellipsis */
         assert_escaped("\xFF\xE2\x82", 3, "\\xff\\xe2\\x82");
 }
 
