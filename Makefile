@@ -78,7 +78,7 @@ $(BUILD)/obj/%.o: %.c | $(GENERATED)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
-# The layers, lowest last: each may use those after it (DESIGN: who may include whom).
+# The layers, lowest last: each may use those after it (HACKING.md: who may include whom).
 $(BUILD)/lib%.a:
 	$(call say,AR,$@)
 	rm -f $@

@@ -1,5 +1,5 @@
 /* The OCI bundle: the config.json that tells a runtime how to make the sandbox, with everything
- * hardened that can be (DESIGN §5: a sandbox). */
+ * hardened that can be (docs/sandboxes.md). */
 #pragma once
 
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* The text of a sandbox's /etc/resolv.conf (DESIGN §5.2). */
+/* The text of a sandbox's /etc/resolv.conf (docs/gvisor.md: DNS). */
 #pragma once
 
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* The one thing on the host that a sandbox may hand us: its socket at .runtimed/sock below the
  * workspace. The sandbox owns that directory and may swap anything in it at any moment, so it is
- * only ever reached as written here (DESIGN §5.3). */
+ * only ever reached as written here (docs/sandboxes.md: Reaching runtimed). */
 #pragma once
 
 #include "base/err.h"
