@@ -77,6 +77,8 @@ static void flush(struct conn *c)
                 c->in_callback = true;
                 c->ops->on_flush(c);
                 c->in_callback = false;
+                if (c->closing)
+                        return;
         }
         if (c->broken) {
                 end(c, c->broken);
