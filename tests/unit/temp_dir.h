@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/io.h"
 #include "base/str.h"
 
 struct temp_dir {
@@ -24,16 +24,9 @@ static inline void temp_dir_make(struct temp_dir *t)
         assert_non_null(mkdtemp(t->path));
 }
 
-static inline int temp_dir_remove_entry(const char *path, const struct stat *st, int type,
-                                        struct FTW *ftw)
-{
-        (void)st, (void)type, (void)ftw;
-        return remove(path);
-}
-
 static inline void temp_dir_remove(struct temp_dir *t)
 {
-        assert_int_equal(nftw(t->path, temp_dir_remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+        assert_int_equal(io_remove_tree(t->path, NULL), 0);
 }
 
 /* The path of a file in it; in one of eight static buffers. */

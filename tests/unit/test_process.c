@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include "base/reaper.h"
 #include "base/util.h"
 #include "runtimed/process.h"
+#include "tests/unit/loop_fixture.h"
 
 #define DEADLINE 20000 /* ms, of one test */
 
@@ -49,18 +49,6 @@ struct consumer {
 };
 
 /* --- fixture ------------------------------------------------------------------------------- */
-
-static unsigned count_descriptors(void)
-{
-        DIR *dir = opendir("/proc/self/fd");
-        unsigned n = 0;
-
-        assert_non_null(dir);
-        while (readdir(dir))
-                n++;
-        closedir(dir);
-        return n;
-}
 
 static void on_child_exit(struct reaper *reaper, pid_t pid, int wait_status)
 {
@@ -95,7 +83,7 @@ static int setup(void **state)
 static void check_descriptors(void)
 {
         static unsigned after_first;
-        unsigned n = count_descriptors();
+        unsigned n = loop_count_descriptors();
 
         if (!after_first)
                 after_first = n;
