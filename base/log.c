@@ -35,13 +35,18 @@ static void json_quote(char *out, size_t size, const char *s)
         out[o] = '\0';
 }
 
+bool log_is_on(enum log_level level)
+{
+        return level <= threshold;
+}
+
 void log_at(enum log_level level, const char *fmt, ...)
 {
         char raw[LINE_MAX_LEN], text[LINE_MAX_LEN], when[40], line[3 * LINE_MAX_LEN];
         struct timespec now;
         struct tm tm;
 
-        if (level > threshold)
+        if (!log_is_on(level))
                 return;
         va_list ap;
         va_start(ap, fmt);

@@ -126,10 +126,11 @@ static void finish(struct exchange *x, const struct err *e)
         x->result = -status_to_errno(e->code);
 }
 
-static void on_done(void *data, const struct err *e)
+static void on_done(void *data, const struct err *e, const uint8_t *details, size_t n_details)
 {
         struct exchange *x = data;
 
+        (void)details, (void)n_details;
         if (!x->done) /* a malformed message may have been the end already */
                 finish(x, e);
 }
@@ -183,8 +184,14 @@ static int run(struct exchange *x, const struct rpc_service *service,
         if (!bytes)
                 return err_oom(x->err);
         (void)protobuf_c_message_pack(request, bytes); /* returns n again */
-        int r = rpc_client_call(x->session->client, service, x->method, bytes, n,
-                                timeout_ms * NSEC_PER_MSEC, ops, x, x->err);
+        const struct rpc_request call = {
+                .service = service,
+                .method = x->method,
+                .message = bytes,
+                .n = n,
+                .timeout_ns = timeout_ms * NSEC_PER_MSEC,
+        };
+        int r = rpc_client_call(x->session->client, &call, ops, x, NULL, x->err);
         if (r < 0)
                 return r;
         while (!x->done)

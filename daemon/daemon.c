@@ -31,6 +31,8 @@
 /* Operations under way may end before the daemon does; what takes longer is taken up again by the
  * next one. */
 #define STOP_TIMEOUT_MS 20000
+/* After them, what else goes on for clients: streams of output. */
+#define DRAIN_MS 5000
 
 struct daemon {
         uv_loop_t loop;
@@ -259,7 +261,7 @@ static void on_idle(void *data)
         struct daemon *d = data;
 
         if (d->server)
-                rpc_server_close(TAKE(d->server), on_server_closed, d);
+                rpc_server_close(TAKE(d->server), DRAIN_MS, on_server_closed, d);
         else
                 on_server_closed(d);
 }
@@ -278,7 +280,7 @@ static void stop(struct daemon *d)
         d->stopping = true;
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0); /* never fails */
         if (d->server)
-                rpc_server_stop_listening(d->server);
+                rpc_server_drain(d->server);
         if (!sandbox_close_all(&d->registry, on_idle, d))
                 on_idle(d);
 }

@@ -1,16 +1,17 @@
-/* Forwards sandbox-scoped calls to the sandbox's runtimed and its answers back, bytes untouched: of
- * a request only the sandbox's id is read, of a response nothing beyond its envelope. */
+/* Finds the sandbox that a call is for and forwards the call to it. Of a request only the sandbox's
+ * id is read. */
 #pragma once
 
+#include "daemon/forward.h"
 #include "daemon/registry.h"
 #include "rpc/server.h"
 
 struct router {
         struct registry *registry;
-        unsigned n_streams; /* calls under way */
+        struct forwarder forwarder;
 };
 
-/* Registers a service whose every request carries `string sandbox_id = 1`. The router must outlive
- * the server. */
+/* Registers a service whose every first message carries `string sandbox_id = 1`. The router must
+ * outlive the server. */
 int router_add(struct router *router, struct rpc_server *server, const struct rpc_service *service,
                struct err *e);

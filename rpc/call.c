@@ -5,8 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "rpc/wire.h"
+
+/* What clients of gRPC take beside a message in their trailers, with room for base64. */
+#define DETAILS_MAX 4096
 
 struct rpc_call *rpc_call_new(struct rpc_session *s)
 {
@@ -15,7 +19,8 @@ struct rpc_call *rpc_call_new(struct rpc_session *s)
                 return NULL;
         call->session = s;
         call->on_wire = true;
-        arena_init(&call->arena, rpc_session_limits(s)->arena_max);
+        call->since = uv_now(s->conn.pipe.loop);
+        arena_init(&call->arena, s->server->limits.arena_max);
         TAILQ_INSERT_HEAD(&s->calls, call, entry);
         s->n_calls++;
         return call;
@@ -35,21 +40,27 @@ static void free_unless_owned(struct rpc_call *call)
         TAILQ_REMOVE(&s->calls, call, entry);
         s->n_calls--;
         s->wire->call_done(call);
+        rpc_metadata_done(&call->metadata);
         if (call->has_timer)
                 uv_close((uv_handle_t *)&call->timer, on_timer_closed);
         else
                 free(call);
-        rpc_session_unref(s);
+        rpc_session_forget_call(s);
 }
 
 /* Says the last word, once. */
-static void end(struct rpc_call *call, const struct err *e)
+static void end(struct rpc_call *call, const struct err *e, const uint8_t *details, size_t n)
 {
         if (call->ended)
                 return;
+        rpc_call_resume(call);
         call->ended = true;
-        if (call->on_wire)
-                call->session->wire->finish(call, e);
+        if (!call->on_wire)
+                return;
+        if (n > DETAILS_MAX)
+                call->session->wire->finish(call, e, NULL, 0);
+        else
+                call->session->wire->finish(call, e, details, n);
 }
 
 static void tell_cancel(struct rpc_call *call)
@@ -61,10 +72,16 @@ static void tell_cancel(struct rpc_call *call)
                 call->ops->on_cancel(call);
 }
 
+/* Nobody waits for the answer. */
 static void cancel(struct rpc_call *call)
 {
         call->cancelled = true;
-        tell_cancel(call);
+        if (!call->started)
+                call->finished = true;
+        if (call->finished)
+                free_unless_owned(call);
+        else
+                tell_cancel(call); /* its handler's finish frees the call */
 }
 
 void rpc_call_detach(struct rpc_call *call)
@@ -76,15 +93,16 @@ void rpc_call_detach(struct rpc_call *call)
         call->on_wire = false;
         TAILQ_REMOVE(&s->calls, call, entry);
         TAILQ_INSERT_TAIL(&s->calls, call, entry);
-        if (!call->ended && !call->service)
-                call->finished = true; /* the client went before a handler could own it */
         if (call->ended || call->finished) {
                 free_unless_owned(call);
         } else {
+                rpc_call_resume(call);
                 call->ended = true;
-                cancel(call); /* its handler's finish frees the call */
+                cancel(call);
         }
 }
+
+/* --- from the head to the handler ------------------------------------------------------------ */
 
 static void on_deadline(uv_timer_t *timer)
 {
@@ -94,7 +112,7 @@ static void on_deadline(uv_timer_t *timer)
         if (call->ended)
                 return;
         (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "the call's deadline has passed");
-        end(call, &e);
+        end(call, &e, NULL, 0);
         cancel(call);
 }
 
@@ -122,54 +140,54 @@ static const struct rpc_method *find_method(const struct rpc_service *service, c
         return NULL;
 }
 
-/* The handler, or NULL with the call failed. */
-static rpc_handler find_handler(struct rpc_call *call, const char *service, size_t service_len,
-                                const char *method, size_t method_len, void **ret_ctx)
+static bool find_handler(struct rpc_call *call, const struct rpc_head *head)
 {
-        const struct rpc_binding *b = rpc_server_find(call->session->server, service, service_len);
-        const struct rpc_method *m = b ? find_method(b->service, method, method_len) : NULL;
-        rpc_handler handler = NULL;
+        const struct rpc_server *server = call->session->server;
+        const struct rpc_binding *b = rpc_server_find(server, head->service, head->service_len);
+        const struct rpc_method *m =
+                b ? find_method(b->service, head->method, head->method_len) : NULL;
 
         if (m)
-                handler = b->handlers ? b->handlers[m - b->service->methods] : b->handler;
-        if (!handler) {
+                call->handler = b->handlers ? b->handlers[m - b->service->methods] : b->handler;
+        if (!call->handler) {
                 rpc_call_fail(call, STATUS_UNIMPLEMENTED, "unknown %s %.*s/%.*s",
-                              b ? "method" : "service", (int)MIN(service_len, 128), service,
-                              (int)MIN(method_len, 128), method);
-                return NULL;
+                              b ? "method" : "service", (int)MIN(head->service_len, 128),
+                              head->service, (int)MIN(head->method_len, 128), head->method);
+                return false;
         }
         call->service = b->service;
         call->method = m;
-        *ret_ctx = b->ctx;
-        return handler;
+        call->ctx = b->ctx;
+        call->message_max = b->request_max ? b->request_max[m - b->service->methods] : 0;
+        if (!call->message_max)
+                call->message_max = server->limits.request_max;
+        return true;
 }
 
-void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t service_len,
-                       const char *method, size_t method_len, uint64_t timeout_ns,
-                       const uint8_t *message, size_t n)
+bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head)
 {
-        const struct rpc_server_limits *limits = rpc_session_limits(call->session);
-        void *ctx;
+        const struct rpc_server *server = call->session->server;
 
-        call->session->since = uv_now(call->session->conn.pipe.loop);
-        if (call->session->n_calls > limits->calls_per_connection) {
+        call->session->since = call->since;
+        if (server->draining) {
+                rpc_call_fail(call, STATUS_UNAVAILABLE, "the server is stopping; retry later");
+                return false;
+        }
+        if (call->session->n_calls > server->limits.calls_per_connection) {
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
                               "more than %u calls at once on one connection",
-                              limits->calls_per_connection);
-                return;
+                              server->limits.calls_per_connection);
+                return false;
         }
-        if (n > limits->request_max) {
-                rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
-                              "the request has %zu bytes, the limit is %zu", n,
-                              limits->request_max);
-                return;
-        }
-        rpc_handler handler = find_handler(call, service, service_len, method, method_len, &ctx);
-        if (!handler)
-                return;
-        set_deadline(call, timeout_ns);
-        call->in_handler = true;
-        handler(call, message, n, ctx);
+        if (!find_handler(call, head))
+                return false;
+        set_deadline(call, head->timeout_ns);
+        return true;
+}
+
+/* After a function of the handler's. The call may be gone after it. */
+static void leave_handler(struct rpc_call *call)
+{
         call->in_handler = false;
         arena_done(&call->arena);
         if (call->finished)
@@ -178,11 +196,63 @@ void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t servic
                 tell_cancel(call);
 }
 
+void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n)
+{
+        if (call->ended)
+                return;
+        if (n > call->message_max) {
+                rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
+                               "the message has %zu bytes, the limit of %s is %zu", n,
+                               call->method->name, call->message_max);
+                return;
+        }
+        call->session->since = uv_now(call->session->server->loop);
+        call->in_handler = true;
+        if (!call->started) {
+                call->started = true;
+                call->handler(call, message, n, call->ctx);
+        } else if (call->ops && call->ops->on_message) {
+                call->ops->on_message(call, message, n);
+        }
+        leave_handler(call);
+}
+
+void rpc_call_half_close(struct rpc_call *call)
+{
+        if (call->ended)
+                return;
+        call->in_handler = true;
+        if (!call->started) {
+                call->started = true;
+                call->handler(call, NULL, 0, call->ctx);
+        }
+        if (!call->ended && call->ops && call->ops->on_half_close)
+                call->ops->on_half_close(call);
+        leave_handler(call);
+}
+
 void rpc_call_writable(struct rpc_call *call)
 {
-        if (!call->ended && call->ops && call->ops->on_writable)
-                call->ops->on_writable(call);
+        if (call->ended || !call->ops || !call->ops->on_writable)
+                return;
+        call->in_handler = true;
+        call->ops->on_writable(call);
+        leave_handler(call);
 }
+
+void rpc_call_break(struct rpc_call *call, enum status code, const char *fmt, ...)
+{
+        struct err e = {.code = code};
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)vsnprintf(e.msg, sizeof(e.msg), fmt, ap); /* cut on purpose */
+        va_end(ap);
+        end(call, &e, NULL, 0);
+        cancel(call);
+}
+
+/* --- what a handler sees ------------------------------------------------------------------- */
 
 void rpc_call_set_ops(struct rpc_call *call, const struct rpc_call_ops *ops, void *data)
 {
@@ -208,6 +278,27 @@ const struct rpc_method *rpc_call_method(const struct rpc_call *call)
 const struct rpc_peer *rpc_call_peer(const struct rpc_call *call)
 {
         return &call->session->peer;
+}
+
+const struct rpc_metadata *rpc_call_metadata(const struct rpc_call *call)
+{
+        return &call->metadata;
+}
+
+void rpc_call_pause(struct rpc_call *call)
+{
+        if (call->paused || call->ended)
+                return;
+        call->paused = true;
+        call->session->wire->pause(call);
+}
+
+void rpc_call_resume(struct rpc_call *call)
+{
+        if (!call->paused)
+                return;
+        call->paused = false;
+        call->session->wire->resume(call);
 }
 
 uint64_t rpc_call_time_left(const struct rpc_call *call)
@@ -258,7 +349,7 @@ void rpc_call_send_message(struct rpc_call *call, const ProtobufCMessage *messag
         if (!bytes) {
                 struct err e;
                 (void)err_oom(&e);
-                end(call, &e);
+                end(call, &e, NULL, 0);
                 return;
         }
         (void)protobuf_c_message_pack(message, bytes); /* returns n again */
@@ -272,13 +363,34 @@ bool rpc_call_is_writable(const struct rpc_call *call)
         return call->ended || call->session->wire->is_writable(call);
 }
 
-void rpc_call_finish(struct rpc_call *call, const struct err *e)
+static void log_end(const struct rpc_call *call, const struct err *e)
 {
-        end(call, e);
+        const struct rpc_peer *peer = &call->session->peer;
+        const char *trace = rpc_metadata_get(&call->metadata, "traceparent");
+
+        log_debug("%s/%s of pid %d, uid %u: %s after %llu ms%s%s%s%s", call->service->name,
+                  call->method->name, (int)peer->pid, peer->uid,
+                  call->cancelled ? "cancelled" : status_name(e ? e->code : STATUS_OK),
+                  (unsigned long long)(uv_now(call->session->server->loop) - call->since),
+                  e ? ": " : "", e ? e->msg : "", trace ? ", traceparent " : "",
+                  trace ? trace : "");
+}
+
+void rpc_call_finish_with_details(struct rpc_call *call, const struct err *e,
+                                  const uint8_t *details, size_t n)
+{
+        if (call->service && log_is_on(LOG_LEVEL_DEBUG))
+                log_end(call, e);
+        end(call, e, details, n);
         call->finished = true;
         if (call->has_timer)
                 (void)uv_timer_stop(&call->timer); /* never fails */
         free_unless_owned(call);
+}
+
+void rpc_call_finish(struct rpc_call *call, const struct err *e)
+{
+        rpc_call_finish_with_details(call, e, NULL, 0);
 }
 
 void rpc_call_fail(struct rpc_call *call, enum status code, const char *fmt, ...)

@@ -13,17 +13,19 @@
 /* What a reply's envelope may take in memory: the greatest payload and a status. */
 #define ENVELOPE_BUDGET (6 * MiB)
 #define CALLS_MAX       4096 /* at once on one connection */
+#define UNASKED_MAX     1024 /* bytes of a message that answers no call */
 
-struct client_call {
+struct rpc_client_call {
+        struct rpc_client *client;
         uint32_t stream_id;
         const struct rpc_reply_ops *ops;
         void *data;
         uint64_t deadline; /* uv_now; 0 none */
         bool streams;      /* any number of messages may come; else one */
-        RB_ENTRY(client_call) entry;
+        RB_ENTRY(rpc_client_call) entry;
 };
 
-RB_HEAD(call_tree, client_call);
+RB_HEAD(call_tree, rpc_client_call);
 
 struct rpc_client {
         struct conn conn;
@@ -31,6 +33,7 @@ struct rpc_client {
         const struct rpc_client_ops *ops;
         void *data;
         struct ttrpc_reader reader;
+        uint32_t message_max;
         struct call_tree calls;
         unsigned n_calls;
         unsigned abandoned; /* calls past their deadline, whose answers may still come */
@@ -38,38 +41,60 @@ struct rpc_client {
         bool conn_closed, timer_closed, ended, closing;
 };
 
-static int by_id(const struct client_call *a, const struct client_call *b)
+static int by_id(const struct rpc_client_call *a, const struct rpc_client_call *b)
 {
         return a->stream_id < b->stream_id ? -1 : a->stream_id > b->stream_id;
 }
 
-RB_GENERATE_STATIC(call_tree, client_call, entry, by_id)
+RB_GENERATE_STATIC(call_tree, rpc_client_call, entry, by_id)
 
-static struct client_call *find(struct rpc_client *c, uint32_t stream_id)
+static struct rpc_client_call *find(struct rpc_client *c, uint32_t stream_id)
 {
-        struct client_call key = {.stream_id = stream_id};
+        struct rpc_client_call key = {.stream_id = stream_id};
         return RB_FIND(call_tree, &c->calls, &key);
 }
 
-static void forget(struct rpc_client *c, struct client_call *call)
+static void forget(struct rpc_client *c, struct rpc_client_call *call)
 {
         RB_REMOVE(call_tree, &c->calls, call);
         c->n_calls--;
         free(call);
 }
 
-static void done(struct rpc_client *c, struct client_call *call, const struct err *e)
+static void done_with_details(struct rpc_client *c, struct rpc_client_call *call,
+                              const struct err *e, const uint8_t *details, size_t n)
 {
         const struct rpc_reply_ops *ops = call->ops;
         void *data = call->data;
 
         forget(c, call); /* first: the owner may close the client */
-        ops->on_done(data, e);
+        ops->on_done(data, e, details, n);
+}
+
+static void done(struct rpc_client *c, struct rpc_client_call *call, const struct err *e)
+{
+        done_with_details(c, call, e, NULL, 0);
 }
 
 /* --- what comes back ----------------------------------------------------------------------- */
 
-static void on_response(struct rpc_client *c, struct client_call *call,
+static void fail_with_status(struct rpc_client *c, struct rpc_client_call *call,
+                             struct arena *arena, const Google__Rpc__Status *status)
+{
+        Google__Rpc__Status details = GOOGLE__RPC__STATUS__INIT; /* without the other fields */
+        struct err e;
+
+        (void)err_set(&e, status_from_wire(status->code), "%s", status->message);
+        details.n_details = status->n_details;
+        details.details = status->details;
+        size_t n = google__rpc__status__get_packed_size(&details);
+        uint8_t *bytes = n ? arena_alloc(arena, n) : NULL;
+        if (bytes)
+                (void)google__rpc__status__pack(&details, bytes); /* returns n again */
+        done_with_details(c, call, &e, bytes, bytes ? n : 0);
+}
+
+static void on_response(struct rpc_client *c, struct rpc_client_call *call,
                         const struct ttrpc_frame *frame)
 {
         struct arena arena;
@@ -84,9 +109,7 @@ static void on_response(struct rpc_client *c, struct client_call *call,
                 (void)err_set(&e, STATUS_INTERNAL, "the peer's response is malformed");
                 done(c, call, &e);
         } else if (response->status && response->status->code != 0) {
-                (void)err_set(&e, status_from_wire(response->status->code), "%s",
-                              response->status->message);
-                done(c, call, &e);
+                fail_with_status(c, call, &arena, response->status);
         } else {
                 call->ops->on_message(call->data, response->payload.data, response->payload.len);
                 if (!c->closing)
@@ -95,7 +118,8 @@ static void on_response(struct rpc_client *c, struct client_call *call,
         arena_done(&arena);
 }
 
-static void on_data(struct rpc_client *c, struct client_call *call, const struct ttrpc_frame *frame)
+static void on_data(struct rpc_client *c, struct rpc_client_call *call,
+                    const struct ttrpc_frame *frame)
 {
         struct err e;
 
@@ -115,7 +139,7 @@ static void end(struct rpc_client *c, int error);
 static bool on_frame(const struct ttrpc_frame *frame, void *data)
 {
         struct rpc_client *c = data;
-        struct client_call *call = find(c, frame->stream_id);
+        struct rpc_client_call *call = find(c, frame->stream_id);
         struct err e;
 
         if (!call && c->abandoned == 0) {
@@ -140,7 +164,6 @@ static bool on_frame(const struct ttrpc_frame *frame, void *data)
 
 static void end(struct rpc_client *c, int error)
 {
-        struct client_call *call;
         struct err e;
 
         if (c->ended)
@@ -151,8 +174,7 @@ static void end(struct rpc_client *c, int error)
                 (void)err_set(&e, STATUS_UNAVAILABLE, "the connection broke: %s", strerror(-error));
         else
                 (void)err_set(&e, STATUS_UNAVAILABLE, "the peer closed the connection");
-        while (!c->closing && (call = RB_MIN(call_tree, &c->calls)))
-                done(c, call, &e);
+        rpc_client_abort(c, &e);
         if (!c->closing && c->ops && c->ops->on_end)
                 c->ops->on_end(c, c->data);
 }
@@ -161,6 +183,8 @@ static void on_read(struct conn *conn, const uint8_t *bytes, size_t n)
 {
         struct rpc_client *c = CONTAINER(conn, struct rpc_client, conn);
 
+        /* A peer that was not asked cannot make us keep much. */
+        c->reader.max = c->n_calls || c->abandoned ? c->message_max : UNASKED_MAX;
         int r = ttrpc_read(&c->reader, bytes, n, on_frame, c);
         if (r < 0)
                 end(c, r);
@@ -168,7 +192,14 @@ static void on_read(struct conn *conn, const uint8_t *bytes, size_t n)
 
 static void on_writable(struct conn *conn)
 {
-        (void)conn; /* requests are single messages: nobody waits */
+        struct rpc_client *c = CONTAINER(conn, struct rpc_client, conn);
+        struct rpc_client_call *call, *next;
+
+        for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
+                next = call_tree_RB_NEXT(call); /* RB_NEXT's arguments vary with libuv's version */
+                if (call->ops->on_writable)
+                        call->ops->on_writable(call->data);
+        }
 }
 
 static void on_end(struct conn *conn, int error)
@@ -182,7 +213,7 @@ static void on_timer(uv_timer_t *timer);
 
 static void arm_timer(struct rpc_client *c)
 {
-        struct client_call *call;
+        struct rpc_client_call *call;
         uint64_t nearest = UINT64_MAX, now = uv_now(c->timer.loop);
 
         RB_FOREACH (call, call_tree, &c->calls)
@@ -198,12 +229,12 @@ static void on_timer(uv_timer_t *timer)
 {
         struct rpc_client *c = CONTAINER(timer, struct rpc_client, timer);
         uint64_t now = uv_now(timer->loop);
-        struct client_call *call, *next;
+        struct rpc_client_call *call, *next;
         struct err e;
 
         (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "no answer in time");
         for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
-                next = call_tree_RB_NEXT(call); /* RB_NEXT's arguments vary with libuv's version */
+                next = call_tree_RB_NEXT(call);
                 if (call->deadline && call->deadline <= now) {
                         c->abandoned++;
                         done(c, call, &e);
@@ -217,7 +248,7 @@ static void on_timer(uv_timer_t *timer)
 
 static void free_when_closed(struct rpc_client *c)
 {
-        struct client_call *call;
+        struct rpc_client_call *call;
 
         if (!c->conn_closed || !c->timer_closed)
                 return;
@@ -262,7 +293,7 @@ int rpc_client_new(uv_loop_t *loop, int fd, uint32_t message_max, const struct r
         }
         RB_INIT(&c->calls);
         c->next_id = 1;
-        c->reader.max = message_max;
+        c->message_max = message_max;
         (void)uv_timer_init(loop, &c->timer); /* never fails */
         int r = conn_open(&c->conn, loop, fd, &conn_ops);
         if (r < 0) {
@@ -274,6 +305,15 @@ int rpc_client_new(uv_loop_t *loop, int fd, uint32_t message_max, const struct r
         conn_read_start(&c->conn);
         *ret = c;
         return 0;
+}
+
+static void write_data(struct rpc_client *c, uint32_t stream_id, uint8_t flags, const void *bytes,
+                       size_t n)
+{
+        uint8_t header[TTRPC_HEADER_LEN];
+
+        ttrpc_put_header(header, (uint32_t)n, stream_id, TTRPC_DATA, flags);
+        conn_write2(&c->conn, header, sizeof(header), bytes, n);
 }
 
 /* The request's envelope into a frame. */
@@ -295,45 +335,125 @@ static int write_request(struct rpc_client *c, uint32_t stream_id, const Ttrpc__
         return 0;
 }
 
-int rpc_client_call(struct rpc_client *c, const struct rpc_service *service,
-                    const struct rpc_method *method, const void *request, size_t n,
-                    uint64_t timeout_ns, const struct rpc_reply_ops *ops, void *data, struct err *e)
+/* The metadata as a list of pairs, in one allocation that the caller frees. */
+static int list_metadata(const struct rpc_metadata *m, Ttrpc__Request *envelope, void **ret)
+{
+        const char *value;
+        size_t i = 0;
+
+        *ret = NULL;
+        if (!m || m->n == 0)
+                return 0;
+        Ttrpc__KeyValue **pointers = malloc(m->n * (sizeof(*pointers) + sizeof(**pointers)));
+        if (!pointers)
+                return -ENOMEM;
+        Ttrpc__KeyValue *kv = (Ttrpc__KeyValue *)(pointers + m->n);
+        for (const char *key = rpc_metadata_next(m, NULL, &value); key;
+             key = rpc_metadata_next(m, key, &value), i++) {
+                ttrpc__key_value__init(&kv[i]);
+                kv[i].key = (char *)key;
+                kv[i].value = (char *)value;
+                pointers[i] = &kv[i];
+        }
+        envelope->metadata = pointers;
+        envelope->n_metadata = m->n;
+        *ret = pointers;
+        return 0;
+}
+
+static int send_request(struct rpc_client *c, const struct rpc_request *request)
 {
         Ttrpc__Request envelope = TTRPC__REQUEST__INIT;
+        const struct rpc_method *method = request->method;
+        _cleanup_free_ void *metadata = NULL;
 
+        envelope.service = (char *)request->service->name;
+        envelope.method = (char *)method->name;
+        envelope.timeout_nano = (int64_t)MIN(request->timeout_ns, (uint64_t)INT64_MAX);
+        /* An empty payload would not be seen as a stream's first message. */
+        bool apart = method->client_streams && request->n == 0;
+        if (!apart)
+                envelope.payload = (ProtobufCBinaryData){.data = (uint8_t *)request->message,
+                                                         .len = request->n};
+        int r = list_metadata(request->metadata, &envelope, &metadata);
+        if (r == 0)
+                r = write_request(c, c->next_id, &envelope,
+                                  method->client_streams   ? TTRPC_REMOTE_OPEN
+                                  : method->server_streams ? TTRPC_REMOTE_CLOSED
+                                                           : 0);
+        if (r == 0 && apart && !request->no_message)
+                write_data(c, c->next_id, 0, NULL, 0);
+        return r;
+}
+
+static void set_deadline(struct rpc_client_call *call, uint64_t timeout_ns)
+{
+        struct rpc_client *c = call->client;
+
+        if (!timeout_ns)
+                return;
+        uv_update_time(c->timer.loop); /* the caller may have been at work for long */
+        uint64_t wait = nsec_to_msec(timeout_ns);
+        call->deadline = uv_now(c->timer.loop) + wait;
+        if (!uv_is_active((uv_handle_t *)&c->timer) || wait < uv_timer_get_due_in(&c->timer))
+                (void)uv_timer_start(&c->timer, on_timer, wait, 0); /* never fails */
+}
+
+int rpc_client_call(struct rpc_client *c, const struct rpc_request *request,
+                    const struct rpc_reply_ops *ops, void *data, struct rpc_client_call **ret,
+                    struct err *e)
+{
         if (c->ended || c->closing)
                 return err_set(e, STATUS_UNAVAILABLE, "the connection has ended");
-        if (c->n_calls >= CALLS_MAX || c->next_id > UINT32_MAX - 2 || !conn_is_writable(&c->conn))
+        if (c->n_calls + c->abandoned >= CALLS_MAX || c->next_id > UINT32_MAX - 2 ||
+            !conn_is_writable(&c->conn))
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "too many calls wait on one connection; retry later");
-        struct client_call *call = calloc(1, sizeof(*call));
+        struct rpc_client_call *call = calloc(1, sizeof(*call));
         if (!call)
                 return err_oom(e);
-        envelope.service = (char *)service->name;
-        envelope.method = (char *)method->name;
-        envelope.payload = (ProtobufCBinaryData){.data = (uint8_t *)request, .len = n};
-        envelope.timeout_nano = (int64_t)MIN(timeout_ns, (uint64_t)INT64_MAX);
-        int r = write_request(c, c->next_id, &envelope,
-                              method->server_streams ? TTRPC_REMOTE_CLOSED : 0);
+        int r = send_request(c, request);
         if (r < 0) {
                 free(call);
-                return err_errno(e, -r, "send a request of %zu bytes", n);
+                return err_errno(e, -r, "send a request of %zu bytes", request->n);
         }
-        *call = (struct client_call){
+        *call = (struct rpc_client_call){
+                .client = c,
                 .stream_id = c->next_id,
                 .ops = ops,
                 .data = data,
-                .streams = method->server_streams,
+                .streams = request->method->server_streams,
         };
         c->next_id += 2;
         RB_INSERT(call_tree, &c->calls, call);
         c->n_calls++;
-        if (timeout_ns) {
-                uv_update_time(c->timer.loop); /* the caller may have been at work for long */
-                call->deadline = uv_now(c->timer.loop) + nsec_to_msec(timeout_ns);
-                arm_timer(c);
-        }
+        set_deadline(call, request->timeout_ns);
+        if (ret)
+                *ret = call;
         return 0;
+}
+
+void rpc_client_send(struct rpc_client_call *call, const void *message, size_t n)
+{
+        write_data(call->client, call->stream_id, 0, message, n);
+}
+
+void rpc_client_half_close(struct rpc_client_call *call)
+{
+        write_data(call->client, call->stream_id, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
+}
+
+bool rpc_client_is_writable(const struct rpc_client *c)
+{
+        return conn_is_writable(&c->conn);
+}
+
+void rpc_client_cancel(struct rpc_client_call *call)
+{
+        struct rpc_client *c = call->client;
+
+        c->abandoned++;
+        forget(c, call);
 }
 
 void rpc_client_pause(struct rpc_client *c)
@@ -344,6 +464,14 @@ void rpc_client_pause(struct rpc_client *c)
 void rpc_client_resume(struct rpc_client *c)
 {
         conn_read_start(&c->conn);
+}
+
+void rpc_client_abort(struct rpc_client *c, const struct err *e)
+{
+        struct rpc_client_call *call;
+
+        while (!c->closing && (call = RB_MIN(call_tree, &c->calls)))
+                done(c, call, e);
 }
 
 void rpc_client_close(struct rpc_client *c)

@@ -1,6 +1,7 @@
 #include "rpc/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -18,7 +19,7 @@ static void end(struct conn *c, int error)
         if (c->ended || c->closing)
                 return;
         c->ended = true;
-        (void)uv_read_stop((uv_stream_t *)&c->pipe); /* never fails */
+        conn_read_stop(c);
         c->ops->on_end(c, error);
 }
 
@@ -108,6 +109,9 @@ static void flush(struct conn *c)
                         return;
                 }
                 c->writing = true;
+        } else if (c->finishing) {
+                end(c, 0);
+                return;
         }
         tell_writable(c);
 }
@@ -132,17 +136,39 @@ int conn_open(struct conn *c, uv_loop_t *loop, int fd, const struct conn_ops *op
 
 void conn_read_start(struct conn *c)
 {
-        if (c->closing || c->ended)
+        if (c->closing || c->ended || c->reading)
                 return;
         int r = uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read);
-        if (r < 0 && r != UV_EALREADY)
+        c->reading = r == 0;
+        if (r < 0)
                 end(c, r);
 }
 
 void conn_read_stop(struct conn *c)
 {
+        c->reading = false;
         if (!c->closing)
                 (void)uv_read_stop((uv_stream_t *)&c->pipe); /* never fails */
+}
+
+bool conn_is_reading(const struct conn *c)
+{
+        return c->reading;
+}
+
+bool conn_peer_is_gone(const struct conn *c)
+{
+        struct pollfd p = {.events = POLLRDHUP};
+
+        if (c->closing || uv_fileno((const uv_handle_t *)&c->pipe, &p.fd) < 0)
+                return false;
+        return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+void conn_finish(struct conn *c)
+{
+        c->finishing = true;
+        conn_kick(c);
 }
 
 static void enqueue(struct conn *c, const void *bytes, size_t n)

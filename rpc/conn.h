@@ -46,13 +46,16 @@ struct conn {
         int broken; /* a negative errno: a write failed, or the queue could not take it; told at the
                      * next turn, so that no write calls on_end under its caller's feet */
         bool in_callback; /* on_read or on_flush: a flush follows anyway */
-        bool writing, full, ended, closing;
+        bool reading, writing, full, finishing, ended, closing;
 };
 
 /* Takes the connected socket over, also when it fails. Reading starts with conn_read_start. */
 int conn_open(struct conn *c, uv_loop_t *loop, int fd, const struct conn_ops *ops);
 void conn_read_start(struct conn *c);
 void conn_read_stop(struct conn *c); /* back-pressure on the peer */
+bool conn_is_reading(const struct conn *c);
+/* Asks the kernel, for a connection that is not being read: has the peer closed its end? */
+bool conn_peer_is_gone(const struct conn *c);
 
 /* Queues bytes (they are copied); calls nothing back. After an end or close they are dropped. The
  * second function takes two pieces, a header and a payload: a large one that nothing waits before
@@ -62,6 +65,10 @@ void conn_write2(struct conn *c, const void *head, size_t n_head, const void *by
 bool conn_is_writable(const struct conn *c);
 /* Asks for an on_flush soon. */
 void conn_kick(struct conn *c);
+
+/* Ends the connection when all that is queued has been written: on_end comes then. What is still
+ * read meanwhile goes to on_read as before. */
+void conn_finish(struct conn *c);
 
 /* Tries once to write what is queued, drops the rest and closes; idempotent. on_closed comes later,
  * never before the return. */

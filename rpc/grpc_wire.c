@@ -2,88 +2,87 @@
  * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md */
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/str.h"
 #include "base/util.h"
+#include "rpc/grpc_headers.h"
 #include "rpc/wire.h"
 
-#define PREFIX_LEN      5 /* "compressed" flag and length */
-#define HEADER_LIST_MAX (8 * 1024)
-#define PATH_MAX_LEN    256
-/* What a stream may send before we have taken it: one large message without a round trip. */
-#define STREAM_WINDOW     (1 * 1024 * 1024)
+#define PREFIX_LEN 5 /* "compressed" flag and length */
+/* What a stream may send before it was taken. A message is taken as it comes, so this bounds what
+ * comes while a handler is busy. */
+#define STREAM_WINDOW     (256 * 1024)
 #define CONNECTION_WINDOW (4 * 1024 * 1024)
+/* Answers to unary calls that wait for one client; above it, its next calls wait too. */
+#define ANSWERS_MAX (4 * 1024 * 1024)
+/* What all streams to one client may have waiting, as long as each has the least. */
+#define STREAMS_HIGH_WATER (4 * 1024 * 1024)
+#define STREAM_LEAST_WATER (16 * 1024)
 
 struct grpc_session {
         struct rpc_session base;
         nghttp2_session *http2;
-        bool drained; /* a call of ours has become writable */
+        struct grpc_headers headers; /* of the request whose head is coming */
+        size_t answers;              /* bytes of unary calls' responses that wait */
+        bool drained;                /* a call of ours has become writable */
+        bool waiting;                /* one has messages to deliver, see must_wait */
 };
 
 struct grpc_call {
         struct rpc_call base;
         int32_t stream_id;
-        char path[PATH_MAX_LEN];
-        size_t header_bytes;
-        uint64_t timeout_ns;
-        bool is_post, is_grpc;
-        struct buf in;  /* of the request, with its prefix */
-        struct buf out; /* of the responses, with their prefixes */
-        bool responded; /* response headers are submitted */
-        bool deferred;  /* nghttp2 waits to be told that out has bytes */
+        int64_t content_length;         /* still to come; -1: it was not said */
+        struct buf in;                  /* of the request: messages with their prefixes */
+        size_t uncredited;              /* bytes received that the client may not replace yet */
+        struct buf out;                 /* of the response, likewise */
+        struct grpc_trailers *trailers; /* of an error */
+        bool compressed;                /* grpc-encoding said so */
+        bool accepted;                  /* its messages are for a handler */
+        bool waiting;                   /* `in` holds messages that could not be delivered */
+        bool in_ended;                  /* the client has sent its last byte */
+        bool half_closed;               /* and the handler knows */
+        bool responded;                 /* response headers are submitted */
+        bool deferred;                  /* nghttp2 waits to be told that out has bytes */
         bool full, drained;
         bool closed; /* out is complete: trailers follow it */
-        struct err status;
 };
 
-static nghttp2_nv header(const char *name, const char *value)
+static struct grpc_session *session_of(const struct grpc_call *call)
 {
-        return (nghttp2_nv){
-                .name = (uint8_t *)name,
-                .namelen = strlen(name),
-                .value = (uint8_t *)value,
-                .valuelen = strlen(value),
-        };
-}
-
-/* Percent-encoding of grpc-message: everything outside 0x20 to 0x7E, and '%'. */
-static void encode_message(char *out, size_t size, const char *s)
-{
-        static const char hex[] = "0123456789ABCDEF";
-        size_t o = 0;
-
-        for (; *s && o + 4 <= size; s++) {
-                unsigned char c = (unsigned char)*s;
-                if (c >= 0x20 && c <= 0x7E && c != '%') {
-                        out[o++] = (char)c;
-                } else {
-                        out[o++] = '%';
-                        out[o++] = hex[c >> 4];
-                        out[o++] = hex[c & 15];
-                }
-        }
-        out[o] = '\0';
+        return (struct grpc_session *)call->base.session;
 }
 
 /* --- sending ------------------------------------------------------------------------------- */
 
-struct trailers {
-        char status[8], message[3 * ERR_MSG_MAX];
-        nghttp2_nv nv[4];
-        size_t n;
-};
-
-static void add_trailers(struct trailers *t, const struct err *e)
+/* Many streams to one client share what may wait for it. */
+static size_t high_water(const struct grpc_call *call)
 {
-        (void)str_format(t->status, sizeof(t->status), "%d", (int)e->code); /* it fits */
-        t->nv[t->n++] = header("grpc-status", t->status);
-        if (e->msg[0]) {
-                encode_message(t->message, sizeof(t->message), e->msg);
-                t->nv[t->n++] = header("grpc-message", t->message);
-        }
+        size_t share = STREAMS_HIGH_WATER / MAX(call->base.session->n_calls, 1);
+
+        return MIN(MAX(share, (size_t)STREAM_LEAST_WATER), (size_t)CONN_HIGH_WATER);
+}
+
+/* The response of a unary call is an answer. */
+static bool has_answer(const struct grpc_call *call)
+{
+        return call->base.method && !call->base.method->server_streams;
+}
+
+static void take_out(struct grpc_call *call, size_t n)
+{
+        buf_consume(&call->out, n);
+        if (has_answer(call))
+                session_of(call)->answers -= n;
+}
+
+static int submit_trailers(nghttp2_session *http2, int32_t stream_id,
+                           const struct grpc_trailers *error)
+{
+        const nghttp2_nv success = grpc_header("grpc-status", "0");
+
+        return error ? nghttp2_submit_trailer(http2, stream_id, error->nv, error->n)
+                     : nghttp2_submit_trailer(http2, stream_id, &success, 1);
 }
 
 /* nghttp2 asks for bytes of a response body. */
@@ -100,65 +99,67 @@ static ssize_t on_body(nghttp2_session *http2, int32_t stream_id, uint8_t *out, 
         }
         if (n) {
                 memcpy(out, buf_bytes(&call->out), n);
-                buf_consume(&call->out, n);
+                take_out(call, n);
         }
-        if (call->full && call->out.len < CONN_LOW_WATER) {
+        if (call->full && call->out.len <= high_water(call) / 4) {
                 call->full = false;
                 call->drained = s->drained = true;
         }
         if (call->closed && call->out.len == 0) {
-                struct trailers t = {0};
-                add_trailers(&t, &call->status);
                 *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-                if (nghttp2_submit_trailer(http2, stream_id, t.nv, t.n) != 0)
+                if (submit_trailers(http2, stream_id, call->trailers) != 0)
                         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream */
         }
         return (ssize_t)n;
 }
 
-/* The call cannot be answered: its stream breaks, which its handler learns as a cancellation. */
-static void reset(struct grpc_call *call)
+/* The stream breaks, which the call's handler learns as a cancellation. */
+static void reset(struct grpc_call *call, uint32_t error)
 {
-        struct grpc_session *s = (struct grpc_session *)call->base.session;
+        struct grpc_session *s = session_of(call);
 
-        if (nghttp2_submit_rst_stream(s->http2, NGHTTP2_FLAG_NONE, call->stream_id,
-                                      NGHTTP2_INTERNAL_ERROR) != 0)
+        call->accepted = false;
+        if (nghttp2_submit_rst_stream(s->http2, NGHTTP2_FLAG_NONE, call->stream_id, error) != 0)
                 (void)nghttp2_session_terminate_session(s->http2, NGHTTP2_INTERNAL_ERROR);
         conn_kick(&s->base.conn);
 }
 
 static void submit_response(struct grpc_call *call)
 {
-        struct grpc_session *s = (struct grpc_session *)call->base.session;
         const nghttp2_nv headers[] = {
-                header(":status", "200"),
-                header("content-type", "application/grpc"),
+                grpc_header(":status", "200"),
+                grpc_header("content-type", "application/grpc"),
         };
         nghttp2_data_provider body = {.source.ptr = call, .read_callback = on_body};
 
         call->responded = true;
-        if (nghttp2_submit_response(s->http2, call->stream_id, headers, ARRAY_SIZE(headers), &body))
-                reset(call);
+        if (nghttp2_submit_response(session_of(call)->http2, call->stream_id, headers,
+                                    ARRAY_SIZE(headers), &body))
+                reset(call, NGHTTP2_INTERNAL_ERROR);
 }
 
 /* A response of headers alone, with the status among them. */
-static void submit_trailers_only(struct grpc_call *call, const struct err *e)
+static void submit_trailers_only(struct grpc_call *call)
 {
-        struct grpc_session *s = (struct grpc_session *)call->base.session;
-        struct trailers t = {
-                .nv = {header(":status", "200"), header("content-type", "application/grpc")},
-                .n = 2,
+        nghttp2_nv nv[3 + ARRAY_SIZE(call->trailers->nv)] = {
+                grpc_header(":status", "200"),
+                grpc_header("content-type", "application/grpc"),
+                grpc_header("grpc-accept-encoding", "identity"),
         };
+        size_t n = 3;
 
-        add_trailers(&t, e);
+        if (!call->trailers)
+                nv[n++] = grpc_header("grpc-status", "0");
+        for (size_t i = 0; call->trailers && i < call->trailers->n; i++)
+                nv[n++] = call->trailers->nv[i];
         call->responded = true;
-        if (nghttp2_submit_response(s->http2, call->stream_id, t.nv, t.n, NULL))
-                reset(call);
+        if (nghttp2_submit_response(session_of(call)->http2, call->stream_id, nv, n, NULL))
+                reset(call, NGHTTP2_INTERNAL_ERROR);
 }
 
-static void resume(struct grpc_call *call)
+static void resume_body(struct grpc_call *call)
 {
-        struct grpc_session *s = (struct grpc_session *)call->base.session;
+        struct grpc_session *s = session_of(call);
 
         if (call->deferred) {
                 call->deferred = false;
@@ -175,16 +176,18 @@ static void grpc_send(struct rpc_call *base, const void *bytes, size_t n)
 
         /* Too much only for a handler that sends without looking at rpc_call_is_writable. */
         if (buf_reserve(&call->out, sizeof(prefix) + n, CONN_HARD_CAP) < 0) {
-                reset(call);
+                reset(call, NGHTTP2_INTERNAL_ERROR);
                 return;
         }
         (void)buf_append(&call->out, prefix, sizeof(prefix), CONN_HARD_CAP); /* reserved above */
         (void)buf_append(&call->out, bytes, n, CONN_HARD_CAP);
-        if (call->out.len > CONN_HIGH_WATER)
+        if (has_answer(call))
+                session_of(call)->answers += sizeof(prefix) + n;
+        if (call->out.len > high_water(call))
                 call->full = true;
         if (!call->responded)
                 submit_response(call);
-        resume(call);
+        resume_body(call);
 }
 
 static bool grpc_is_writable(const struct rpc_call *call)
@@ -192,56 +195,51 @@ static bool grpc_is_writable(const struct rpc_call *call)
         return !((const struct grpc_call *)call)->full;
 }
 
-static void grpc_finish(struct rpc_call *base, const struct err *e)
+static void grpc_finish(struct rpc_call *base, const struct err *e, const uint8_t *details,
+                        size_t n_details)
 {
         struct grpc_call *call = (struct grpc_call *)base;
 
-        if (e)
-                call->status = *e;
+        if (e) {
+                call->trailers = calloc(1, sizeof(*call->trailers));
+                if (!call->trailers) {
+                        reset(call, NGHTTP2_INTERNAL_ERROR);
+                        return;
+                }
+                grpc_trailers_add(call->trailers, e, details, n_details);
+        }
         call->closed = true;
         if (!call->responded)
-                submit_trailers_only(call, &call->status);
-        resume(call);
+                submit_trailers_only(call);
+        resume_body(call);
 }
 
 static void grpc_call_done(struct rpc_call *base)
 {
         struct grpc_call *call = (struct grpc_call *)base;
 
+        if (call->trailers)
+                grpc_trailers_done(call->trailers);
+        free(call->trailers);
+        take_out(call, call->out.len);
         buf_done(&call->in);
         buf_done(&call->out);
 }
 
-static void tell_drained_calls(struct grpc_session *s)
+/* Only the call's own stream is held up: what it sends is not credited. */
+static void grpc_pause(struct rpc_call *call)
 {
-        struct rpc_call *call, *next;
-
-        if (!s->drained)
-                return;
-        s->drained = false;
-        for (call = TAILQ_FIRST(&s->base.calls); call && call->on_wire; call = next) {
-                next = TAILQ_NEXT(call, entry);
-                if (((struct grpc_call *)call)->drained) {
-                        ((struct grpc_call *)call)->drained = false;
-                        rpc_call_writable(call);
-                }
-        }
+        (void)call;
 }
 
-/* Moves what nghttp2 has to send to the connection, as long as that takes it. Only from the loop:
- * a handler that sends just leaves its bytes, so nothing is ever called back under its feet. */
-static void pump(struct grpc_session *s)
+static void grpc_resume(struct rpc_call *base)
 {
-        do {
-                while (conn_is_writable(&s->base.conn)) {
-                        const uint8_t *bytes;
-                        ssize_t n = nghttp2_session_mem_send(s->http2, &bytes);
-                        if (n <= 0)
-                                break; /* nothing to send, or out of memory: mem_recv will say */
-                        conn_write(&s->base.conn, bytes, (size_t)n);
-                }
-                tell_drained_calls(s);
-        } while (s->drained);
+        struct grpc_call *call = (struct grpc_call *)base;
+
+        if (!call->waiting)
+                return;
+        session_of(call)->waiting = true;
+        conn_kick(&base->session->conn);
 }
 
 /* --- receiving ----------------------------------------------------------------------------- */
@@ -249,6 +247,144 @@ static void pump(struct grpc_session *s)
 static struct grpc_call *call_of(nghttp2_session *http2, int32_t stream_id)
 {
         return nghttp2_session_get_stream_user_data(http2, stream_id);
+}
+
+static void let_go(struct grpc_call *call, size_t n)
+{
+        struct rpc_session *s = call->base.session;
+
+        (void)rpc_session_hold(s, s->held - n);
+        buf_consume(&call->in, n);
+}
+
+/* The client may send more. */
+static void credit(struct grpc_call *call)
+{
+        struct grpc_session *s = session_of(call);
+
+        if (call->uncredited && !call->in_ended)
+                (void)nghttp2_session_consume_stream(s->http2, call->stream_id, call->uncredited);
+        call->uncredited = 0;
+        conn_kick(&s->base.conn); /* for the WINDOW_UPDATE */
+}
+
+/* The message at the front; false when it is not whole yet, or the call was ended for it. */
+static bool take_message(struct grpc_call *call, const uint8_t **ret, size_t *ret_n)
+{
+        const uint8_t *in = buf_bytes(&call->in);
+
+        if (call->in.len < PREFIX_LEN)
+                return false;
+        size_t n = (size_t)in[1] << 24 | (size_t)in[2] << 16 | (size_t)in[3] << 8 | in[4];
+        if (in[0] == 1 && call->compressed) {
+                rpc_call_break(&call->base, STATUS_UNIMPLEMENTED,
+                               "compression is not supported; send with the identity encoding");
+                return false;
+        }
+        if (in[0] != 0) {
+                rpc_call_break(&call->base, STATUS_INTERNAL,
+                               "a message's prefix says %u, and grpc-encoding says identity",
+                               in[0]);
+                return false;
+        }
+        if (n > call->base.message_max) {
+                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                               "the message has %zu bytes, the limit of %s is %zu", n,
+                               call->base.method->name, call->base.message_max);
+                return false;
+        }
+        *ret = in + PREFIX_LEN;
+        *ret_n = n;
+        return call->in.len - PREFIX_LEN >= n;
+}
+
+/* A handler gets no message now: it asked for a pause, or the client leaves the answers to its
+ * earlier calls unread. */
+static bool must_wait(const struct grpc_call *call)
+{
+        return call->base.paused ||
+               (!call->base.started && session_of(call)->answers > ANSWERS_MAX);
+}
+
+static void wait_for_handler(struct grpc_call *call)
+{
+        call->waiting = true;
+        if (!call->base.paused)
+                session_of(call)->waiting = true;
+}
+
+/* Where the client does not stream, its one message goes to the handler when all has come. */
+static void deliver_one(struct grpc_call *call)
+{
+        const uint8_t *message;
+        size_t n = 0;
+
+        bool whole = take_message(call, &message, &n);
+        if (call->base.ended)
+                return;
+        if (call->in.len > PREFIX_LEN + n || (call->in_ended && !whole))
+                rpc_call_break(&call->base, STATUS_INTERNAL,
+                               call->in.len ? "the request is not exactly one message"
+                                            : "the request has no message");
+        else if (call->in_ended && must_wait(call))
+                wait_for_handler(call);
+        else if (call->in_ended)
+                rpc_call_deliver(&call->base, message, n); /* the wire still holds the call */
+}
+
+static void deliver_stream(struct grpc_call *call)
+{
+        const uint8_t *message;
+        size_t n;
+
+        while (!call->base.ended && !must_wait(call) && take_message(call, &message, &n)) {
+                rpc_call_deliver(&call->base, message, n);
+                let_go(call, PREFIX_LEN + n);
+        }
+        if (call->base.ended)
+                return;
+        if (must_wait(call)) {
+                wait_for_handler(call);
+        } else if (call->in_ended && call->in.len) {
+                rpc_call_break(&call->base, STATUS_INTERNAL, "the stream ends within a message");
+        } else if (call->in_ended && !call->half_closed) {
+                call->half_closed = true;
+                rpc_call_half_close(&call->base);
+        }
+}
+
+/* Hands the handler what has come for it. */
+static void deliver(struct grpc_call *call)
+{
+        if (call->base.ended || !call->accepted)
+                return;
+        if (call->base.method->client_streams)
+                deliver_stream(call);
+        else
+                deliver_one(call);
+        if (call->base.ended || (call->base.started && !call->base.method->client_streams)) {
+                let_go(call, call->in.len);
+                buf_done(&call->in);
+        }
+        if (!call->waiting)
+                credit(call);
+}
+
+static void deliver_waiting(struct grpc_session *s)
+{
+        struct rpc_call *base, *next;
+
+        if (!s->waiting || s->answers > ANSWERS_MAX)
+                return;
+        s->waiting = false;
+        for (base = TAILQ_FIRST(&s->base.calls); base && base->on_wire; base = next) {
+                struct grpc_call *call = (struct grpc_call *)base;
+                next = TAILQ_NEXT(base, entry);
+                if (call->waiting && !base->paused) {
+                        call->waiting = false;
+                        deliver(call);
+                }
+        }
 }
 
 static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *data)
@@ -261,164 +397,154 @@ static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, 
         if (!call)
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream */
         call->stream_id = frame->hd.stream_id;
+        s->headers = (struct grpc_headers){0};
         (void)nghttp2_session_set_stream_user_data(http2, call->stream_id, call); /* it is open */
         return 0;
 }
 
-static bool is_grpc_content_type(const char *value)
+static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t n_name, const uint8_t *value, size_t n_value, uint8_t flags, void *data)
 {
-        static const char prefix[] = "application/grpc";
-
-        if (!str_starts(value, prefix))
-                return false;
-        char next = value[strlen(prefix)];
-        return next == '\0' || next == '+' || next == ';';
-}
-
-/* grpc-timeout: 1 to 8 digits and a unit; 0 where it is anything else, which means none. */
-static uint64_t parse_timeout(const char *value)
-{
-        static const struct {
-                char unit;
-                uint64_t ns;
-        } units[] = {{'H', 3600 * NSEC_PER_SEC},
-                     {'M', 60 * NSEC_PER_SEC},
-                     {'S', NSEC_PER_SEC},
-                     {'m', NSEC_PER_MSEC},
-                     {'u', 1000},
-                     {'n', 1}};
-        char digits[9];
-        uint64_t v;
-        size_t n = strlen(value);
-
-        if (n < 2 || n > sizeof(digits))
-                return 0;
-        memcpy(digits, value, n - 1);
-        digits[n - 1] = '\0';
-        if (!str_to_u64(digits, 99999999, &v))
-                return 0;
-        for (size_t i = 0; i < ARRAY_SIZE(units); i++) /* at most 3.6e20 for hours: cap it */
-                if (units[i].unit == value[n - 1])
-                        return v > UINT64_MAX / units[i].ns ? UINT64_MAX : MAX(v * units[i].ns, 1);
-        return 0;
-}
-
-/* name and value end in NUL (nghttp2 promises it). */
-static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t *name_bytes,
-                     size_t name_len, const uint8_t *value_bytes, size_t value_len, uint8_t flags,
-                     void *data)
-{
+        struct grpc_session *s = data;
         struct grpc_call *call = call_of(http2, frame->hd.stream_id);
-        const char *name = (const char *)name_bytes, *value = (const char *)value_bytes;
 
-        (void)flags, (void)data;
+        (void)flags;
         if (!call)
                 return 0;
-        call->header_bytes += name_len + value_len + 32; /* RFC 9113, section 6.5.2 */
-        if (str_eq(name, ":path")) {
-                if (!str_format(call->path, sizeof(call->path), "%s", value))
-                        call->path[0] = '\0'; /* no method has so long a name */
-        } else if (str_eq(name, ":method")) {
-                call->is_post = str_eq(value, "POST");
-        } else if (str_eq(name, "content-type")) {
-                call->is_grpc = is_grpc_content_type(value);
-        } else if (str_eq(name, "grpc-timeout")) {
-                call->timeout_ns = parse_timeout(value);
-        }
+        if (frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+                grpc_headers_add(&s->headers, &call->base.metadata,
+                                 s->base.server->limits.metadata_max, name, n_name, value, n_value);
+        else if (!grpc_trailer_is_valid(name, n_name))
+                reset(call, NGHTTP2_PROTOCOL_ERROR);
         return 0;
 }
 
 /* An answer for peers that do not speak gRPC: an HTTP status and no more. */
-static void refuse_http(struct grpc_session *s, struct grpc_call *call, const char *status)
+static void refuse_http(struct grpc_call *call, const char *status)
 {
-        const nghttp2_nv headers[] = {header(":status", status)};
+        const nghttp2_nv headers[] = {grpc_header(":status", status)};
 
         call->responded = call->closed = true;
         call->base.ended = true;
-        (void)nghttp2_submit_response(s->http2, call->stream_id, headers, 1,
+        (void)nghttp2_submit_response(session_of(call)->http2, call->stream_id, headers, 1,
                                       NULL); /* or no answer */
         rpc_call_finish(&call->base, NULL);
 }
 
-static void on_headers_complete(struct grpc_session *s, struct grpc_call *call)
+static void begin(struct grpc_call *call, const struct grpc_headers *h)
 {
-        if (!call->is_post)
-                refuse_http(s, call, "405");
-        else if (!call->is_grpc)
-                refuse_http(s, call, "415");
-        else if (call->header_bytes > HEADER_LIST_MAX)
-                rpc_call_fail(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                              "the metadata is larger than 8 KiB");
+        const char *service = h->path + 1, *slash = strrchr(h->path, '/');
+
+        if (h->path[0] != '/' || slash < service) {
+                rpc_call_break(&call->base, STATUS_UNIMPLEMENTED,
+                               "the path is not /service/method");
+                return;
+        }
+        const struct rpc_head head = {
+                .service = service,
+                .service_len = (size_t)(slash - service),
+                .method = slash + 1,
+                .method_len = strlen(slash + 1),
+                .timeout_ns = h->timeout_ns,
+        };
+        call->accepted = rpc_call_begin(&call->base, &head);
+}
+
+static void on_headers_complete(struct grpc_call *call)
+{
+        const struct grpc_headers *h = &session_of(call)->headers;
+        size_t max = call->base.session->server->limits.metadata_max;
+
+        call->content_length = h->has_content_length ? h->content_length : -1;
+        call->compressed = h->compressed;
+        if (!grpc_headers_are_complete(h))
+                reset(call, NGHTTP2_PROTOCOL_ERROR);
+        else if (!h->is_post)
+                refuse_http(call, "405");
+        else if (!h->is_grpc)
+                refuse_http(call, "415");
+        else if (h->size > max)
+                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                               "the metadata is larger than %zu bytes", max);
+        else if (h->metadata_is_bad)
+                rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s", RPC_METADATA_IS_BAD);
+        else
+                begin(call, h);
+}
+
+/* Keeps bytes of the request; false when there is no room for them. */
+static bool keep(struct grpc_call *call, const uint8_t *bytes, size_t n)
+{
+        struct rpc_session *s = call->base.session;
+
+        /* Its message, which take_message bounds, and what may come while it waits. */
+        if (buf_append(&call->in, bytes, n, SIZE_MAX) < 0)
+                return false;
+        call->uncredited += n;
+        return rpc_session_hold(s, s->held + n);
+}
+
+static void count_content(struct grpc_call *call, size_t n)
+{
+        if (call->content_length < 0)
+                return;
+        call->content_length -= (int64_t)n;
+        if (call->content_length < 0)
+                reset(call, NGHTTP2_PROTOCOL_ERROR); /* more than was said: RFC 9113, 8.1.1 */
 }
 
 static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_id,
                          const uint8_t *bytes, size_t n, void *data)
 {
-        struct grpc_session *s = data;
         struct grpc_call *call = call_of(http2, stream_id);
 
-        (void)flags;
-        if (!call || call->base.ended)
+        (void)flags, (void)data;
+        /* One slow stream shall not hold up the others of its connection. */
+        (void)nghttp2_session_consume_connection(http2, n);
+        if (!call || call->base.ended || !call->accepted) {
+                (void)nghttp2_session_consume_stream(http2, stream_id, n); /* it may be gone */
                 return 0;
-        size_t max = PREFIX_LEN + rpc_session_limits(&s->base)->request_max;
-        if (buf_append(&call->in, bytes, n, max) < 0 ||
-            !rpc_session_hold(&s->base, s->base.held + n))
-                rpc_call_fail(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                              "the request is larger than the server takes");
+        }
+        count_content(call, n);
+        if (keep(call, bytes, n))
+                deliver(call);
+        else
+                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                               "the server holds too many unfinished requests; retry later");
         return 0;
-}
-
-/* The one request message, once all of it is there. */
-static void dispatch(struct grpc_session *s, struct grpc_call *call)
-{
-        const uint8_t *in = buf_bytes(&call->in);
-        const char *service = call->path + 1, *slash = strrchr(call->path, '/');
-
-        if (call->in.len < PREFIX_LEN) {
-                rpc_call_fail(&call->base, STATUS_INTERNAL, "the request has no message");
-                return;
-        }
-        size_t n = (size_t)in[1] << 24 | (size_t)in[2] << 16 | (size_t)in[3] << 8 | in[4];
-        if (in[0]) {
-                rpc_call_fail(&call->base, STATUS_UNIMPLEMENTED, "compression is not supported");
-        } else if (n != call->in.len - PREFIX_LEN) {
-                rpc_call_fail(&call->base, STATUS_INTERNAL,
-                              "the request is not exactly one message");
-        } else if (call->path[0] != '/' || slash < service) {
-                rpc_call_fail(&call->base, STATUS_UNIMPLEMENTED, "the path is not /service/method");
-        } else {
-                rpc_call_dispatch(&call->base, service, (size_t)(slash - service), slash + 1,
-                                  strlen(slash + 1), call->timeout_ns, in + PREFIX_LEN, n);
-        }
-        /* The handler has the request decoded; the wire still holds the call. */
-        (void)rpc_session_hold(&s->base, s->base.held - call->in.len);
-        buf_done(&call->in);
 }
 
 static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, void *data)
 {
         struct grpc_session *s = data;
         struct grpc_call *call = call_of(http2, frame->hd.stream_id);
+        bool is_head = frame->hd.type == NGHTTP2_HEADERS;
+        bool ends = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
         rpc_session_heard(&s->base);
-        if (!call || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
+        if (!call || (!is_head && frame->hd.type != NGHTTP2_DATA))
                 return 0;
-        if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
-                on_headers_complete(s, call);
-        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && !call->base.ended)
-                dispatch(s, call);
+        if (is_head && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+                on_headers_complete(call);
+        else if (is_head && !ends)
+                reset(call, NGHTTP2_PROTOCOL_ERROR); /* RFC 9113, section 8.1 */
+        if (ends && call->content_length > 0)
+                reset(call, NGHTTP2_PROTOCOL_ERROR); /* section 8.1.1 */
+        else if (ends) {
+                call->in_ended = true;
+                deliver(call);
+        }
         return 0;
 }
 
 static int on_stream_close(nghttp2_session *http2, int32_t stream_id, uint32_t error, void *data)
 {
-        struct grpc_session *s = data;
         struct grpc_call *call = call_of(http2, stream_id);
 
-        (void)error;
+        (void)error, (void)data;
         if (!call)
                 return 0;
-        (void)rpc_session_hold(&s->base, s->base.held - call->in.len);
+        let_go(call, call->in.len);
         buf_done(&call->in);
         rpc_call_detach(&call->base);
         return 0;
@@ -437,6 +563,17 @@ static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, voi
 
 /* --- sessions ------------------------------------------------------------------------------ */
 
+static bool grpc_is_owed(const struct rpc_session *s)
+{
+        const struct rpc_call *call;
+
+        TAILQ_FOREACH (call, &s->calls, entry)
+                if (((const struct grpc_call *)call)->in.len &&
+                    !((const struct grpc_call *)call)->waiting)
+                        return true;
+        return false;
+}
+
 static int new_http2(struct grpc_session *s)
 {
         nghttp2_session_callbacks *callbacks;
@@ -453,10 +590,12 @@ static int new_http2(struct grpc_session *s)
         int r = nghttp2_option_new(&option);
         if (r == 0) {
                 /* Some clients send no :authority, or a path for it, which nghttp2 would refuse;
-                 * what gRPC needs of the headers is checked in on_headers_complete. */
+                 * grpc_headers.c checks what HTTP/2 and gRPC demand. */
                 nghttp2_option_set_no_http_messaging(option, 1);
                 /* Closed streams kept for priorities cost 20 MiB for 64 connections. */
                 nghttp2_option_set_no_closed_streams(option, 1);
+                /* Handlers decide how much may come: see credit. */
+                nghttp2_option_set_no_auto_window_update(option, 1);
                 r = nghttp2_session_server_new2(&s->http2, callbacks, s, option);
                 nghttp2_option_del(option);
         }
@@ -467,11 +606,11 @@ static int new_http2(struct grpc_session *s)
 static int grpc_open(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
+        const struct rpc_server_limits *limits = &base->server->limits;
         const nghttp2_settings_entry settings[] = {
-                {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-                 rpc_session_limits(base)->calls_per_connection},
+                {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits->calls_per_connection},
                 {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
-                {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_LIST_MAX},
+                {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)limits->metadata_max},
         };
 
         int r = new_http2(s);
@@ -497,13 +636,42 @@ static int grpc_read(struct rpc_session *base, const uint8_t *bytes, size_t n)
         return 0;
 }
 
+static void tell_drained_calls(struct grpc_session *s)
+{
+        struct rpc_call *call, *next;
+
+        if (!s->drained)
+                return;
+        s->drained = false;
+        for (call = TAILQ_FIRST(&s->base.calls); call && call->on_wire; call = next) {
+                next = TAILQ_NEXT(call, entry);
+                if (((struct grpc_call *)call)->drained) {
+                        ((struct grpc_call *)call)->drained = false;
+                        rpc_call_writable(call);
+                }
+        }
+}
+
+/* Moves what nghttp2 has to send to the connection, as long as that takes it. Only from the loop:
+ * a handler that sends just leaves its bytes, so nothing is ever called back under its feet. */
 static void grpc_flush(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
 
-        pump(s);
+        deliver_waiting(s);
+        do {
+                while (conn_is_writable(&base->conn)) {
+                        const uint8_t *bytes;
+                        ssize_t n = nghttp2_session_mem_send(s->http2, &bytes);
+                        if (n <= 0)
+                                break; /* nothing to send, or out of memory: mem_recv will say */
+                        conn_write(&base->conn, bytes, (size_t)n);
+                }
+                tell_drained_calls(s);
+                deliver_waiting(s);
+        } while (s->drained);
         if (!nghttp2_session_want_read(s->http2) && !nghttp2_session_want_write(s->http2))
-                rpc_session_close(base); /* ended in order, by either side */
+                rpc_session_finish(base); /* ended in order, by either side */
 }
 
 static int grpc_writable(struct rpc_session *base)
@@ -511,6 +679,17 @@ static int grpc_writable(struct rpc_session *base)
         conn_read_start(&base->conn);
         conn_kick(&base->conn);
         return 0;
+}
+
+static void grpc_drain(struct rpc_session *base)
+{
+        struct grpc_session *s = (struct grpc_session *)base;
+
+        /* What the client has sent and we have not seen, it may safely send elsewhere. */
+        (void)nghttp2_submit_goaway(s->http2, NGHTTP2_FLAG_NONE,
+                                    nghttp2_session_get_last_proc_stream_id(s->http2),
+                                    NGHTTP2_NO_ERROR, NULL, 0); /* or it learns by the end */
+        conn_kick(&base->conn);
 }
 
 static void grpc_done(struct rpc_session *base)
@@ -527,9 +706,13 @@ const struct rpc_wire rpc_wire_grpc = {
         .read = grpc_read,
         .flush = grpc_flush,
         .writable = grpc_writable,
+        .is_owed = grpc_is_owed,
+        .drain = grpc_drain,
         .done = grpc_done,
         .send = grpc_send,
         .is_writable = grpc_is_writable,
+        .pause = grpc_pause,
+        .resume = grpc_resume,
         .finish = grpc_finish,
         .call_done = grpc_call_done,
 };

@@ -82,6 +82,17 @@ bool protowire_find(const uint8_t *bytes, size_t n, uint32_t number, const uint8
         return n == 0;
 }
 
+size_t protowire_put_head(uint8_t *out, unsigned number, size_t n)
+{
+        size_t k = 0;
+
+        out[k++] = (uint8_t)(number << 3 | PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED);
+        for (; n > 0x7F; n >>= 7)
+                out[k++] = (uint8_t)(n | 0x80);
+        out[k++] = (uint8_t)n;
+        return k;
+}
+
 /* Its depth is that of the message types, which do not recurse (rpc/methods.py refuses those). */
 bool protowire_is_valid(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t n)
 {

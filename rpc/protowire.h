@@ -23,6 +23,10 @@ bool protowire_next(const uint8_t **bytes, size_t *n, struct protowire_field *re
 bool protowire_find(const uint8_t *bytes, size_t n, uint32_t number, const uint8_t **ret,
                     size_t *ret_n);
 
+/* Writes what precedes a length-prefixed field of n bytes: number below 16, out with room for 6
+ * bytes. Returns how many it wrote. */
+size_t protowire_put_head(uint8_t *out, unsigned number, size_t n);
+
 /* True when the bytes are well formed down to the last submessage and every string is UTF-8 without
  * NUL (protobuf-c accepts both faults, and cuts the string at the NUL). */
 bool protowire_is_valid(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t n);

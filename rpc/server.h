@@ -17,14 +17,18 @@ struct rpc_wire;
 extern const struct rpc_wire rpc_wire_ttrpc;
 extern const struct rpc_wire rpc_wire_grpc;
 
+/* Sizes in bytes, times in milliseconds. */
 struct rpc_server_limits {
         unsigned connections;          /* at once; further ones wait in the backlog */
+        unsigned connections_per_user; /* at once; further ones are closed */
         unsigned calls_per_connection; /* at once; further ones get RESOURCE_EXHAUSTED */
-        size_t request_max;            /* bytes of one request message, at most 4 MiB */
-        size_t arena_max;              /* bytes of one request unpacked */
-        size_t held_max;               /* bytes of unfinished requests, all sessions together */
+        size_t request_max;            /* of one message of a client, at most 4 MiB */
+        size_t arena_max;              /* of one message unpacked */
+        size_t metadata_max;           /* of a call, as RFC 9113, section 6.5.2 counts it */
+        size_t held_max;               /* of unfinished messages, all sessions together */
         unsigned greeting_ms; /* a connection that sent no whole frame for so long is closed */
-        unsigned request_ms;  /* so is one with a request that takes longer to arrive */
+        unsigned request_ms;  /* so is one with a message that takes longer to arrive */
+        unsigned idle_ms;     /* and one without any call for so long; 0: never */
 };
 extern const struct rpc_server_limits rpc_server_default_limits;
 
@@ -44,10 +48,22 @@ int rpc_server_add_all(struct rpc_server *s, const struct rpc_service *service, 
  * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);
 
-/* Accepts no more and removes the socket file; the connections that there are go on. */
-void rpc_server_stop_listening(struct rpc_server *s);
+/* A smaller request_max for one method of a service that was added. NOT_FOUND: there is none such.
+ */
+int rpc_server_limit_method(struct rpc_server *s, const char *service, const char *method,
+                            size_t request_max, struct err *e);
 
-/* Not from inside a handler or another callback of a call. Accepts no more, cancels the calls that
- * are open, closes every session, removes the socket file and frees the server. on_closed (may be
- * NULL) comes when the last call has been finished. */
-void rpc_server_close(struct rpc_server *s, void (*on_closed)(void *data), void *data);
+/* The services, in the order they were added; NULL after the last. */
+const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i);
+
+/* The beginning of the end: accepts no connection and no call any more (UNAVAILABLE), removes the
+ * socket file, tells clients of gRPC (GOAWAY), and closes each connection after its last call.
+ * Idempotent. */
+void rpc_server_drain(struct rpc_server *s);
+
+/* Not from inside a handler or another callback of a call. Drains, and when no call is left or
+ * grace_ms have passed closes every session and frees the server; calls still open end with
+ * UNAVAILABLE, and are cancelled. on_closed (may be NULL) comes when the last call has been
+ * finished by its handler. */
+void rpc_server_close(struct rpc_server *s, unsigned grace_ms, void (*on_closed)(void *data),
+                      void *data);

@@ -1,4 +1,8 @@
-/* Between the dispatcher (server.c, call.c) and the wires. Handlers do not need it. */
+/* Between the server's parts (server.c, session.c, call.c) and the wires. Handlers do not need it.
+ *
+ * server.c   listens, knows the services and the limits
+ * session.c  one connection: which wire, how long it may be silent, what it holds
+ * call.c     one call: from its head to the handler's finish */
 #pragma once
 
 #include <stdbool.h>
@@ -27,88 +31,162 @@ struct rpc_wire {
         void (*flush)(struct rpc_session *s);
         /* The connection's queue has emptied. A negative return closes the session. */
         int (*writable)(struct rpc_session *s);
+        /* The peer has begun a message and has to send the rest of it. */
+        bool (*is_owed)(const struct rpc_session *s);
+        /* No new call will be taken: tell the peer. */
+        void (*drain)(struct rpc_session *s);
         void (*done)(struct rpc_session *s); /* frees what open made; no call is left */
 
         void (*send)(struct rpc_call *call, const void *bytes, size_t n);
         bool (*is_writable)(const struct rpc_call *call);
-        /* The last word on the wire. */
-        void (*finish)(struct rpc_call *call, const struct err *e);
+        /* The handler takes no message; then it takes them again, and gets, on a later turn, those
+         * that wait. An ended call is never paused. */
+        void (*pause)(struct rpc_call *call);
+        void (*resume)(struct rpc_call *call);
+        /* The last word on the wire. details: see rpc_call_finish_with_details; NULL for none. */
+        void (*finish)(struct rpc_call *call, const struct err *e, const uint8_t *details,
+                       size_t n_details);
         void (*call_done)(struct rpc_call *call); /* frees what the wire added to the call */
 };
+
+/* --- calls --------------------------------------------------------------------------------- */
+
+/* A call is owned by its handler, from its first message to finish, and by its wire, from
+ * rpc_call_new to rpc_call_detach; whoever lets go last frees it. */
+struct rpc_call {
+        struct rpc_session *session;
+        const struct rpc_service *service; /* NULL until rpc_call_begin has found it */
+        const struct rpc_method *method;
+        rpc_handler handler;
+        void *ctx; /* of the handler */
+        const struct rpc_call_ops *ops;
+        void *data;
+        struct rpc_metadata metadata;
+        struct arena arena;
+        size_t message_max; /* bytes of one message of the client */
+        uv_timer_t timer;   /* of the deadline */
+        uint64_t deadline;  /* uv_hrtime; 0 none */
+        uint64_t since;     /* uv_now, of the head */
+        bool on_wire;       /* the wire still has to do with it */
+        bool started;       /* the handler has it */
+        bool in_handler;    /* one of its functions runs: cancellations wait, nothing is freed */
+        bool paused;
+        bool cancelled, cancel_told;
+        bool ended;    /* the last word is said; nothing more is sent */
+        bool finished; /* by its handler, or there was none to own it */
+        bool has_timer;
+        TAILQ_ENTRY(rpc_call) entry;
+};
+
+/* What precedes a call's messages. Strings need no NUL at their end. */
+struct rpc_head {
+        const char *service, *method;
+        size_t service_len, method_len;
+        uint64_t timeout_ns; /* 0: none */
+};
+
+/* A new call of the session's wire, zeroed beyond struct rpc_call; NULL when there is no memory.
+ * The wire may add to its metadata. */
+struct rpc_call *rpc_call_new(struct rpc_session *s);
+
+/* Looks the method up and starts the deadline. False: the call has been ended with UNIMPLEMENTED,
+ * RESOURCE_EXHAUSTED, ..., and may be gone unless the wire still holds it. */
+bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head);
+
+/* A message for the handler, not while the call is paused. Where the client does not stream it is
+ * the first and the last. The call may be gone after the return unless the wire still holds it. */
+void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n);
+/* The client's stream has ended. As above. */
+void rpc_call_half_close(struct rpc_call *call);
+
+/* What was queued for this call has left. As above. */
+void rpc_call_writable(struct rpc_call *call);
+/* The client broke the rules: the call ends with this status, which its handler learns as a
+ * cancellation. As above. */
+void rpc_call_break(struct rpc_call *call, enum status code, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+
+/* The wire is done with the call. If the last word was not said yet, the client has gone, and the
+ * handler is told. */
+void rpc_call_detach(struct rpc_call *call);
+
+/* --- sessions ------------------------------------------------------------------------------ */
 
 struct rpc_session {
         struct conn conn;
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
-        uint64_t
-                since; /* uv_now: of the accept, then of the last dispatch or the first byte held */
-        size_t held;   /* bytes of unfinished requests, see rpc_session_hold */
-        bool greeted;  /* a whole frame has come */
+        uint64_t since; /* uv_now: of the accept, the last message, or the first byte held */
+        size_t held;    /* bytes of messages that no handler has got yet */
+        bool greeted;   /* a whole frame has come */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
         bool closing, closed; /* closed: the connection is gone, only calls are owed */
         TAILQ_ENTRY(rpc_session) entry;
 };
 
-/* A call is owned by its handler, from dispatch to finish, and by its wire, from rpc_call_new to
- * rpc_call_detach; whoever lets go last frees it. */
-struct rpc_call {
-        struct rpc_session *session;
-        const struct rpc_service *service;
-        const struct rpc_method *method;
-        const struct rpc_call_ops *ops;
-        void *data;
-        struct arena arena;
-        uv_timer_t timer;  /* of the deadline */
-        uint64_t deadline; /* uv_hrtime; 0 none */
-        bool on_wire;      /* the wire still has to do with it */
-        bool in_handler;   /* the handler runs: cancellations wait, nothing is freed */
-        bool cancelled, cancel_told;
-        bool ended;    /* the last word is said; nothing more is sent */
-        bool finished; /* by its handler */
-        bool has_timer;
-        TAILQ_ENTRY(rpc_call) entry;
-};
+/* Takes a connected socket over and reads its first byte. */
+void rpc_session_start(struct rpc_server *s, int fd);
 
-/* A new call of the session's wire, zeroed beyond struct rpc_call; NULL when there is no memory. */
-struct rpc_call *rpc_call_new(struct rpc_session *s);
-
-/* Looks the method up and runs its handler with the request message, or finishes the call with
- * UNIMPLEMENTED, RESOURCE_EXHAUSTED, ... . service and method need no NUL at their end.
- * timeout_ns 0: none. The call may be gone after the return unless the wire still holds it. */
-void rpc_call_dispatch(struct rpc_call *call, const char *service, size_t service_len,
-                       const char *method, size_t method_len, uint64_t timeout_ns,
-                       const uint8_t *message, size_t n);
-
-/* What was queued for this call has left. */
-void rpc_call_writable(struct rpc_call *call);
-
-/* The wire is done with the call. If the last word was not said yet, the client has gone, and the
- * handler is told. */
-void rpc_call_detach(struct rpc_call *call);
-
+/* A wire that has its protocol's last word out: closes the session once it is written. */
+void rpc_session_finish(struct rpc_session *s);
 /* Ends a session: the connection is closed, open calls are cancelled, and when the last of them is
  * finished it is freed. */
 void rpc_session_close(struct rpc_session *s);
-/* Frees it if nothing is owed any more. */
-void rpc_session_unref(struct rpc_session *s);
+/* As above, after telling the peer of each open call that it ended with UNAVAILABLE. */
+void rpc_session_abort(struct rpc_session *s);
+/* No new call; ends after the last one. */
+void rpc_session_drain(struct rpc_session *s);
+
+/* A call was freed. */
+void rpc_session_forget_call(struct rpc_session *s);
 
 /* A whole frame has come: the peer speaks our language. */
 void rpc_session_heard(struct rpc_session *s);
 
-/* How many bytes of unfinished requests this session holds now. False: with them the server would
- * hold more than its limits allow. */
+/* How many bytes of messages this session holds now that no handler has got. False: with them the
+ * server would hold more than its limits allow. */
 bool rpc_session_hold(struct rpc_session *s, size_t held);
 
-const struct rpc_server_limits *rpc_session_limits(const struct rpc_session *s);
+/* Milliseconds until the session must be looked at again; UINT64_MAX: it may stay as it is. Closes
+ * one whose time is over. */
+uint64_t rpc_session_check(struct rpc_session *s);
 
-/* The registered service, its method, handler and context; NULL where there is none. */
+/* --- the server ---------------------------------------------------------------------------- */
+
+/* The registered service, its method, handler and context. */
 struct rpc_binding {
         const struct rpc_service *service;
         const rpc_handler *handlers; /* NULL: all is handled by one */
         rpc_handler handler;
         void *ctx;
+        size_t *request_max; /* of each method; 0: that of the limits */
 };
+
+struct rpc_server {
+        uv_loop_t *loop;
+        const struct rpc_wire *const *wires;
+        struct rpc_server_limits limits;
+        struct rpc_binding services[16];
+        size_t n_services;
+        char path[108]; /* sun_path, unix(7) */
+        int fd;
+        uv_poll_t listener;
+        uv_timer_t timer; /* accepts again after a pause, and closes silent sessions */
+        uv_timer_t grace; /* of the close */
+        int handles;      /* open ones of the three */
+        TAILQ_HEAD(, rpc_session) sessions;
+        unsigned n_sessions;
+        size_t held;
+        bool draining, closing, closed;
+        void (*on_closed)(void *data);
+        void *data;
+};
+
 const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char *service,
                                           size_t service_len);
+/* A session is gone; it frees itself after the return. */
+void rpc_server_forget_session(struct rpc_session *session);
+/* A session has to be looked at in so many milliseconds; UINT64_MAX: never. */
+void rpc_server_look_in(struct rpc_server *s, uint64_t ms);

@@ -19,10 +19,8 @@
 /* inotify's queue is shared by all sandboxes, and one of them may overflow it. */
 #define LOOK_AGAIN_MS 500
 #define HELLO_BUDGET  (16 * 1024) /* bytes of memory for the answer */
-/* What a sandbox may send in one message: on the control connection, and on a stream, where every
- * client that does not read makes us keep one. */
-#define CONTROL_MESSAGE_MAX (64 * 1024)
-#define STREAM_MESSAGE_MAX  (512 * 1024)
+/* What a sandbox may send in one message: every client that does not read makes us keep one. */
+#define MESSAGE_MAX (512 * 1024)
 
 struct runtimed_client {
         uv_loop_t *loop;
@@ -52,9 +50,15 @@ static void stop_waiting(struct runtimed_client *c)
 
 static void drop_connection(struct runtimed_client *c)
 {
-        if (c->client)
-                rpc_client_close(TAKE(c->client));
+        struct rpc_client *client = TAKE(c->client);
+        struct err e;
+
         c->ready = false;
+        if (!client)
+                return;
+        (void)err_set(&e, STATUS_UNAVAILABLE, "the connection to the sandbox was given up");
+        rpc_client_abort(client, &e);
+        rpc_client_close(client);
 }
 
 static void fail(struct runtimed_client *c, const struct err *e)
@@ -112,10 +116,11 @@ static void on_hello(void *data, const uint8_t *bytes, size_t n)
         arena_done(&arena);
 }
 
-static void on_hello_done(void *data, const struct err *e)
+static void on_hello_done(void *data, const struct err *e, const uint8_t *details, size_t n_details)
 {
         struct runtimed_client *c = data;
 
+        (void)details, (void)n_details;
         /* A broken connection is told by on_end, which tries again. */
         if (e && c->waiting && e->code != STATUS_UNAVAILABLE)
                 fail(c, e);
@@ -157,10 +162,14 @@ static int say_hello(struct runtimed_client *c, struct err *e)
         hello.generation = GENERATION;
         hello.version = (char *)SANDBOXD_VERSION;
         size_t n = sandboxd__control__v1__hello_request__pack(&hello, bytes); /* a few bytes */
-        return rpc_client_call(c->client, &control_service,
-                               &control_service.methods[CONTROL_SERVICE_HELLO], bytes, n,
-                               MAX(c->deadline_at, now + 1) * NSEC_PER_MSEC - now * NSEC_PER_MSEC,
-                               &hello_ops, c, e);
+        const struct rpc_request request = {
+                .service = &control_service,
+                .method = &control_service.methods[CONTROL_SERVICE_HELLO],
+                .message = bytes,
+                .n = n,
+                .timeout_ns = (MAX(c->deadline_at, now + 1) - now) * NSEC_PER_MSEC,
+        };
+        return rpc_client_call(c->client, &request, &hello_ops, c, NULL, e);
 }
 
 /* Called whenever something may have changed: at first, by inotify, and by the retry timer. */
@@ -180,8 +189,7 @@ static void try_connect(struct runtimed_client *c)
                 retry_later(c); /* it does not listen yet, or the sandbox plays games: deadline */
                 return;
         }
-        if (rpc_client_new(c->loop, fd, CONTROL_MESSAGE_MAX, &connection_ops, c, &c->client, &e) <
-            0) {
+        if (rpc_client_new(c->loop, fd, MESSAGE_MAX, &connection_ops, c, &c->client, &e) < 0) {
                 retry_later(c);
         } else if (say_hello(c, &e) < 0) {
                 drop_connection(c);
@@ -238,7 +246,7 @@ int runtimed_client_open(struct runtimed_client *c, const struct rpc_client_ops 
                 return err_set(e, STATUS_UNAVAILABLE,
                                "the sandbox takes no connection now (%s); retry later",
                                strerror(-fd));
-        return rpc_client_new(c->loop, fd, STREAM_MESSAGE_MAX, ops, data, ret, e);
+        return rpc_client_new(c->loop, fd, MESSAGE_MAX, ops, data, ret, e);
 }
 
 struct rpc_client *runtimed_client_shared(struct runtimed_client *c)

@@ -29,9 +29,11 @@ static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, NULL};
 /* A stream has a connection of its own, so there are as many as processes, and some more. */
 static const struct rpc_server_limits limits = {
         .connections = PROCESS_MAX + 64,
-        .calls_per_connection = 64,
+        .connections_per_user = PROCESS_MAX + 64,
+        .calls_per_connection = 4096, /* the daemon shares one connection among unary calls */
         .request_max = 4 * MiB,
         .arena_max = 8 * MiB,
+        .metadata_max = 8 * KiB,
         .held_max = 16 * MiB,
         .greeting_ms = 10000,
         .request_ms = 30000,
@@ -75,7 +77,7 @@ static void close_all(struct runtimed *r)
 {
         r->state = STATE_CLOSING;
         if (r->server)
-                rpc_server_close(r->server, on_server_closed, r);
+                rpc_server_close(r->server, 0, on_server_closed, r);
         else
                 on_server_closed(r);
 }

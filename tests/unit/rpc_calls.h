@@ -31,10 +31,12 @@ static inline void on_message(void *data, const uint8_t *bytes, size_t n)
         }
 }
 
-static inline void on_done(void *data, const struct err *e)
+static inline void on_done(void *data, const struct err *e, const uint8_t *details,
+                           size_t n_details)
 {
         struct reply *r = data;
 
+        (void)details, (void)n_details;
         r->n_done++;
         r->err = e ? *e : (struct err){0};
 }
@@ -64,11 +66,18 @@ static inline struct rpc_client *client_new(struct rpc_fixture *f, bool *ended)
         return c;
 }
 
-static inline int try_call(struct rpc_client *c, int method, const void *request, size_t n,
+static inline int try_call(struct rpc_client *c, int method, const void *message, size_t n,
                            uint64_t timeout_ns, struct reply *r)
 {
-        return rpc_client_call(c, &test_service, &test_methods[method], request, n, timeout_ns,
-                               &reply_ops, r, NULL);
+        const struct rpc_request request = {
+                .service = &test_service,
+                .method = &test_methods[method],
+                .message = message,
+                .n = n,
+                .timeout_ns = timeout_ns,
+        };
+
+        return rpc_client_call(c, &request, &reply_ops, r, NULL, NULL);
 }
 
 static inline void call(struct rpc_client *c, int method, const void *request, size_t n,

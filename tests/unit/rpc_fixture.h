@@ -225,7 +225,7 @@ static inline void rpc_fixture_restart(struct rpc_fixture *f)
 
         if (f->server) {
                 f->server_closed = false;
-                rpc_server_close(f->server, on_server_closed, &f->server_closed);
+                rpc_server_close(f->server, 0, on_server_closed, &f->server_closed);
                 LOOP_UNTIL(&f->l, f->server_closed);
         }
         f->server = rpc_fixture_server(f);
@@ -254,7 +254,7 @@ static inline int rpc_fixture_teardown(void **state)
         struct rpc_fixture *f = *state;
 
         if (f->server)
-                rpc_server_close(f->server, on_server_closed, &f->server_closed);
+                rpc_server_close(f->server, 0, on_server_closed, &f->server_closed);
         LOOP_UNTIL(&f->l, f->server_closed);
         loop_done(&f->l);
         temp_dir_remove(&f->dir);

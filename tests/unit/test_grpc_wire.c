@@ -235,7 +235,7 @@ static void server_close(void **state)
         f->finish_on_cancel = false;
         (void)submit_empty(h, "Hang", (struct odd){0});
         H2_UNTIL(h, f->n_hung);
-        rpc_server_close(TAKE(f->server), on_server_closed, &f->server_closed);
+        rpc_server_close(TAKE(f->server), 0, on_server_closed, &f->server_closed);
         assert_int_equal(f->cancels, 1);
         H2_UNTIL(h, h->ended);
         assert_false(f->server_closed);
@@ -270,6 +270,7 @@ static void unfinished_requests_are_bounded(void **state)
         struct rpc_fixture *f = *state;
         _cleanup_free_ uint8_t *request = calloc(1, 50000);
 
+        request[3] = 0xFF; /* of the prefix's length: more is to come */
         f->limits.held_max = 120000;
         rpc_fixture_restart(f);
         struct h2 *h = h2_new(f, true);
@@ -469,8 +470,9 @@ static void bad_messages(void **state)
         assert_refused(h, "\0\0\0", 3, STATUS_INTERNAL);
         assert_refused(h, "\0\0\0\0\2x", 6, STATUS_INTERNAL);           /* cut */
         assert_refused(h, "\0\0\0\0\0\0\0\0\0\0", 10, STATUS_INTERNAL); /* two of them */
-        assert_refused(h, "\1\0\0\0\0", 5, STATUS_UNIMPLEMENTED);       /* compressed */
-        assert_refused(h, "\0\xFF\xFF\xFF\xFF", 5, STATUS_INTERNAL);
+        assert_refused(h, "\1\0\0\0\0", 5, STATUS_INTERNAL); /* compressed, no word of how */
+        assert_refused(h, "\2\0\0\0\0", 5, STATUS_INTERNAL);
+        assert_refused(h, "\0\xFF\xFF\xFF\xFF", 5, STATUS_RESOURCE_EXHAUSTED);
         assert_int_equal(f->handled, 0);
         assert_serves(h);
         h2_free(h);
@@ -482,6 +484,7 @@ static void refused_while_sending(void **state)
         struct rpc_fixture *f = *state;
         _cleanup_free_ uint8_t *request = calloc(1, 2000);
 
+        request[3] = 2000 / 256; /* of the prefix's length */
         f->limits.request_max = 1000;
         rpc_fixture_restart(f);
         struct h2 *h = h2_new(f, true);

@@ -80,11 +80,10 @@ static void unimplemented(void **state)
         struct reply not_served = {0}, method = {0}, service = {0};
 
         call(c, NOT_SERVED, "", 0, &not_served);
-        assert_int_equal(
-                rpc_client_call(c, &test_service, &unknown, "", 0, 0, &reply_ops, &method, NULL),
-                0);
-        assert_int_equal(rpc_client_call(c, &other, &unknown, "", 0, 0, &reply_ops, &service, NULL),
-                         0);
+        const struct rpc_request of_method = {.service = &test_service, .method = &unknown};
+        const struct rpc_request of_service = {.service = &other, .method = &unknown};
+        assert_int_equal(rpc_client_call(c, &of_method, &reply_ops, &method, NULL, NULL), 0);
+        assert_int_equal(rpc_client_call(c, &of_service, &reply_ops, &service, NULL, NULL), 0);
         LOOP_UNTIL(&f->l, not_served.n_done && method.n_done && service.n_done);
         assert_int_equal(not_served.err.code, STATUS_UNIMPLEMENTED);
         assert_int_equal(method.err.code, STATUS_UNIMPLEMENTED);
@@ -295,7 +294,7 @@ static void client_learns_the_end(void **state)
         for (int i = 0; i < 3; i++)
                 call(c, HANG, "", 0, &r[i]);
         LOOP_UNTIL(&f->l, f->n_hung == 3);
-        rpc_server_close(TAKE(f->server), on_server_closed, &f->server_closed);
+        rpc_server_close(TAKE(f->server), 0, on_server_closed, &f->server_closed);
         LOOP_UNTIL(&f->l, ended);
         for (int i = 0; i < 3; i++) {
                 assert_int_equal(r[i].n_done, 1);
@@ -315,7 +314,7 @@ static void server_close_waits_for_handlers(void **state)
         call(c, HANG, "", 0, &r[0]);
         call(c, HANG, "", 0, &r[1]);
         LOOP_UNTIL(&f->l, f->n_hung == 2);
-        rpc_server_close(TAKE(f->server), on_server_closed, &f->server_closed);
+        rpc_server_close(TAKE(f->server), 0, on_server_closed, &f->server_closed);
         assert_int_equal(f->cancels, 2);
         assert_int_equal(access(f->path, F_OK), -1);
         loop_run_for(&f->l, 20);

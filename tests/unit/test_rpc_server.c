@@ -299,9 +299,11 @@ static void protocol_errors(void **state)
         assert_answer(f, fd, 9, TTRPC_REQUEST, 0, "", STATUS_INVALID_ARGUMENT); /* again */
         assert_answer(f, fd, 7, TTRPC_REQUEST, 0, "", STATUS_INVALID_ARGUMENT); /* lower */
         assert_answer(f, fd, 11, TTRPC_REQUEST, 0, "\xFF", STATUS_INVALID_ARGUMENT);
-        assert_answer(f, fd, 9, TTRPC_DATA, 0, "x", STATUS_INVALID_ARGUMENT);
-        /* Unknown types and the end of what has ended are ignored. */
+        assert_answer(f, fd, 13, TTRPC_DATA, 0, "x", STATUS_INVALID_ARGUMENT); /* no stream */
+        /* Unknown types, and what was on its way to a stream that has ended, are ignored. */
         ttrpc_put_header(ignored, 0, 13, (enum ttrpc_type)42, 0);
+        assert_true(raw_send(f, fd, ignored, sizeof(ignored)));
+        ttrpc_put_header(ignored, 0, 9, TTRPC_DATA, 0);
         assert_true(raw_send(f, fd, ignored, sizeof(ignored)));
         ttrpc_put_header(ignored, 0, 9, TTRPC_DATA, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA);
         assert_true(raw_send(f, fd, ignored, sizeof(ignored)));
@@ -338,7 +340,7 @@ static int listen_on(struct rpc_fixture *f, const char *path, struct err *e)
                 assert_int_equal(stat(path, &st), 0);
                 assert_int_equal(st.st_mode & 07777, 0640);
         }
-        rpc_server_close(s, NULL, NULL);
+        rpc_server_close(s, 0, NULL, NULL);
         return r;
 }
 

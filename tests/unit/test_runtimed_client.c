@@ -73,7 +73,7 @@ static void server_start(struct fixture *f)
 static void server_stop(struct fixture *f)
 {
         if (f->server)
-                rpc_server_close(TAKE(f->server), NULL, NULL);
+                rpc_server_close(TAKE(f->server), 0, NULL, NULL);
         if (f->waiting)
                 rpc_call_finish(TAKE(f->waiting), NULL);
 }

@@ -1,0 +1,184 @@
+#include "daemon/forward.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+
+/* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
+#define CALLS_MAX 4096
+
+struct forwarding {
+        struct forwarder *forwarder;
+        struct rpc_call *call;
+        struct rpc_client *own; /* of a call that streams; else NULL */
+        struct rpc_client *client;
+        struct rpc_client_call *request;
+};
+
+static void forget(struct forwarding *f)
+{
+        f->forwarder->n--;
+        free(f);
+}
+
+static void on_own_closed(void *data)
+{
+        forget(data);
+}
+
+/* The answer is complete, or nobody wants it any more. */
+static void end(struct forwarding *f, const struct err *e, const uint8_t *details, size_t n)
+{
+        rpc_call_finish_with_details(f->call, e, details, n);
+        if (f->own)
+                rpc_client_close(f->own); /* for ttrpc this is the cancellation, too */
+        else
+                forget(f);
+}
+
+/* --- from the sandbox ---------------------------------------------------------------------- */
+
+static void on_answer(void *data, const uint8_t *bytes, size_t n)
+{
+        struct forwarding *f = data;
+
+        rpc_call_send(f->call, bytes, n);
+        if (f->own && !rpc_call_is_writable(f->call))
+                rpc_client_pause(f->own);
+}
+
+static void on_done(void *data, const struct err *e, const uint8_t *details, size_t n)
+{
+        end(data, e, details, n);
+}
+
+static void on_sandbox_writable(void *data)
+{
+        struct forwarding *f = data;
+
+        rpc_call_resume(f->call);
+}
+
+/* --- from the client ----------------------------------------------------------------------- */
+
+static void on_message(struct rpc_call *call, const uint8_t *bytes, size_t n)
+{
+        struct forwarding *f = rpc_call_data(call);
+
+        rpc_client_send(f->request, bytes, n);
+        if (!rpc_client_is_writable(f->client))
+                rpc_call_pause(call);
+}
+
+static void on_half_close(struct rpc_call *call)
+{
+        struct forwarding *f = rpc_call_data(call);
+
+        rpc_client_half_close(f->request);
+}
+
+static void on_cancel(struct rpc_call *call)
+{
+        struct forwarding *f = rpc_call_data(call);
+
+        if (!f->own)
+                rpc_client_cancel(f->request);
+        end(f, NULL, NULL, 0);
+}
+
+static void on_writable(struct rpc_call *call)
+{
+        struct forwarding *f = rpc_call_data(call);
+
+        if (f->own)
+                rpc_client_resume(f->own);
+}
+
+/* --- the beginning ------------------------------------------------------------------------- */
+
+static const struct rpc_client_ops own_ops = {.on_closed = on_own_closed};
+static const struct rpc_reply_ops reply_ops = {
+        .on_message = on_answer,
+        .on_done = on_done,
+        .on_writable = on_sandbox_writable,
+};
+static const struct rpc_call_ops call_ops = {
+        .on_message = on_message,
+        .on_half_close = on_half_close,
+        .on_cancel = on_cancel,
+        .on_writable = on_writable,
+};
+
+static int find_connection(struct forwarding *f, struct runtimed_client *runtimed, struct err *e)
+{
+        const struct rpc_method *method = rpc_call_method(f->call);
+        bool streams = method->client_streams || method->server_streams;
+
+        if (!streams)
+                f->client = runtimed_client_shared(runtimed);
+        if (f->client)
+                return 0;
+        int r = runtimed_client_open(runtimed, &own_ops, f, &f->own, e);
+        f->client = f->own;
+        return r;
+}
+
+/* Of the caller's metadata the sandbox learns what traces the call, and nothing else: it must not
+ * see what may be a secret of the caller's. */
+static void copy_trace(const struct rpc_metadata *from, struct rpc_metadata *to)
+{
+        static const char *const keys[] = {"traceparent", "tracestate"}; /* W3C Trace Context */
+
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+                const char *value = rpc_metadata_get(from, keys[i]);
+                if (value) /* without memory the call goes untraced */
+                        (void)rpc_metadata_add(to, keys[i], strlen(keys[i]), value, strlen(value),
+                                               SIZE_MAX);
+        }
+}
+
+static int send_request(struct forwarding *f, const uint8_t *message, size_t n, struct err *e)
+{
+        struct rpc_metadata trace = {0};
+        const struct rpc_request request = {
+                .service = rpc_call_service(f->call),
+                .method = rpc_call_method(f->call),
+                .message = message,
+                .n = n,
+                .timeout_ns = rpc_call_time_left(f->call),
+                .metadata = &trace,
+        };
+
+        copy_trace(rpc_call_metadata(f->call), &trace);
+        int r = rpc_client_call(f->client, &request, &reply_ops, f, &f->request, e);
+        rpc_metadata_done(&trace);
+        return r;
+}
+
+int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_client *runtimed,
+            const uint8_t *message, size_t n, struct err *e)
+{
+        if (forwarder->n >= CALLS_MAX)
+                return err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                               "%d calls to sandboxes are under way; retry later", CALLS_MAX);
+        struct forwarding *f = calloc(1, sizeof(*f));
+        if (!f)
+                return err_oom(e);
+        f->forwarder = forwarder;
+        f->call = call;
+        forwarder->n++;
+        int r = find_connection(f, runtimed, e);
+        if (r < 0) {
+                forget(f);
+                return r;
+        }
+        r = send_request(f, message, n, e);
+        if (r == 0)
+                rpc_call_set_ops(call, &call_ops, f);
+        else if (f->own)
+                rpc_client_close(f->own);
+        else
+                forget(f);
+        return r;
+}

@@ -1,0 +1,266 @@
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "rpc/wire.h"
+
+/* While a handler holds up a client nothing is read from it, not even its end; so it is asked. */
+#define LOOK_AFTER_HELD_UP_MS 1000
+
+/* --- its end ------------------------------------------------------------------------------- */
+
+static void free_when_nothing_is_owed(struct rpc_session *s)
+{
+        if (!s->closed || s->n_calls > 0)
+                return;
+        if (s->wire)
+                s->wire->done(s);
+        (void)rpc_session_hold(s, 0);
+        rpc_server_forget_session(s);
+        free(s);
+}
+
+static void detach_calls(struct rpc_session *s)
+{
+        struct rpc_call *call;
+
+        /* Detaching moves a call to the end of the list or frees it. */
+        while ((call = TAILQ_FIRST(&s->calls)) && call->on_wire)
+                rpc_call_detach(call);
+}
+
+void rpc_session_close(struct rpc_session *s)
+{
+        if (s->closing)
+                return;
+        s->closing = true;
+        if (s->wire && s->wire->flush)
+                s->wire->flush(s); /* replies that were given in this very turn */
+        conn_close(&s->conn);
+        detach_calls(s);
+}
+
+void rpc_session_abort(struct rpc_session *s)
+{
+        struct rpc_call *call, *next;
+
+        for (call = TAILQ_FIRST(&s->calls); !s->closing && call && call->on_wire; call = next) {
+                next = TAILQ_NEXT(call, entry);
+                rpc_call_break(call, STATUS_UNAVAILABLE, "the server is stopping; retry later");
+        }
+        rpc_session_close(s);
+}
+
+void rpc_session_finish(struct rpc_session *s)
+{
+        if (!s->closing)
+                conn_finish(&s->conn);
+}
+
+static void finish_when_drained(struct rpc_session *s)
+{
+        if (s->server->draining && s->n_calls == 0)
+                rpc_session_finish(s);
+}
+
+void rpc_session_drain(struct rpc_session *s)
+{
+        if (s->wire && !s->closing)
+                s->wire->drain(s);
+        finish_when_drained(s);
+}
+
+void rpc_session_forget_call(struct rpc_session *s)
+{
+        if (s->n_calls == 0) {
+                s->since = uv_now(s->server->loop);
+                if (s->server->limits.idle_ms && !s->closing)
+                        rpc_server_look_in(s->server, s->server->limits.idle_ms);
+        }
+        finish_when_drained(s);
+        free_when_nothing_is_owed(s);
+}
+
+/* --- how long it may be silent ------------------------------------------------------------- */
+
+void rpc_session_heard(struct rpc_session *s)
+{
+        s->greeted = true;
+}
+
+/* How long a session may go on like this, from s->since; 0: for ever. */
+static uint64_t patience(const struct rpc_session *s)
+{
+        const struct rpc_server_limits *limits = &s->server->limits;
+
+        if (!s->greeted)
+                return limits->greeting_ms;
+        if (s->wire->is_owed(s))
+                return limits->request_ms;
+        return s->n_calls == 0 ? limits->idle_ms : 0;
+}
+
+static uint64_t time_left(const struct rpc_session *s)
+{
+        uint64_t now = uv_now(s->server->loop), end = s->since + patience(s);
+
+        if (!patience(s))
+                return UINT64_MAX;
+        return end > now ? end - now : 0;
+}
+
+bool rpc_session_hold(struct rpc_session *s, size_t held)
+{
+        struct rpc_server *server = s->server;
+        bool begins = !s->held && held;
+
+        server->held = server->held - s->held + held;
+        s->held = held;
+        if (begins) {
+                if (s->greeted)
+                        s->since = uv_now(server->loop);
+                rpc_server_look_in(server, server->limits.request_ms);
+        }
+        return server->held <= server->limits.held_max;
+}
+
+uint64_t rpc_session_check(struct rpc_session *s)
+{
+        if (s->closing)
+                return UINT64_MAX;
+        if (time_left(s) == 0) {
+                log_debug("connection of pid %d closed: silent for too long", (int)s->peer.pid);
+                rpc_session_abort(s);
+                return UINT64_MAX;
+        }
+        if (conn_is_reading(&s->conn))
+                return time_left(s);
+        if (conn_peer_is_gone(&s->conn))
+                rpc_session_close(s);
+        return LOOK_AFTER_HELD_UP_MS;
+}
+
+/* --- the connection ------------------------------------------------------------------------ */
+
+static int choose_wire(struct rpc_session *s, uint8_t first_byte)
+{
+        for (const struct rpc_wire *const *w = s->server->wires; *w; w++) {
+                if ((*w)->first_byte == first_byte) {
+                        s->wire = *w;
+                        return s->wire->open(s);
+                }
+        }
+        return -EPROTONOSUPPORT;
+}
+
+static void on_read(struct conn *c, const uint8_t *bytes, size_t n)
+{
+        struct rpc_session *s = CONTAINER(c, struct rpc_session, conn);
+        int r = 0;
+
+        if (!s->wire)
+                r = choose_wire(s, bytes[0]);
+        if (r == 0)
+                r = s->wire->read(s, bytes, n);
+        if (r < 0) {
+                log_debug("connection of pid %d closed: %s", (int)s->peer.pid, strerror(-r));
+                rpc_session_close(s);
+        } else if (!conn_is_reading(c)) {
+                rpc_server_look_in(s->server, LOOK_AFTER_HELD_UP_MS);
+        }
+}
+
+static void on_flush(struct conn *c)
+{
+        struct rpc_session *s = CONTAINER(c, struct rpc_session, conn);
+
+        if (s->wire && s->wire->flush && !s->closing)
+                s->wire->flush(s);
+}
+
+static void on_writable(struct conn *c)
+{
+        struct rpc_session *s = CONTAINER(c, struct rpc_session, conn);
+
+        if (s->wire && s->wire->writable(s) < 0)
+                rpc_session_close(s);
+}
+
+static void on_end(struct conn *c, int error)
+{
+        struct rpc_session *s = CONTAINER(c, struct rpc_session, conn);
+
+        if (error < 0)
+                log_debug("connection of pid %d broke: %s", (int)s->peer.pid, strerror(-error));
+        rpc_session_close(s);
+}
+
+static void on_closed(struct conn *c)
+{
+        struct rpc_session *s = CONTAINER(c, struct rpc_session, conn);
+
+        s->closed = true;
+        free_when_nothing_is_owed(s);
+}
+
+static const struct conn_ops conn_ops = {
+        .on_read = on_read,
+        .on_flush = on_flush,
+        .on_writable = on_writable,
+        .on_end = on_end,
+        .on_closed = on_closed,
+};
+
+static size_t session_size(const struct rpc_server *server)
+{
+        size_t size = 0;
+
+        for (const struct rpc_wire *const *w = server->wires; *w; w++)
+                size = MAX(size, (*w)->session_size);
+        return size;
+}
+
+static unsigned count_of_user(const struct rpc_server *server, uid_t uid)
+{
+        const struct rpc_session *s;
+        unsigned n = 0;
+
+        TAILQ_FOREACH (s, &server->sessions, entry)
+                n += s->peer.uid == uid && !s->closing;
+        return n;
+}
+
+void rpc_session_start(struct rpc_server *server, int fd)
+{
+        struct rpc_session *s = calloc(1, session_size(server));
+        struct ucred cred = {0};
+        socklen_t len = sizeof(cred);
+
+        if (!s) {
+                (void)close(fd);
+                return;
+        }
+        (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len); /* gVisor may have none */
+        s->peer = (struct rpc_peer){.pid = cred.pid, .uid = cred.uid, .gid = cred.gid};
+        if (count_of_user(server, cred.uid) >= server->limits.connections_per_user) {
+                log_debug("connection of pid %d closed: uid %u has %u of them", (int)cred.pid,
+                          cred.uid, server->limits.connections_per_user);
+                free(s);
+                (void)close(fd);
+                return;
+        }
+        s->server = server;
+        s->since = uv_now(server->loop);
+        TAILQ_INIT(&s->calls);
+        TAILQ_INSERT_TAIL(&server->sessions, s, entry);
+        server->n_sessions++;
+        if (conn_open(&s->conn, server->loop, fd, &conn_ops) < 0)
+                rpc_session_close(s);
+        conn_read_start(&s->conn);
+        rpc_server_look_in(server, time_left(s));
+}
