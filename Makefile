@@ -125,6 +125,28 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 unit: $(UNIT)
 	tests/unit.sh $^
 
+# The server of the interop tests and the RPC benchmark, with a service of its own.
+ECHO_PROTO := tests/interop/proto
+ECHO := sandboxd/test/v1/echo
+$(GEN)/$(ECHO).pb-c.c: $(ECHO_PROTO)/$(ECHO).proto
+	$(call say,PROTOC,$@)
+	mkdir -p $(GEN)
+	protoc -I$(ECHO_PROTO) --c_out=$(GEN) $<
+$(GEN)/echo.bin: $(ECHO_PROTO)/$(ECHO).proto
+	$(call say,PROTOC,$@)
+	mkdir -p $(GEN)
+	protoc -I$(ECHO_PROTO) --include_imports --descriptor_set_out=$@ $<
+$(GEN)/echo_methods.c: $(GEN)/echo.bin rpc/methods.py
+	$(call say,GEN,$@)
+	$(PYTHON) rpc/methods.py $< $(GEN) echo_methods
+ECHO_OBJ := $(addprefix $(BUILD)/obj/tests/interop/,echod.o echo.o)
+$(ECHO_OBJ): $(GEN)/$(ECHO).pb-c.c $(GEN)/echo_methods.c
+$(BUILD)/tests/echod: $(ECHO_OBJ) $(GEN)/$(ECHO).pb-c.o $(GEN)/echo_methods.o $(TEST_LIBS)
+	$(call say,LD,$@)
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+
 # The stubs that any Python client would generate from proto/.
 PY_STUBS := $(GEN)/python/stamp
 $(PY_STUBS): $(addprefix proto/,$(PROTOS))
@@ -142,6 +164,11 @@ e2e: all $(PY_STUBS)
 lint:
 	$(PYTHON) tests/lint/rules.py
 	tests/lint/tools.sh $(BUILD)/lint
+
+# What is generated and committed: docs/api.md.
+.PHONY: docs
+docs:
+	$(PYTHON) docs/api.py
 
 bench: all $(PY_STUBS)
 	$(E2E_ENV) $(PYTHON) tests/bench/bench.py
