@@ -4,11 +4,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/spawn.h"
+#include "base/str.h"
 #include "base/util.h"
 
 /* What a pipe holds: the most that one read can bring (pipe(7)). */
@@ -40,6 +43,8 @@ struct process {
         void *data;
         enum state state;
         pid_t pid;
+        char program[PROCESS_PROGRAM_MAX + 1];
+        uint64_t started_at;
         struct process_exit exit;
         struct stream streams[PROCESS_N_STREAMS];
         bool held_up; /* the consumer is full */
@@ -268,6 +273,19 @@ static int open_and_spawn(struct process *p, const struct process_spec *spec, st
                      &p->pid, e);
 }
 
+/* What it is, for who asks later. */
+static void describe(struct process *p, const char *program)
+{
+        size_t n = strnlen(program, PROCESS_PROGRAM_MAX);
+        struct timespec now;
+
+        while (!str_is_utf8(program, n)) /* a letter is cut in two */
+                n--;
+        memcpy(p->program, program, n);
+        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
+        p->started_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
+}
+
 int process_start(struct process_table *t, const struct process_spec *spec,
                   const struct process_ops *ops, void *data, struct process **ret, struct err *e)
 {
@@ -290,6 +308,7 @@ int process_start(struct process_table *t, const struct process_spec *spec,
                 process_free(p);
                 return r;
         }
+        describe(p, spec->argv[0]);
         settle(p);
         *ret = p;
         return 0;
@@ -298,6 +317,33 @@ int process_start(struct process_table *t, const struct process_spec *spec,
 pid_t process_pid(const struct process *p)
 {
         return p->pid;
+}
+
+const char *process_program(const struct process *p)
+{
+        return p->program;
+}
+
+uint64_t process_started_at(const struct process *p)
+{
+        return p->started_at;
+}
+
+static const struct process *first_running(const struct process *p)
+{
+        while (p && p->state != STATE_RUNNING)
+                p = LIST_NEXT(p, entry);
+        return p;
+}
+
+const struct process *process_first(const struct process_table *t)
+{
+        return first_running(LIST_FIRST(&t->processes));
+}
+
+const struct process *process_next(const struct process *p)
+{
+        return first_running(LIST_NEXT(p, entry));
 }
 
 void *process_data(const struct process *p)

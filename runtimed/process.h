@@ -15,8 +15,9 @@
 
 #include "base/err.h"
 
-#define PROCESS_MAX      4096 /* at once, in one table */
-#define PROCESS_HEADROOM 64
+#define PROCESS_MAX         4096 /* at once, in one table */
+#define PROCESS_HEADROOM    64
+#define PROCESS_PROGRAM_MAX 64 /* bytes of a program's name that are kept */
 
 enum process_stream { PROCESS_STDOUT, PROCESS_STDERR, PROCESS_N_STREAMS };
 
@@ -73,6 +74,11 @@ int process_start(struct process_table *t, const struct process_spec *spec,
                   const struct process_ops *ops, void *data, struct process **ret, struct err *e);
 
 pid_t process_pid(const struct process *p);
+const char *process_program(const struct process *p); /* argv[0], cut at PROCESS_PROGRAM_MAX */
+uint64_t process_started_at(const struct process *p); /* in milliseconds since the Epoch */
+/* The processes whose leaders run, the last started first; NULL after the last. */
+const struct process *process_first(const struct process_table *t);
+const struct process *process_next(const struct process *p);
 void *process_data(const struct process *p);
 
 /* The consumer can take output again. */

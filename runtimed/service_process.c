@@ -226,8 +226,64 @@ static void start(struct rpc_call *call, const uint8_t *message, size_t n, void 
         }
 }
 
+/* --- List ---------------------------------------------------------------------------------- */
+
+static size_t count_running(const struct process_table *t)
+{
+        size_t n = 0;
+
+        for (const struct process *p = process_first(t); p; p = process_next(p))
+                n++;
+        return n;
+}
+
+/* One row: the message and what it points to. */
+struct row {
+        Sandboxd__V1__Process process;
+        Google__Protobuf__Timestamp started_at;
+};
+
+static void fill_row(struct row *row, const struct process *p)
+{
+        uint64_t ms = process_started_at(p);
+
+        sandboxd__v1__process__init(&row->process);
+        google__protobuf__timestamp__init(&row->started_at);
+        row->started_at.seconds = (int64_t)(ms / 1000);
+        row->started_at.nanos = (int32_t)(ms % 1000 * NSEC_PER_MSEC);
+        row->process.pid = (uint32_t)process_pid(p);
+        row->process.program = (char *)process_program(p);
+        row->process.started_at = &row->started_at;
+}
+
+static void list(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        const struct process_table *t = ((struct service_process *)ctx)->processes;
+        Sandboxd__V1__ProcessServiceListResponse response =
+                SANDBOXD__V1__PROCESS_SERVICE_LIST_RESPONSE__INIT;
+        size_t i = count_running(t);
+
+        if (!rpc_call_unpack(call, message, n))
+                return;
+        _cleanup_free_ struct row *rows = calloc(i + 1, sizeof(*rows)); /* none is no failure */
+        _cleanup_free_ Sandboxd__V1__Process **pointers = calloc(i + 1, sizeof(*pointers));
+        if (!rows || !pointers) {
+                rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+                return;
+        }
+        response.processes = pointers;
+        response.n_processes = i;
+        for (const struct process *p = process_first(t); p; p = process_next(p)) {
+                i--; /* the table has the last one first */
+                fill_row(&rows[i], p);
+                pointers[i] = &rows[i].process;
+        }
+        rpc_call_reply(call, &response.base);
+}
+
 static const rpc_handler handlers[] = {
         [PROCESS_SERVICE_START] = start,
+        [PROCESS_SERVICE_LIST] = list,
 };
 
 int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e)
