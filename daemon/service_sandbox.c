@@ -120,6 +120,17 @@ static void reply_sandbox(struct rpc_call *call, const struct sandbox *s)
         arena_done(&a);
 }
 
+/* Who changes what: the operator's record. Reading leaves none. */
+static void log_request(const struct rpc_call *call, const struct sandbox *s)
+{
+        const struct rpc_peer *peer = rpc_call_peer(call);
+        const char *trace = rpc_metadata_get(rpc_call_metadata(call), "traceparent");
+
+        log_info("sandbox %s: %s, asked by uid %u, pid %d%s%s", sandbox_record(s)->id,
+                 rpc_call_method(call)->name, peer->uid, (int)peer->pid,
+                 trace ? ", traceparent " : "", trace ? trace : "");
+}
+
 static void on_sandbox(void *data, struct sandbox *s, const struct err *e)
 {
         if (e)
@@ -134,6 +145,8 @@ static void on_created(void *data, struct sandbox *s, const struct err *e)
 {
         struct err why;
 
+        if (!e)
+                log_request(data, s);
         if (!e && rpc_call_is_cancelled(data) && sandbox_delete(s, NULL, NULL, &why) < 0)
                 log_error("sandbox %s: its client has gone: %s", sandbox_record(s)->id, why.msg);
         on_sandbox(data, s, e);
@@ -243,7 +256,10 @@ static void on_start(struct rpc_call *call, const uint8_t *message, size_t n, vo
                 (const void *)rpc_call_unpack(call, message, n);
         struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
-        if (s && sandbox_start(s, on_sandbox, call, &e) < 0)
+        if (!s)
+                return;
+        log_request(call, s);
+        if (sandbox_start(s, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
 }
 
@@ -254,7 +270,10 @@ static void on_stop(struct rpc_call *call, const uint8_t *message, size_t n, voi
                 (const void *)rpc_call_unpack(call, message, n);
         struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
-        if (s && sandbox_stop(s, request->grace_millis, on_sandbox, call, &e) < 0)
+        if (!s)
+                return;
+        log_request(call, s);
+        if (sandbox_stop(s, request->grace_millis, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
 }
 
@@ -265,7 +284,10 @@ static void on_delete(struct rpc_call *call, const uint8_t *message, size_t n, v
                 (const void *)rpc_call_unpack(call, message, n);
         struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
-        if (s && sandbox_delete(s, on_deleted, call, &e) < 0)
+        if (!s)
+                return;
+        log_request(call, s);
+        if (sandbox_delete(s, on_deleted, call, &e) < 0)
                 rpc_call_finish(call, &e);
 }
 
