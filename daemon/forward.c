@@ -7,6 +7,8 @@
 
 /* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
 #define CALLS_MAX 4096
+/* A longer request would hold up the others of a shared connection. */
+#define SHARED_MAX (64 * 1024)
 
 struct forwarding {
         struct forwarder *forwarder;
@@ -62,13 +64,18 @@ static void on_sandbox_writable(void *data)
 
 /* --- from the client ----------------------------------------------------------------------- */
 
+static void hold_up_if_full(struct forwarding *f)
+{
+        if (!rpc_client_is_writable(f->client))
+                rpc_call_pause(f->call);
+}
+
 static void on_message(struct rpc_call *call, const uint8_t *bytes, size_t n)
 {
         struct forwarding *f = rpc_call_data(call);
 
         rpc_client_send(f->request, bytes, n);
-        if (!rpc_client_is_writable(f->client))
-                rpc_call_pause(call);
+        hold_up_if_full(f);
 }
 
 static void on_half_close(struct rpc_call *call)
@@ -110,14 +117,14 @@ static const struct rpc_call_ops call_ops = {
         .on_writable = on_writable,
 };
 
-static int find_connection(struct forwarding *f, struct runtimed_client *runtimed, struct err *e)
+static int find_connection(struct forwarding *f, struct runtimed_client *runtimed, size_t n,
+                           struct err *e)
 {
         const struct rpc_method *method = rpc_call_method(f->call);
         bool streams = method->client_streams || method->server_streams;
 
-        if (!streams)
-                f->client = runtimed_client_shared(runtimed);
-        if (f->client)
+        f->client = !streams && n <= SHARED_MAX ? runtimed_client_shared(runtimed) : NULL;
+        if (f->client && rpc_client_is_writable(f->client))
                 return 0;
         int r = runtimed_client_open(runtimed, &own_ops, f, &f->own, e);
         f->client = f->own;
@@ -168,17 +175,20 @@ int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_
         f->forwarder = forwarder;
         f->call = call;
         forwarder->n++;
-        int r = find_connection(f, runtimed, e);
+        int r = find_connection(f, runtimed, n, e);
         if (r < 0) {
                 forget(f);
                 return r;
         }
         r = send_request(f, message, n, e);
-        if (r == 0)
-                rpc_call_set_ops(call, &call_ops, f);
-        else if (f->own)
-                rpc_client_close(f->own);
-        else
-                forget(f);
-        return r;
+        if (r < 0) {
+                if (f->own)
+                        rpc_client_close(f->own);
+                else
+                        forget(f);
+                return r;
+        }
+        rpc_call_set_ops(call, &call_ops, f);
+        hold_up_if_full(f);
+        return 0;
 }

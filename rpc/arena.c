@@ -33,10 +33,20 @@ void arena_init(struct arena *a, size_t budget)
         };
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* which is to see who uses a message after its end */
+#define KEEP_SPARE false
+#else
+#define KEEP_SPARE true
+#endif
+
+/* A chunk of the usual size is kept for the next message: there is one loop on one thread. */
+static struct arena_chunk *spare;
+
 static struct arena_chunk *add_chunk(struct arena *a, size_t n)
 {
         size_t size = MAX(n, (size_t)CHUNK_SIZE);
-        struct arena_chunk *c = malloc(sizeof(*c) + size);
+        struct arena_chunk *c =
+                size == CHUNK_SIZE && spare ? TAKE(spare) : malloc(sizeof(*c) + size);
         if (!c)
                 return NULL;
         c->next = a->chunks;
@@ -71,9 +81,14 @@ void arena_done(struct arena *a)
 {
         for (struct arena_chunk *c = a->chunks, *next; c; c = next) {
                 next = c->next;
-                free(c);
+                if (c->size == CHUNK_SIZE && !spare && KEEP_SPARE)
+                        spare = c;
+                else
+                        free(c);
         }
-        arena_init(a, a->budget);
+        a->chunks = NULL;
+        a->used = 0;
+        a->exhausted = false;
 }
 
 ProtobufCMessage *arena_unpack(struct arena *a, const ProtobufCMessageDescriptor *type,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/str.h"
 #include "base/util.h"
 #include "rpc/wire.h"
 
@@ -14,9 +15,10 @@
 
 struct rpc_call *rpc_call_new(struct rpc_session *s)
 {
-        struct rpc_call *call = calloc(1, s->wire->call_size);
+        struct rpc_call *call = malloc(s->wire->call_size);
         if (!call)
                 return NULL;
+        memset(call, 0, s->wire->call_size); /* calloc would pass by malloc's cache */
         call->session = s;
         call->on_wire = true;
         call->since = uv_now(s->conn.pipe.loop);
@@ -39,6 +41,7 @@ static void free_unless_owned(struct rpc_call *call)
                 return;
         TAILQ_REMOVE(&s->calls, call, entry);
         s->n_calls--;
+        s->changes++;
         s->wire->call_done(call);
         rpc_metadata_done(&call->metadata);
         if (call->has_timer)
@@ -57,10 +60,15 @@ static void end(struct rpc_call *call, const struct err *e, const uint8_t *detai
         call->ended = true;
         if (!call->on_wire)
                 return;
+        struct err text;
+        if (e && !str_is_utf8(e->msg, strlen(e->msg))) { /* it was cut, or bears a strange path */
+                text.code = e->code;
+                (void)str_escape(text.msg, sizeof(text.msg), e->msg, strlen(e->msg));
+                e = &text;
+        }
         if (n > DETAILS_MAX)
-                call->session->wire->finish(call, e, NULL, 0);
-        else
-                call->session->wire->finish(call, e, details, n);
+                n = 0;
+        call->session->wire->finish(call, e, n ? details : NULL, n);
 }
 
 static void tell_cancel(struct rpc_call *call)
@@ -93,6 +101,7 @@ void rpc_call_detach(struct rpc_call *call)
         call->on_wire = false;
         TAILQ_REMOVE(&s->calls, call, entry);
         TAILQ_INSERT_TAIL(&s->calls, call, entry);
+        s->changes++;
         if (call->ended || call->finished) {
                 free_unless_owned(call);
         } else {
@@ -134,10 +143,18 @@ static const struct rpc_method *find_method(const struct rpc_service *service, c
                                             size_t n)
 {
         for (size_t i = 0; i < service->n_methods; i++)
-                if (strlen(service->methods[i].name) == n &&
-                    memcmp(service->methods[i].name, name, n) == 0)
+                if (strncmp(service->methods[i].name, name, n) == 0 && !service->methods[i].name[n])
                         return &service->methods[i];
         return NULL;
+}
+
+static void refuse_unknown(struct rpc_call *call, const struct rpc_head *head, const char *what)
+{
+        char service[256], method[256]; /* they may be no text */
+
+        str_escape(service, sizeof(service), head->service, head->service_len);
+        str_escape(method, sizeof(method), head->method, head->method_len);
+        rpc_call_fail(call, STATUS_UNIMPLEMENTED, "unknown %s %s/%s", what, service, method);
 }
 
 static bool find_handler(struct rpc_call *call, const struct rpc_head *head)
@@ -150,9 +167,7 @@ static bool find_handler(struct rpc_call *call, const struct rpc_head *head)
         if (m)
                 call->handler = b->handlers ? b->handlers[m - b->service->methods] : b->handler;
         if (!call->handler) {
-                rpc_call_fail(call, STATUS_UNIMPLEMENTED, "unknown %s %.*s/%.*s",
-                              b ? "method" : "service", (int)MIN(head->service_len, 128),
-                              head->service, (int)MIN(head->method_len, 128), head->method);
+                refuse_unknown(call, head, b ? "method" : "service");
                 return false;
         }
         call->service = b->service;
@@ -168,7 +183,6 @@ bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head)
 {
         const struct rpc_server *server = call->session->server;
 
-        call->session->since = call->since;
         if (server->draining) {
                 rpc_call_fail(call, STATUS_UNAVAILABLE, "the server is stopping; retry later");
                 return false;
@@ -206,7 +220,6 @@ void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n)
                                call->method->name, call->message_max);
                 return;
         }
-        call->session->since = uv_now(call->session->server->loop);
         call->in_handler = true;
         if (!call->started) {
                 call->started = true;
@@ -217,18 +230,20 @@ void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n)
         leave_handler(call);
 }
 
-void rpc_call_half_close(struct rpc_call *call)
+bool rpc_call_half_close(struct rpc_call *call)
 {
         if (call->ended)
-                return;
+                return true;
         call->in_handler = true;
         if (!call->started) {
                 call->started = true;
                 call->handler(call, NULL, 0, call->ctx);
         }
-        if (!call->ended && call->ops && call->ops->on_half_close)
+        bool waits = call->paused; /* an ended call never is */
+        if (!call->ended && !waits && call->ops && call->ops->on_half_close)
                 call->ops->on_half_close(call);
         leave_handler(call);
+        return !waits;
 }
 
 void rpc_call_writable(struct rpc_call *call)
@@ -350,6 +365,7 @@ void rpc_call_send_message(struct rpc_call *call, const ProtobufCMessage *messag
                 struct err e;
                 (void)err_oom(&e);
                 end(call, &e, NULL, 0);
+                call->cancelled = true; /* told when the handler returns, or at its finish */
                 return;
         }
         (void)protobuf_c_message_pack(message, bytes); /* returns n again */

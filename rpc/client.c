@@ -8,12 +8,12 @@
 #include "base/util.h"
 #include "rpc/arena.h"
 #include "rpc/conn.h"
+#include "rpc/protowire.h"
 #include "rpc/ttrpc.h"
 
-/* What a reply's envelope may take in memory: the greatest payload and a status. */
-#define ENVELOPE_BUDGET (6 * MiB)
-#define CALLS_MAX       4096 /* at once on one connection */
-#define UNASKED_MAX     1024 /* bytes of a message that answers no call */
+#define STATUS_BUDGET (6 * MiB) /* bytes of memory: of the greatest message, unpacked */
+#define CALLS_MAX     4096      /* at once on one connection */
+#define UNASKED_MAX   1024      /* bytes of a message that answers no call */
 
 struct rpc_client_call {
         struct rpc_client *client;
@@ -76,46 +76,90 @@ static void done(struct rpc_client *c, struct rpc_client_call *call, const struc
         done_with_details(c, call, e, NULL, 0);
 }
 
+/* After a callback, which may have cancelled the call or closed the client. */
+static void done_if_open(struct rpc_client *c, uint32_t stream_id)
+{
+        struct rpc_client_call *call = c->closing ? NULL : find(c, stream_id);
+
+        if (call)
+                done(c, call, NULL);
+}
+
+/* The call after this id, whatever has become of the one that had it. */
+static struct rpc_client_call *next_after(struct rpc_client *c, uint32_t stream_id)
+{
+        struct rpc_client_call key = {.stream_id = stream_id + 1};
+        return c->closing ? NULL : RB_NFIND(call_tree, &c->calls, &key);
+}
+
 /* --- what comes back ----------------------------------------------------------------------- */
 
 static void fail_with_status(struct rpc_client *c, struct rpc_client_call *call,
-                             struct arena *arena, const Google__Rpc__Status *status)
+                             const uint8_t *bytes, size_t n)
 {
         Google__Rpc__Status details = GOOGLE__RPC__STATUS__INIT; /* without the other fields */
-        struct err e;
-
-        (void)err_set(&e, status_from_wire(status->code), "%s", status->message);
-        details.n_details = status->n_details;
-        details.details = status->details;
-        size_t n = google__rpc__status__get_packed_size(&details);
-        uint8_t *bytes = n ? arena_alloc(arena, n) : NULL;
-        if (bytes)
-                (void)google__rpc__status__pack(&details, bytes); /* returns n again */
-        done_with_details(c, call, &e, bytes, bytes ? n : 0);
-}
-
-static void on_response(struct rpc_client *c, struct rpc_client_call *call,
-                        const struct ttrpc_frame *frame)
-{
         struct arena arena;
         struct err e;
         bool exhausted;
 
-        arena_init(&arena, ENVELOPE_BUDGET);
-        ProtobufCMessage *message = arena_unpack(&arena, &ttrpc__response__descriptor,
-                                                 frame->payload, frame->length, &exhausted);
-        const Ttrpc__Response *response = (const Ttrpc__Response *)message;
-        if (!response) {
+        arena_init(&arena, STATUS_BUDGET);
+        const Google__Rpc__Status *status = (const Google__Rpc__Status *)arena_unpack(
+                &arena, &google__rpc__status__descriptor, bytes, n, &exhausted);
+        if (!status) {
                 (void)err_set(&e, STATUS_INTERNAL, "the peer's response is malformed");
                 done(c, call, &e);
-        } else if (response->status && response->status->code != 0) {
-                fail_with_status(c, call, &arena, response->status);
         } else {
-                call->ops->on_message(call->data, response->payload.data, response->payload.len);
-                if (!c->closing)
-                        done(c, call, NULL);
+                (void)err_set(&e, status_from_wire(status->code), "%s", status->message);
+                details.n_details = status->n_details;
+                details.details = status->details;
+                size_t n_packed = google__rpc__status__get_packed_size(&details);
+                uint8_t *packed = n_packed ? arena_alloc(&arena, n_packed) : NULL;
+                if (packed)
+                        (void)google__rpc__status__pack(&details, packed); /* returns n_packed */
+                done_with_details(c, call, &e, packed, packed ? n_packed : 0);
         }
         arena_done(&arena);
+}
+
+/* Of a Status that is not unpacked yet; malformed ones are no success. */
+static uint64_t code_of(const uint8_t *bytes, size_t n)
+{
+        struct protowire_field field;
+        uint64_t code = 0;
+
+        while (protowire_next(&bytes, &n, &field))
+                if (field.number == 1 && field.type == PROTOBUF_C_WIRE_TYPE_VARINT)
+                        code = field.value;
+        return n > 0 ? STATUS_UNKNOWN : code;
+}
+
+/* A ttrpc.Response: a status (1), or a payload (2) and success. */
+static void on_response(struct rpc_client *c, struct rpc_client_call *call,
+                        const struct ttrpc_frame *frame)
+{
+        const uint8_t *bytes = frame->payload, *status = NULL, *payload = bytes;
+        size_t n = frame->length, n_status = 0, n_payload = 0;
+        struct protowire_field field;
+        struct err e;
+
+        while (protowire_next(&bytes, &n, &field)) {
+                if (field.number == 1 && field.bytes) {
+                        status = field.bytes;
+                        n_status = field.n;
+                } else if (field.number == 2 && field.bytes) {
+                        payload = field.bytes;
+                        n_payload = field.n;
+                }
+        }
+        if (n > 0) {
+                (void)err_set(&e, STATUS_INTERNAL, "the peer's response is malformed");
+                done(c, call, &e);
+        } else if (code_of(status, n_status) != 0) {
+                fail_with_status(c, call, status, n_status);
+        } else {
+                call->ops->on_message(call->data, payload, n_payload);
+                done_if_open(c, frame->stream_id);
+        }
 }
 
 static void on_data(struct rpc_client *c, struct rpc_client_call *call,
@@ -130,8 +174,8 @@ static void on_data(struct rpc_client *c, struct rpc_client_call *call,
         }
         if (!(frame->flags & TTRPC_NO_DATA))
                 call->ops->on_message(call->data, frame->payload, frame->length);
-        if (frame->flags & TTRPC_REMOTE_CLOSED && !c->closing)
-                done(c, call, NULL);
+        if (frame->flags & TTRPC_REMOTE_CLOSED)
+                done_if_open(c, frame->stream_id);
 }
 
 static void end(struct rpc_client *c, int error);
@@ -193,10 +237,11 @@ static void on_read(struct conn *conn, const uint8_t *bytes, size_t n)
 static void on_writable(struct conn *conn)
 {
         struct rpc_client *c = CONTAINER(conn, struct rpc_client, conn);
-        struct rpc_client_call *call, *next;
+        struct rpc_client_call *call;
+        uint32_t id = 0;
 
-        for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
-                next = call_tree_RB_NEXT(call); /* RB_NEXT's arguments vary with libuv's version */
+        while ((call = next_after(c, id))) {
+                id = call->stream_id;
                 if (call->ops->on_writable)
                         call->ops->on_writable(call->data);
         }
@@ -229,12 +274,13 @@ static void on_timer(uv_timer_t *timer)
 {
         struct rpc_client *c = CONTAINER(timer, struct rpc_client, timer);
         uint64_t now = uv_now(timer->loop);
-        struct rpc_client_call *call, *next;
+        struct rpc_client_call *call;
+        uint32_t id = 0;
         struct err e;
 
         (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "no answer in time");
-        for (call = RB_MIN(call_tree, &c->calls); call && !c->closing; call = next) {
-                next = call_tree_RB_NEXT(call);
+        while ((call = next_after(c, id))) {
+                id = call->stream_id;
                 if (call->deadline && call->deadline <= now) {
                         c->abandoned++;
                         done(c, call, &e);

@@ -217,6 +217,12 @@ void conn_kick(struct conn *c)
                 (void)uv_idle_start(&c->flush, on_flush); /* never fails */
 }
 
+void conn_flush_again(struct conn *c)
+{
+        if (!c->closing)
+                (void)uv_idle_start(&c->flush, on_flush); /* never fails */
+}
+
 bool conn_is_writable(const struct conn *c)
 {
         return !c->full;

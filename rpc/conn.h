@@ -63,8 +63,10 @@ bool conn_peer_is_gone(const struct conn *c);
 void conn_write(struct conn *c, const void *bytes, size_t n);
 void conn_write2(struct conn *c, const void *head, size_t n_head, const void *bytes, size_t n);
 bool conn_is_writable(const struct conn *c);
-/* Asks for an on_flush soon. */
+/* Asks for an on_flush soon; in a callback of the connection's one comes anyway. */
 void conn_kick(struct conn *c);
+/* In on_flush: asks for another one on the next turn of the loop. */
+void conn_flush_again(struct conn *c);
 
 /* Ends the connection when all that is queued has been written: on_end comes then. What is still
  * read meanwhile goes to on_read as before. */

@@ -62,7 +62,7 @@ static uint64_t parse_timeout(const char *value)
 }
 
 /* Pseudo-header fields come first, each at most once, and there are no others. */
-static void add_pseudo(struct grpc_headers *h, const char *name, const char *value)
+static void add_pseudo(struct grpc_headers *h, const char *name, const char *value, size_t n_value)
 {
         unsigned which = str_eq(name, ":method")      ? METHOD
                          : str_eq(name, ":scheme")    ? SCHEME
@@ -77,8 +77,8 @@ static void add_pseudo(struct grpc_headers *h, const char *name, const char *val
                 h->is_post = str_eq(value, "POST");
         if (which == PATH && !*value)
                 h->malformed = true;
-        if (which == PATH && !str_format(h->path, sizeof(h->path), "%s", value))
-                h->path[0] = '\0';
+        if (which == PATH && n_value < sizeof(h->path))
+                memcpy(h->path, value, n_value + 1);
 }
 
 /* RFC 9113, section 8.2.2: they speak of a connection of HTTP/1. */
@@ -128,7 +128,7 @@ void grpc_headers_add(struct grpc_headers *h, struct rpc_metadata *metadata, siz
             !nghttp2_check_header_value(value_bytes, n_value)) {
                 h->malformed = true;
         } else if (*name == ':') {
-                add_pseudo(h, name, value);
+                add_pseudo(h, name, value, n_value);
         } else {
                 add_regular(h, name, value);
                 if (is_protocols_own(name) || h->malformed || h->size > max)

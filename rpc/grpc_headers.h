@@ -10,8 +10,9 @@
 #include "base/err.h"
 #include "rpc/metadata.h"
 
-#define GRPC_PATH_MAX 256 /* bytes of "/service/method", with its NUL; no method has a longer one \
-                           */
+#define GRPC_PATH_MAX                                                               \
+        256 /* bytes of "/service/method", with its NUL; no method has a longer one \
+             */
 
 /* A request's fields as they come. Zeroed at the start. */
 struct grpc_headers {

@@ -19,6 +19,8 @@
 /* What all streams to one client may have waiting, as long as each has the least. */
 #define STREAMS_HIGH_WATER (4 * 1024 * 1024)
 #define STREAM_LEAST_WATER (16 * 1024)
+/* One busy client shall not starve the rest of the loop. */
+#define ROUNDS_MAX 8
 
 struct grpc_session {
         struct rpc_session base;
@@ -34,6 +36,7 @@ struct grpc_call {
         int32_t stream_id;
         int64_t content_length;         /* still to come; -1: it was not said */
         struct buf in;                  /* of the request: messages with their prefixes */
+        uint64_t owed_since;            /* uv_now; 0: no message of the client has begun */
         size_t uncredited;              /* bytes received that the client may not replace yet */
         struct buf out;                 /* of the response, likewise */
         struct grpc_trailers *trailers; /* of an error */
@@ -340,6 +343,7 @@ static void deliver_stream(struct grpc_call *call)
         while (!call->base.ended && !must_wait(call) && take_message(call, &message, &n)) {
                 rpc_call_deliver(&call->base, message, n);
                 let_go(call, PREFIX_LEN + n);
+                call->owed_since = 0; /* the next one has its own time */
         }
         if (call->base.ended)
                 return;
@@ -348,8 +352,22 @@ static void deliver_stream(struct grpc_call *call)
         } else if (call->in_ended && call->in.len) {
                 rpc_call_break(&call->base, STATUS_INTERNAL, "the stream ends within a message");
         } else if (call->in_ended && !call->half_closed) {
-                call->half_closed = true;
-                rpc_call_half_close(&call->base);
+                call->half_closed = rpc_call_half_close(&call->base);
+                if (!call->half_closed)
+                        wait_for_handler(call);
+        }
+}
+
+/* Since when we wait for the rest of a message. */
+static void note_owed(struct grpc_call *call)
+{
+        struct rpc_server *server = call->base.session->server;
+
+        if (call->in.len == 0 || call->waiting || call->base.ended) {
+                call->owed_since = 0;
+        } else if (!call->owed_since) {
+                call->owed_since = uv_now(server->loop);
+                rpc_server_look_in(server, server->limits.request_ms);
         }
 }
 
@@ -368,23 +386,21 @@ static void deliver(struct grpc_call *call)
         }
         if (!call->waiting)
                 credit(call);
+        note_owed(call);
 }
 
-static void deliver_waiting(struct grpc_session *s)
+static bool deliver_if_waiting(struct rpc_call *base)
 {
-        struct rpc_call *base, *next;
+        struct grpc_call *call = (struct grpc_call *)base;
 
-        if (!s->waiting || s->answers > ANSWERS_MAX)
-                return;
-        s->waiting = false;
-        for (base = TAILQ_FIRST(&s->base.calls); base && base->on_wire; base = next) {
-                struct grpc_call *call = (struct grpc_call *)base;
-                next = TAILQ_NEXT(base, entry);
-                if (call->waiting && !base->paused) {
-                        call->waiting = false;
-                        deliver(call);
-                }
-        }
+        if (!call->waiting)
+                return true;
+        call->waiting = false;
+        if (must_wait(call))
+                wait_for_handler(call);
+        else
+                deliver(call);
+        return true;
 }
 
 static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *data)
@@ -505,7 +521,7 @@ static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_i
                 (void)nghttp2_session_consume_stream(http2, stream_id, n); /* it may be gone */
                 return 0;
         }
-        count_content(call, n);
+        count_content(call, n); /* of an ended call it does not matter any more */
         if (keep(call, bytes, n))
                 deliver(call);
         else
@@ -528,7 +544,7 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
                 on_headers_complete(call);
         else if (is_head && !ends)
                 reset(call, NGHTTP2_PROTOCOL_ERROR); /* RFC 9113, section 8.1 */
-        if (ends && call->content_length > 0)
+        if (ends && call->content_length > 0 && !call->base.ended)
                 reset(call, NGHTTP2_PROTOCOL_ERROR); /* section 8.1.1 */
         else if (ends) {
                 call->in_ended = true;
@@ -563,15 +579,24 @@ static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, voi
 
 /* --- sessions ------------------------------------------------------------------------------ */
 
-static bool grpc_is_owed(const struct rpc_session *s)
+static uint64_t grpc_check(struct rpc_session *s)
 {
-        const struct rpc_call *call;
+        uint64_t now = uv_now(s->server->loop), wait = UINT64_MAX;
+        unsigned max = s->server->limits.request_ms;
+        struct rpc_call *base;
 
-        TAILQ_FOREACH (call, &s->calls, entry)
-                if (((const struct grpc_call *)call)->in.len &&
-                    !((const struct grpc_call *)call)->waiting)
-                        return true;
-        return false;
+        TAILQ_FOREACH (base, &s->calls, entry) { /* one on the wire is never freed here */
+                struct grpc_call *call = (struct grpc_call *)base;
+                uint64_t end = call->owed_since + max;
+                if (!call->owed_since || base->ended)
+                        continue;
+                if (now >= end)
+                        rpc_call_break(base, STATUS_DEADLINE_EXCEEDED,
+                                       "a message takes longer than %u ms to arrive", max);
+                else
+                        wait = MIN(wait, end - now);
+        }
+        return wait;
 }
 
 static int new_http2(struct grpc_session *s)
@@ -636,41 +661,59 @@ static int grpc_read(struct rpc_session *base, const uint8_t *bytes, size_t n)
         return 0;
 }
 
-static void tell_drained_calls(struct grpc_session *s)
+static bool tell_if_drained(struct rpc_call *base)
 {
-        struct rpc_call *call, *next;
+        struct grpc_call *call = (struct grpc_call *)base;
 
-        if (!s->drained)
-                return;
-        s->drained = false;
-        for (call = TAILQ_FIRST(&s->base.calls); call && call->on_wire; call = next) {
-                next = TAILQ_NEXT(call, entry);
-                if (((struct grpc_call *)call)->drained) {
-                        ((struct grpc_call *)call)->drained = false;
-                        rpc_call_writable(call);
-                }
+        if (call->drained) {
+                call->drained = false;
+                rpc_call_writable(base);
+        }
+        return true;
+}
+
+/* Calls handlers that can go on. False: there is none. */
+static bool wake_calls(struct grpc_session *s)
+{
+        bool drained = s->drained, waiting = s->waiting;
+
+        s->drained = s->waiting = false;
+        if (drained)
+                rpc_session_for_each(&s->base, tell_if_drained);
+        if (waiting)
+                rpc_session_for_each(&s->base, deliver_if_waiting);
+        return drained || waiting;
+}
+
+/* What nghttp2 has to send goes to the connection, as long as that takes it. */
+static void pump(struct grpc_session *s)
+{
+        while (conn_is_writable(&s->base.conn)) {
+                const uint8_t *bytes;
+                ssize_t n = nghttp2_session_mem_send(s->http2, &bytes);
+                if (n <= 0)
+                        return; /* nothing to send, or out of memory: mem_recv will say */
+                conn_write(&s->base.conn, bytes, (size_t)n);
         }
 }
 
-/* Moves what nghttp2 has to send to the connection, as long as that takes it. Only from the loop:
- * a handler that sends just leaves its bytes, so nothing is ever called back under its feet. */
+/* Only from the loop: a handler that sends just leaves its bytes, so nothing is ever called back
+ * under its feet. */
 static void grpc_flush(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
+        bool woken;
+        int rounds = 0;
 
-        deliver_waiting(s);
+        (void)wake_calls(s); /* those that others have resumed */
         do {
-                while (conn_is_writable(&base->conn)) {
-                        const uint8_t *bytes;
-                        ssize_t n = nghttp2_session_mem_send(s->http2, &bytes);
-                        if (n <= 0)
-                                break; /* nothing to send, or out of memory: mem_recv will say */
-                        conn_write(&base->conn, bytes, (size_t)n);
-                }
-                tell_drained_calls(s);
-                deliver_waiting(s);
-        } while (s->drained);
-        if (!nghttp2_session_want_read(s->http2) && !nghttp2_session_want_write(s->http2))
+                pump(s);
+                woken = wake_calls(s);
+        } while (woken && ++rounds < ROUNDS_MAX);
+        if (woken)
+                conn_flush_again(&base->conn);
+        if (!base->retired && !nghttp2_session_want_read(s->http2) &&
+            !nghttp2_session_want_write(s->http2))
                 rpc_session_finish(base); /* ended in order, by either side */
 }
 
@@ -681,7 +724,7 @@ static int grpc_writable(struct rpc_session *base)
         return 0;
 }
 
-static void grpc_drain(struct rpc_session *base)
+static bool grpc_drain(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
 
@@ -690,6 +733,7 @@ static void grpc_drain(struct rpc_session *base)
                                     nghttp2_session_get_last_proc_stream_id(s->http2),
                                     NGHTTP2_NO_ERROR, NULL, 0); /* or it learns by the end */
         conn_kick(&base->conn);
+        return true;
 }
 
 static void grpc_done(struct rpc_session *base)
@@ -706,7 +750,7 @@ const struct rpc_wire rpc_wire_grpc = {
         .read = grpc_read,
         .flush = grpc_flush,
         .writable = grpc_writable,
-        .is_owed = grpc_is_owed,
+        .check = grpc_check,
         .drain = grpc_drain,
         .done = grpc_done,
         .send = grpc_send,

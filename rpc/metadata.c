@@ -5,6 +5,8 @@
 
 #include "base/str.h"
 
+#define FIELD_OVERHEAD 32
+
 static bool is_key(const char *s, size_t n)
 {
         for (size_t i = 0; i < n; i++)
@@ -27,6 +29,9 @@ int rpc_metadata_add(struct rpc_metadata *m, const char *key, size_t n_key, cons
 {
         if (!is_key(key, n_key) || !is_value(value, n_value))
                 return -EINVAL;
+        size_t size = m->size + n_key + n_value + FIELD_OVERHEAD;
+        if (size > max)
+                return -ENOSPC;
         int r = buf_reserve(&m->pairs, n_key + n_value + 2, max);
         if (r < 0)
                 return r;
@@ -34,6 +39,7 @@ int rpc_metadata_add(struct rpc_metadata *m, const char *key, size_t n_key, cons
         (void)buf_append(&m->pairs, "", 1, max);
         (void)buf_append(&m->pairs, value, n_value, max);
         (void)buf_append(&m->pairs, "", 1, max);
+        m->size = size;
         m->n++;
         return 0;
 }
@@ -70,5 +76,5 @@ const char *rpc_metadata_get(const struct rpc_metadata *m, const char *key)
 void rpc_metadata_done(struct rpc_metadata *m)
 {
         buf_done(&m->pairs);
-        m->n = 0;
+        m->n = m->size = 0;
 }

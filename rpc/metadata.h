@@ -10,14 +10,15 @@
 struct rpc_metadata {
         struct buf pairs; /* key NUL value NUL ... */
         size_t n;
+        size_t size; /* as RFC 9113, section 6.5.2 counts it */
 };
 
 #define RPC_METADATA_IS_BAD \
         "metadata: a key is not of [0-9a-z_.-], or its value not of printable ASCII"
 
 /* Keys are [0-9a-z_.-]+, in lower case; the value of a key that ends in "-bin" is base64, as it
- * travels in gRPC. -ENOSPC when all pairs together would take more than max bytes (each counts its
- * two NULs), -EINVAL for a bad key or a value that is not printable ASCII, -ENOMEM. */
+ * travels in gRPC. -ENOSPC when all pairs together would be larger than max, as RFC 9113, section
+ * 6.5.2 counts them, -EINVAL for a bad key or a value that is not printable ASCII, -ENOMEM. */
 int rpc_metadata_add(struct rpc_metadata *m, const char *key, size_t n_key, const char *value,
                      size_t n_value, size_t max);
 

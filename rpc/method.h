@@ -1,6 +1,7 @@
 /* Services and methods as data. The tables themselves are generated from the descriptor set at
  * build time (rpc/methods.py writes build/gen/methods.h): for `service SandboxService` there is
- * `sandbox_service` and, for each method, its index `SANDBOX_SERVICE_CREATE`, ... */
+ * `sandbox_service` and, for each method, its index `SANDBOX_SERVICE_CREATE`, ...; services of
+ * foreign packages bear their full name, `grpc_health_v1_health`. */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>

@@ -38,7 +38,7 @@ static bool take_field(const uint8_t **bytes, size_t *n, struct protowire_field 
         *ret = (struct protowire_field){.number = (uint32_t)(tag >> 3), .type = tag & 7};
         switch (ret->type) {
         case PROTOBUF_C_WIRE_TYPE_VARINT:
-                return take_varint(bytes, n, &value);
+                return take_varint(bytes, n, &ret->value);
         case PROTOBUF_C_WIRE_TYPE_64BIT:
                 return skip(bytes, n, 8);
         case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:

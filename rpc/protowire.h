@@ -12,6 +12,7 @@ struct protowire_field {
         unsigned type;        /* PROTOBUF_C_WIRE_TYPE_* */
         const uint8_t *bytes; /* of a length-prefixed field, else NULL */
         size_t n;
+        uint64_t value; /* of a varint */
 };
 
 /* Takes the next field off the front of *bytes; false at the end (*n is 0 then) or when the bytes

@@ -156,7 +156,7 @@ const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char
 {
         for (size_t i = 0; i < s->n_services; i++) {
                 const char *name = s->services[i].service->name;
-                if (strlen(name) == service_len && memcmp(name, service, service_len) == 0)
+                if (strncmp(name, service, service_len) == 0 && !name[service_len])
                         return &s->services[i];
         }
         return NULL;
@@ -287,7 +287,9 @@ static void close_all(struct rpc_server *s)
                 return;
         s->closed = true;
         TAILQ_FOREACH (session, &s->sessions, entry)
-                rpc_session_abort(session); /* frees nothing before its callback */
+                rpc_session_abort(session,
+                                  "the server is stopping; retry later"); /* frees nothing before
+                                                                             its callback */
         s->timer.data = s->grace.data = s;
         uv_close((uv_handle_t *)&s->timer, on_handle_closed);
         uv_close((uv_handle_t *)&s->grace, on_handle_closed);

@@ -9,9 +9,6 @@
 #include "base/util.h"
 #include "rpc/wire.h"
 
-/* While a handler holds up a client nothing is read from it, not even its end; so it is asked. */
-#define LOOK_AFTER_HELD_UP_MS 1000
-
 /* --- its end ------------------------------------------------------------------------------- */
 
 static void free_when_nothing_is_owed(struct rpc_session *s)
@@ -23,6 +20,16 @@ static void free_when_nothing_is_owed(struct rpc_session *s)
         (void)rpc_session_hold(s, 0);
         rpc_server_forget_session(s);
         free(s);
+}
+
+static struct rpc_call *first_open(struct rpc_session *s)
+{
+        struct rpc_call *call;
+
+        TAILQ_FOREACH (call, &s->calls, entry)
+                if (!call->ended)
+                        return call;
+        return NULL;
 }
 
 static void detach_calls(struct rpc_session *s)
@@ -45,14 +52,29 @@ void rpc_session_close(struct rpc_session *s)
         detach_calls(s);
 }
 
-void rpc_session_abort(struct rpc_session *s)
+void rpc_session_for_each(struct rpc_session *s, bool (*f)(struct rpc_call *call))
 {
-        struct rpc_call *call, *next;
+        struct rpc_call *call = TAILQ_FIRST(&s->calls);
+        unsigned round = ++s->round;
 
-        for (call = TAILQ_FIRST(&s->calls); !s->closing && call && call->on_wire; call = next) {
-                next = TAILQ_NEXT(call, entry);
-                rpc_call_break(call, STATUS_UNAVAILABLE, "the server is stopping; retry later");
+        while (call && call->on_wire) {
+                unsigned changes = s->changes;
+                if (call->round != round) {
+                        call->round = round;
+                        if (!f(call))
+                                return;
+                }
+                call = s->changes == changes ? TAILQ_NEXT(call, entry) : TAILQ_FIRST(&s->calls);
         }
+}
+
+void rpc_session_abort(struct rpc_session *s, const char *why)
+{
+        struct rpc_call *call;
+
+        /* Each is told, which ends it; on_wire goes sooner or later, so `ended` counts. */
+        while (!s->closing && (call = first_open(s)))
+                rpc_call_break(call, STATUS_UNAVAILABLE, "%s", why);
         rpc_session_close(s);
 }
 
@@ -71,7 +93,7 @@ static void finish_when_drained(struct rpc_session *s)
 void rpc_session_drain(struct rpc_session *s)
 {
         if (s->wire && !s->closing)
-                s->wire->drain(s);
+                (void)s->wire->drain(s); /* else it learns by the end */
         finish_when_drained(s);
 }
 
@@ -88,9 +110,13 @@ void rpc_session_forget_call(struct rpc_session *s)
 
 /* --- how long it may be silent ------------------------------------------------------------- */
 
-void rpc_session_heard(struct rpc_session *s)
+bool rpc_session_hold(struct rpc_session *s, size_t held)
 {
-        s->greeted = true;
+        struct rpc_server *server = s->server;
+
+        server->held = server->held - s->held + held;
+        s->held = held;
+        return server->held <= server->limits.held_max;
 }
 
 /* How long a session may go on like this, from s->since; 0: for ever. */
@@ -98,10 +124,8 @@ static uint64_t patience(const struct rpc_session *s)
 {
         const struct rpc_server_limits *limits = &s->server->limits;
 
-        if (!s->greeted)
+        if (!s->greeted || s->retired)
                 return limits->greeting_ms;
-        if (s->wire->is_owed(s))
-                return limits->request_ms;
         return s->n_calls == 0 ? limits->idle_ms : 0;
 }
 
@@ -114,35 +138,41 @@ static uint64_t time_left(const struct rpc_session *s)
         return end > now ? end - now : 0;
 }
 
-bool rpc_session_hold(struct rpc_session *s, size_t held)
+void rpc_session_heard(struct rpc_session *s)
 {
-        struct rpc_server *server = s->server;
-        bool begins = !s->held && held;
+        if (s->greeted)
+                return;
+        s->greeted = true;
+        rpc_server_look_in(s->server, time_left(s)); /* it may stay idle for less */
+}
 
-        server->held = server->held - s->held + held;
-        s->held = held;
-        if (begins) {
-                if (s->greeted)
-                        s->since = uv_now(server->loop);
-                rpc_server_look_in(server, server->limits.request_ms);
-        }
-        return server->held <= server->limits.held_max;
+/* A peer that is told goes by itself, and calls that it has sent meanwhile it may safely send again
+ * on another connection. A connection that just breaks would fail them. */
+static bool retire(struct rpc_session *s)
+{
+        if (!s->greeted || s->retired || !s->wire->drain(s))
+                return false;
+        s->retired = true;
+        s->since = uv_now(s->server->loop);
+        return true;
 }
 
 uint64_t rpc_session_check(struct rpc_session *s)
 {
         if (s->closing)
                 return UINT64_MAX;
-        if (time_left(s) == 0) {
+        uint64_t of_messages = s->wire ? s->wire->check(s) : UINT64_MAX;
+        if (of_messages == 0 || (time_left(s) == 0 && !retire(s))) {
                 log_debug("connection of pid %d closed: silent for too long", (int)s->peer.pid);
-                rpc_session_abort(s);
+                rpc_session_abort(s, "the connection was silent within a message for too long");
                 return UINT64_MAX;
         }
+        uint64_t wait = MIN(of_messages, time_left(s));
         if (conn_is_reading(&s->conn))
-                return time_left(s);
+                return wait;
         if (conn_peer_is_gone(&s->conn))
                 rpc_session_close(s);
-        return LOOK_AFTER_HELD_UP_MS;
+        return MIN(wait, (uint64_t)RPC_LOOK_AFTER_HELD_UP);
 }
 
 /* --- the connection ------------------------------------------------------------------------ */
@@ -171,7 +201,7 @@ static void on_read(struct conn *c, const uint8_t *bytes, size_t n)
                 log_debug("connection of pid %d closed: %s", (int)s->peer.pid, strerror(-r));
                 rpc_session_close(s);
         } else if (!conn_is_reading(c)) {
-                rpc_server_look_in(s->server, LOOK_AFTER_HELD_UP_MS);
+                rpc_server_look_in(s->server, RPC_LOOK_AFTER_HELD_UP);
         }
 }
 

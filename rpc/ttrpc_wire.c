@@ -14,6 +14,8 @@ struct ttrpc_call {
         bool responded;
         bool takes_data; /* it is in the session's tree */
         bool half_closed;
+        bool end_waits; /* half-closed, and the handler will know after its pause */
+        bool too_large; /* what it sent: it will be cancelled */
         RB_ENTRY(ttrpc_call) entry;
 };
 
@@ -24,8 +26,11 @@ struct ttrpc_session {
         struct ttrpc_reader reader;
         struct stream_tree streams; /* the calls whose clients stream */
         uint32_t last_id;           /* ids of new streams rise */
+        uint64_t partial_since;     /* uv_now; 0: no frame has begun */
+        unsigned n_frames;          /* so far */
         unsigned n_paused;          /* handlers that take no message now: nothing is read */
         bool resumed;               /* one of them takes messages again */
+        bool too_large;             /* a call's message is */
 };
 
 static int by_id(const struct ttrpc_call *a, const struct ttrpc_call *b)
@@ -92,11 +97,13 @@ static void ttrpc_send(struct rpc_call *base, const void *bytes, size_t n)
 {
         struct ttrpc_call *call = (struct ttrpc_call *)base;
 
+        if (call->too_large)
+                return;
         if (n > TTRPC_MESSAGE_MAX - FIELD_HEAD_MAX) {
                 write_error(base->session, call->stream_id, STATUS_RESOURCE_EXHAUSTED,
                             "the response is larger than a ttrpc message may be");
-                base->ended = base->cancelled = base->cancel_told = true;
-                rpc_call_detach(base);
+                call->too_large = ((struct ttrpc_session *)base->session)->too_large = true;
+                conn_kick(&base->session->conn);
                 return;
         }
         if (base->method->server_streams)
@@ -115,6 +122,7 @@ static void ttrpc_pause(struct rpc_call *call)
 {
         ((struct ttrpc_session *)call->session)->n_paused++;
         conn_read_stop(&call->session->conn);
+        rpc_server_look_in(call->session->server, RPC_LOOK_AFTER_HELD_UP);
 }
 
 static void ttrpc_resume(struct rpc_call *call)
@@ -132,7 +140,9 @@ static void ttrpc_finish(struct rpc_call *base, const struct err *e, const uint8
 {
         struct ttrpc_call *call = (struct ttrpc_call *)base;
 
-        if (e)
+        if (call->too_large)
+                ; /* the last word is said */
+        else if (e)
                 write_status(base->session, call->stream_id, e, details, n_details);
         else if (base->method->server_streams)
                 write_frame(base->session, call->stream_id, TTRPC_DATA,
@@ -152,24 +162,82 @@ static void ttrpc_call_done(struct rpc_call *base)
 
 /* --- sessions ------------------------------------------------------------------------------ */
 
-static bool add_metadata(struct ttrpc_call *call, const Ttrpc__Request *request)
-{
-        size_t max = call->base.session->server->limits.metadata_max;
+/* The fields of a ttrpc.Request, as they lie in its frame. */
+struct envelope {
+        struct rpc_head head;
+        const uint8_t *payload;
+        size_t n;
+        bool has_metadata;
+};
 
-        for (size_t i = 0; i < request->n_metadata; i++) {
-                const Ttrpc__KeyValue *kv = request->metadata[i];
-                int r = rpc_metadata_add(&call->base.metadata, kv->key, strlen(kv->key), kv->value,
-                                         strlen(kv->value), max);
-                if (r == -EINVAL)
-                        rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s",
-                                       RPC_METADATA_IS_BAD);
-                else if (r < 0)
-                        rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                                       "the metadata is larger than %zu bytes", max);
-                if (r < 0)
-                        return false;
+/* By hand: unpacking it would cost more than all else that is done for a small call. */
+static bool read_envelope(const struct ttrpc_frame *frame, struct envelope *ret)
+{
+        const uint8_t *bytes = frame->payload;
+        size_t n = frame->length;
+        struct protowire_field field;
+
+        *ret = (struct envelope){.head = {.service = "", .method = ""}, .payload = bytes};
+        while (protowire_next(&bytes, &n, &field)) {
+                if (field.number == 1 && field.bytes) {
+                        ret->head.service = (const char *)field.bytes;
+                        ret->head.service_len = field.n;
+                } else if (field.number == 2 && field.bytes) {
+                        ret->head.method = (const char *)field.bytes;
+                        ret->head.method_len = field.n;
+                } else if (field.number == 3 && field.bytes) {
+                        ret->payload = field.bytes;
+                        ret->n = field.n;
+                } else if (field.number == 4) {
+                        ret->head.timeout_ns = field.value <= INT64_MAX ? field.value : 0;
+                } else if (field.number == 5 && field.bytes) {
+                        ret->has_metadata = true;
+                }
         }
-        return true;
+        return n == 0;
+}
+
+/* One KeyValue. */
+static int add_pair(struct ttrpc_call *call, const uint8_t *bytes, size_t n, size_t max)
+{
+        const uint8_t *key, *value;
+        size_t n_key, n_value;
+
+        if (!protowire_find(bytes, n, 1, &key, &n_key) ||
+            !protowire_find(bytes, n, 2, &value, &n_value))
+                return -EINVAL;
+        return rpc_metadata_add(&call->base.metadata, (const char *)key, n_key,
+                                value ? (const char *)value : "", n_value, max);
+}
+
+/* False: the call has been ended. */
+static bool add_metadata(struct ttrpc_call *call, const struct ttrpc_frame *frame)
+{
+        size_t n = frame->length, max = call->base.session->server->limits.metadata_max;
+        const uint8_t *bytes = frame->payload;
+        struct protowire_field field;
+        int r = 0;
+
+        while (r == 0 && protowire_next(&bytes, &n, &field))
+                if (field.number == 5 && field.bytes)
+                        r = add_pair(call, field.bytes, field.n, max);
+        if (r == -EINVAL)
+                rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s", RPC_METADATA_IS_BAD);
+        else if (r < 0)
+                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                               "the metadata is larger than %zu bytes", max);
+        return r == 0;
+}
+
+/* Now, or after the pause; the call may be gone then. */
+static void tell_end(struct ttrpc_call *call)
+{
+        call->end_waits = true;
+        if (call->base.paused)
+                return;
+        call->end_waits = false;
+        if (!rpc_call_half_close(&call->base))
+                call->end_waits = true;
 }
 
 static void half_close(struct ttrpc_session *s, uint32_t stream_id)
@@ -179,50 +247,24 @@ static void half_close(struct ttrpc_session *s, uint32_t stream_id)
         if (!call || call->half_closed)
                 return;
         call->half_closed = true;
-        rpc_call_half_close(&call->base);
+        tell_end(call);
 }
 
 /* The call of a client that streams: its request may bring the first message, and the end. */
 static void begin_stream(struct ttrpc_session *s, struct ttrpc_call *call,
-                         const struct ttrpc_frame *frame, const ProtobufCBinaryData *payload)
+                         const struct ttrpc_frame *frame, const struct envelope *envelope)
 {
         call->takes_data = true;
         RB_INSERT(stream_tree, &s->streams, call);
-        if (payload->len)
-                rpc_call_deliver(&call->base, payload->data, payload->len);
+        if (envelope->n)
+                rpc_call_deliver(&call->base, envelope->payload, envelope->n);
         if (frame->flags & TTRPC_REMOTE_CLOSED)
                 half_close(s, frame->stream_id);
 }
 
-static void dispatch(struct ttrpc_session *s, const struct ttrpc_frame *frame,
-                     const Ttrpc__Request *request)
-{
-        struct ttrpc_call *call = (struct ttrpc_call *)rpc_call_new(&s->base);
-        const struct rpc_head head = {
-                .service = request->service,
-                .service_len = strlen(request->service),
-                .method = request->method,
-                .method_len = strlen(request->method),
-                .timeout_ns = request->timeout_nano > 0 ? (uint64_t)request->timeout_nano : 0,
-        };
-
-        if (!call) {
-                write_error(&s->base, frame->stream_id, STATUS_RESOURCE_EXHAUSTED, "out of memory");
-                return;
-        }
-        call->stream_id = frame->stream_id;
-        if (!add_metadata(call, request) || !rpc_call_begin(&call->base, &head))
-                return;
-        if (call->base.method->client_streams)
-                begin_stream(s, call, frame, &request->payload);
-        else
-                rpc_call_deliver(&call->base, request->payload.data, request->payload.len);
-}
-
 static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *frame)
 {
-        struct arena arena;
-        bool exhausted;
+        struct envelope envelope;
 
         if (frame->stream_id % 2 == 0 || frame->stream_id <= s->last_id) {
                 write_error(&s->base, frame->stream_id, STATUS_INVALID_ARGUMENT,
@@ -230,16 +272,24 @@ static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *frame)
                 return;
         }
         s->last_id = frame->stream_id;
-        arena_init(&arena, s->base.server->limits.arena_max);
-        ProtobufCMessage *request = arena_unpack(&arena, &ttrpc__request__descriptor,
-                                                 frame->payload, frame->length, &exhausted);
-        if (request)
-                dispatch(s, frame, (const Ttrpc__Request *)request);
+        if (!read_envelope(frame, &envelope)) {
+                write_error(&s->base, frame->stream_id, STATUS_INVALID_ARGUMENT,
+                            "the request's envelope is malformed");
+                return;
+        }
+        struct ttrpc_call *call = (struct ttrpc_call *)rpc_call_new(&s->base);
+        if (!call) {
+                write_error(&s->base, frame->stream_id, STATUS_RESOURCE_EXHAUSTED, "out of memory");
+                return;
+        }
+        call->stream_id = frame->stream_id;
+        if ((envelope.has_metadata && !add_metadata(call, frame)) ||
+            !rpc_call_begin(&call->base, &envelope.head))
+                return;
+        if (call->base.method->client_streams)
+                begin_stream(s, call, frame, &envelope);
         else
-                write_error(&s->base, frame->stream_id,
-                            exhausted ? STATUS_RESOURCE_EXHAUSTED : STATUS_INVALID_ARGUMENT,
-                            "the request's envelope is malformed or too large");
-        arena_done(&arena);
+                rpc_call_deliver(&call->base, envelope.payload, envelope.n);
 }
 
 static void on_data(struct ttrpc_session *s, const struct ttrpc_frame *frame)
@@ -288,6 +338,7 @@ static bool on_frame(const struct ttrpc_frame *frame, void *data)
         else if (frame->type == TTRPC_DATA)
                 on_data(s, frame);
         /* Other types are ignored, as the protocol demands. */
+        s->n_frames++;
         rpc_session_heard(&s->base);
         return may_read(s);
 }
@@ -298,13 +349,39 @@ static int ttrpc_open(struct rpc_session *s)
         return 0;
 }
 
+/* Since when we wait for the rest of a frame. */
+static void note_partial(struct ttrpc_session *s, bool progress)
+{
+        struct rpc_server *server = s->base.server;
+
+        if (s->reader.partial.len == 0 || !may_read(s)) {
+                s->partial_since = 0;
+        } else if (!s->partial_since || progress) {
+                s->partial_since = uv_now(server->loop);
+                rpc_server_look_in(server, server->limits.request_ms);
+        }
+}
+
+static uint64_t ttrpc_check(struct rpc_session *base)
+{
+        const struct ttrpc_session *s = (const struct ttrpc_session *)base;
+        uint64_t now = uv_now(base->server->loop);
+        uint64_t end = s->partial_since + base->server->limits.request_ms;
+
+        if (!s->partial_since)
+                return UINT64_MAX;
+        return end > now ? end - now : 0;
+}
+
 static int ttrpc_session_read(struct rpc_session *base, const uint8_t *bytes, size_t n)
 {
         struct ttrpc_session *s = (struct ttrpc_session *)base;
+        unsigned before = s->n_frames;
 
         int r = ttrpc_read(&s->reader, bytes, n, on_frame, s);
         if (r == 0 && !rpc_session_hold(base, s->reader.partial.len))
                 r = -ENOBUFS;
+        note_partial(s, s->n_frames != before);
         if (may_read(s))
                 conn_read_start(&base->conn);
         else
@@ -318,39 +395,52 @@ static int go_on(struct ttrpc_session *s)
         return may_read(s) ? ttrpc_session_read(&s->base, NULL, 0) : 0;
 }
 
+static bool tell_waiting_end(struct rpc_call *call)
+{
+        if (((struct ttrpc_call *)call)->end_waits)
+                tell_end((struct ttrpc_call *)call);
+        return true;
+}
+
+static bool detach_too_large(struct rpc_call *call)
+{
+        if (((struct ttrpc_call *)call)->too_large)
+                rpc_call_detach(call);
+        return true;
+}
+
 static void ttrpc_flush(struct rpc_session *base)
 {
         struct ttrpc_session *s = (struct ttrpc_session *)base;
 
+        if (s->too_large) {
+                s->too_large = false;
+                rpc_session_for_each(base, detach_too_large);
+        }
         if (!s->resumed)
                 return;
         s->resumed = false;
+        rpc_session_for_each(base, tell_waiting_end);
         if (go_on(s) < 0)
                 rpc_session_close(base);
 }
 
+static bool tell_writable(struct rpc_call *call)
+{
+        rpc_call_writable(call);
+        return conn_is_writable(&call->session->conn);
+}
+
 static int ttrpc_writable(struct rpc_session *base)
 {
-        struct rpc_call *call, *next;
-
-        for (call = TAILQ_FIRST(&base->calls); call && call->on_wire; call = next) {
-                next = TAILQ_NEXT(call, entry);
-                if (!conn_is_writable(&base->conn))
-                        return 0;
-                rpc_call_writable(call);
-        }
+        rpc_session_for_each(base, tell_writable);
         return go_on((struct ttrpc_session *)base);
 }
 
-static bool ttrpc_is_owed(const struct rpc_session *s)
+static bool ttrpc_drain(struct rpc_session *s)
 {
-        return ((const struct ttrpc_session *)s)->reader.partial.len > 0 &&
-               conn_is_reading(&s->conn);
-}
-
-static void ttrpc_drain(struct rpc_session *s)
-{
-        (void)s; /* the protocol has no word for it: new calls are refused */
+        (void)s; /* new calls are refused */
+        return false;
 }
 
 static void ttrpc_done(struct rpc_session *base)
@@ -367,7 +457,7 @@ const struct rpc_wire rpc_wire_ttrpc = {
         .read = ttrpc_session_read,
         .flush = ttrpc_flush,
         .writable = ttrpc_writable,
-        .is_owed = ttrpc_is_owed,
+        .check = ttrpc_check,
         .drain = ttrpc_drain,
         .done = ttrpc_done,
         .send = ttrpc_send,

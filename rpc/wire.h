@@ -31,10 +31,11 @@ struct rpc_wire {
         void (*flush)(struct rpc_session *s);
         /* The connection's queue has emptied. A negative return closes the session. */
         int (*writable)(struct rpc_session *s);
-        /* The peer has begun a message and has to send the rest of it. */
-        bool (*is_owed)(const struct rpc_session *s);
-        /* No new call will be taken: tell the peer. */
-        void (*drain)(struct rpc_session *s);
+        /* Looks for messages that have begun and take longer than limits.request_ms to arrive. How
+         * many milliseconds until it must look again; UINT64_MAX: no need; 0: close the session. */
+        uint64_t (*check)(struct rpc_session *s);
+        /* No new call will be taken: tell the peer. False: the protocol has no word for it. */
+        bool (*drain)(struct rpc_session *s);
         void (*done)(struct rpc_session *s); /* frees what open made; no call is left */
 
         void (*send)(struct rpc_call *call, const void *bytes, size_t n);
@@ -67,6 +68,7 @@ struct rpc_call {
         uv_timer_t timer;   /* of the deadline */
         uint64_t deadline;  /* uv_hrtime; 0 none */
         uint64_t since;     /* uv_now, of the head */
+        unsigned round;     /* see rpc_session_for_each */
         bool on_wire;       /* the wire still has to do with it */
         bool started;       /* the handler has it */
         bool in_handler;    /* one of its functions runs: cancellations wait, nothing is freed */
@@ -96,8 +98,9 @@ bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head);
 /* A message for the handler, not while the call is paused. Where the client does not stream it is
  * the first and the last. The call may be gone after the return unless the wire still holds it. */
 void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n);
-/* The client's stream has ended. As above. */
-void rpc_call_half_close(struct rpc_call *call);
+/* The client's stream has ended. As above. False: the handler paused before it could be told; it is
+ * to be done again after the resume. */
+bool rpc_call_half_close(struct rpc_call *call);
 
 /* What was queued for this call has left. As above. */
 void rpc_call_writable(struct rpc_call *call);
@@ -117,12 +120,14 @@ struct rpc_session {
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
-        uint64_t since; /* uv_now: of the accept, the last message, or the first byte held */
+        uint64_t since; /* uv_now: of the accept, then of the end of the last call */
         size_t held;    /* bytes of messages that no handler has got yet */
         bool greeted;   /* a whole frame has come */
+        bool retired;   /* it was idle for too long; the peer knows, and is to go */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
-        bool closing, closed; /* closed: the connection is gone, only calls are owed */
+        unsigned round, changes; /* of the list, see rpc_session_for_each */
+        bool closing, closed;    /* closed: the connection is gone, only calls are owed */
         TAILQ_ENTRY(rpc_session) entry;
 };
 
@@ -134,10 +139,13 @@ void rpc_session_finish(struct rpc_session *s);
 /* Ends a session: the connection is closed, open calls are cancelled, and when the last of them is
  * finished it is freed. */
 void rpc_session_close(struct rpc_session *s);
-/* As above, after telling the peer of each open call that it ended with UNAVAILABLE. */
-void rpc_session_abort(struct rpc_session *s);
+/* As above, after telling the peer of each open call that it ended with UNAVAILABLE, and why. */
+void rpc_session_abort(struct rpc_session *s, const char *why);
 /* No new call; ends after the last one. */
 void rpc_session_drain(struct rpc_session *s);
+
+/* Every call that is on the wire, once, until f says false; f may end and free any of them. */
+void rpc_session_for_each(struct rpc_session *s, bool (*f)(struct rpc_call *call));
 
 /* A call was freed. */
 void rpc_session_forget_call(struct rpc_session *s);
@@ -148,6 +156,10 @@ void rpc_session_heard(struct rpc_session *s);
 /* How many bytes of messages this session holds now that no handler has got. False: with them the
  * server would hold more than its limits allow. */
 bool rpc_session_hold(struct rpc_session *s, size_t held);
+
+/* While a handler holds up a client nothing is read from it, not even its end; so the kernel is
+ * asked this often, in milliseconds. */
+#define RPC_LOOK_AFTER_HELD_UP 1000
 
 /* Milliseconds until the session must be looked at again; UINT64_MAX: it may stay as it is. Closes
  * one whose time is over. */

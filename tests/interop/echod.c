@@ -14,8 +14,12 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "daemon/forward.h"
+#include "echo_methods.h"
+#include "methods.h"
 #include "rpc/protowire.h"
 #include "rpc/server.h"
+#include "rpc/service_health.h"
+#include "rpc/service_reflection.h"
 #include "tests/interop/echo.h"
 
 #define DRAIN_MS 5000
@@ -24,6 +28,8 @@ struct echod {
         uv_loop_t loop;
         uv_signal_t sigterm;
         struct echo echo;
+        struct service_health health;
+        struct service_reflection reflection;
         struct rpc_server *server;
         struct runtimed_client *runtimed;
         struct forwarder forwarder;
@@ -97,18 +103,25 @@ static void on_sigterm(uv_signal_t *sigterm, int signum)
 
         (void)signum;
         (void)uv_signal_stop(sigterm); /* never fails */
+        service_health_stop(&d->health);
         rpc_server_close(d->server, DRAIN_MS, on_server_closed, d);
 }
 
 static int serve(struct echod *d, const char *workspace, const char *socket, struct err *e)
 {
         static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
+        static const struct rpc_descriptors *const tables[] = {&echo_methods_descriptors,
+                                                               &methods_descriptors, NULL};
 
         int r = workspace ? find_runtimed(d, workspace, e) : 0;
         if (r == 0)
                 r = rpc_server_new(&d->loop, wires, &rpc_server_default_limits, &d->server, e);
         if (r == 0)
                 r = echo_add(&d->echo, &d->loop, d->server, on_call, d, e);
+        if (r == 0)
+                r = service_health_add(&d->health, d->server, e);
+        if (r == 0)
+                r = service_reflection_add(&d->reflection, d->server, tables, e);
         if (r == 0)
                 r = rpc_server_listen(d->server, socket, 0600, e);
         return r;
