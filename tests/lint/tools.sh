@@ -1,5 +1,6 @@
 #!/bin/bash
-# The checkers that others wrote: clang-format, cppcheck, shellcheck.
+# The checkers that others wrote: clang-format, cppcheck, shellcheck; and whether docs/api.md is
+# stale.
 #
 # usage: tools.sh CACHE_DIRECTORY
 set -u
@@ -9,7 +10,7 @@ shopt -s nullglob
 
 sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli,tests/unit,tests/bench}/*.[ch])
 product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
-scripts=({packaging,docs,tests,tests/lint}/*.sh .ci/run)
+scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/lint}/*.sh .ci/run)
 
 # The layout is what version 14 (Debian 12) makes of .clang-format; others differ in places.
 version=$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/')
@@ -36,4 +37,5 @@ cppcheck --quiet --std=c11 --language=c -j"$(nproc)" --cppcheck-build-dir="$cach
         --include=tests/lint/cppcheck.h -I. "${product[@]}" || failed=1
 
 shellcheck "${scripts[@]}" || failed=1
+docs/api.py --check || failed=1
 exit $failed
