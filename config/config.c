@@ -51,11 +51,11 @@ static int set_from_text(struct loader *l, const struct config_option *o,
         if (!copy)
                 return err_oom(l->e);
         if (o->type != OPTION_LIST) {
-                option_value_add(&v, origin, copy);
+                option_value_add(&v, (struct option_item){.origin = *origin, .text = copy});
                 return set_option(l, o, &l->config, &v);
         }
         for (char *s = strtok_r(copy, ", ", &state); s; s = strtok_r(NULL, ", ", &state))
-                option_value_add(&v, origin, s);
+                option_value_add(&v, (struct option_item){.origin = *origin, .text = s});
         return set_option(l, o, &l->config, &v);
 }
 
@@ -151,15 +151,25 @@ static int require_kind(struct loader *l, const struct node *n, enum node_kind k
         return origin_error(&n->origin, l->e, "expected %s, found %s", names[kind], names[n->kind]);
 }
 
-static int read_list(struct loader *l, const struct node *n, struct option_value *v)
+static int read_scalar(struct loader *l, const struct node *n, struct option_value *v)
 {
-        int r = require_kind(l, n, NODE_LIST);
+        int r = require_kind(l, n, NODE_SCALAR);
 
-        for (const struct node *item = n->first; r == 0 && item; item = item->next) {
-                r = require_kind(l, item, NODE_SCALAR);
-                if (r == 0)
-                        option_value_add(v, &item->origin, item->text);
-        }
+        if (r == 0)
+                option_value_add(v, (struct option_item){.origin = n->origin,
+                                                         .key_origin = n->key_origin,
+                                                         .key = n->key,
+                                                         .text = n->text});
+        return r;
+}
+
+static int read_scalars(struct loader *l, const struct node *n, enum node_kind kind,
+                        struct option_value *v)
+{
+        int r = require_kind(l, n, kind);
+
+        for (const struct node *item = n->first; r == 0 && item; item = item->next)
+                r = read_scalar(l, item, v);
         return r;
 }
 
@@ -169,13 +179,12 @@ static int read_option(struct loader *l, const struct node *n, const struct conf
         struct option_value v = {.origin = n->origin};
         int r;
 
-        if (o->type == OPTION_LIST) {
-                r = read_list(l, n, &v);
-        } else {
-                r = require_kind(l, n, NODE_SCALAR);
-                if (r == 0)
-                        option_value_add(&v, &n->origin, n->text);
-        }
+        if (o->type == OPTION_LIST)
+                r = read_scalars(l, n, NODE_LIST, &v);
+        else if (o->type == OPTION_SIZES)
+                r = read_scalars(l, n, NODE_MAP, &v);
+        else
+                r = read_scalar(l, n, &v);
         return r < 0 ? r : set_option(l, o, base, &v);
 }
 

@@ -17,6 +17,16 @@ struct config_runtime {
 
 #define CONFIG_RUNTIMES_MAX 16 /* runc and runsc among them */
 
+struct config_size {
+        char *name;
+        uint64_t bytes;
+};
+
+struct config_sizes {
+        struct config_size *items;
+        size_t n;
+};
+
 struct config {
         char *runtime; /* the default one; always one of runtimes */
         /* "runc" and "runsc", as the file may change them, then the others of the file. */
@@ -40,6 +50,20 @@ struct config {
                 uint64_t start_timeout_ms; /* from the start of the runtime to runtimed's hello */
                 uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
         } defaults;
+        struct config_rpc {
+                uint64_t connections, connections_per_user, calls_per_connection; /* at once */
+                uint64_t message_size; /* bytes, of one message of a client */
+                /* The same for some methods, "package.Service/Method". Whether there are such
+                 * methods is for the server to say. */
+                struct config_sizes message_sizes;
+                uint64_t decoded_size;        /* bytes, of one message unpacked */
+                uint64_t metadata_size;       /* bytes, of a call */
+                uint64_t unfinished_size;     /* bytes, of unfinished messages, all together */
+                uint64_t greeting_timeout_ms; /* to the first whole frame of a connection */
+                uint64_t message_timeout_ms;  /* from a message's first byte to its last */
+                uint64_t idle_timeout_ms;     /* of a connection without calls; 0: never */
+                uint64_t drain_timeout_ms;    /* of calls when the daemon stops */
+        } rpc;
         struct {
                 enum log_level level;
                 enum log_format format;

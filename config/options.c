@@ -9,16 +9,20 @@
 #include "config/config.h"
 #include "config/document.h"
 
-#define NEAR         2 /* edits that make a typing error */
-#define SECONDS(n)   ((n)*1000ULL)
-#define MINUTES(n)   SECONDS((n)*60ULL)
-#define TiB          (MiB * MiB)
-#define SOCKET_MAX   107            /* sun_path without its NUL, unix(7) */
-#define PATH_LEN_MAX (PATH_MAX - 1) /* without the NUL */
-#define PIDS_MAX     (4ULL * MiB)   /* PID_MAX_LIMIT of the kernel, proc(5) */
-#define NOFILE_MAX   (1ULL * MiB)   /* the kernel's default of fs.nr_open, proc(5) */
-#define FIELD(f)     offsetof(struct config, f)
-#define MEMBER(f)    offsetof(struct config_runtime, f)
+#define NEAR            2 /* edits that make a typing error */
+#define SECONDS(n)      ((n)*1000ULL)
+#define MINUTES(n)      SECONDS((n)*60ULL)
+#define GiB             (KiB * MiB)
+#define TiB             (MiB * MiB)
+#define SOCKET_MAX      107            /* sun_path without its NUL, unix(7) */
+#define PATH_LEN_MAX    (PATH_MAX - 1) /* without the NUL */
+#define PIDS_MAX        (4ULL * MiB)   /* PID_MAX_LIMIT of the kernel, proc(5) */
+#define NOFILE_MAX      (1ULL * MiB)   /* the kernel's default of fs.nr_open, proc(5) */
+#define CONNECTIONS_MAX 65536
+#define MESSAGE_MIN     (256 * KiB) /* holds the greatest Create: 128 KiB of variables */
+#define MESSAGE_MAX     (4 * MiB)   /* of ttrpc's frames */
+#define FIELD(f)        offsetof(struct config, f)
+#define MEMBER(f)       offsetof(struct config_runtime, f)
 
 static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
 static const char *const engines[] = {"oci", NULL};
@@ -106,7 +110,7 @@ const struct config_option config_options[] = {
          .item = OPTION_WORD,
          .offset = FIELD(dns.options),
          .fallback = "",
-         .max = OPTION_ITEMS_MAX,
+         .max = 16,
          .help = "Options of the resolver, as in resolv.conf(5)."},
         {.name = "defaults.image",
          .type = OPTION_STRING,
@@ -162,6 +166,88 @@ const struct config_option config_options[] = {
          .fallback = "10s",
          .max = MINUTES(10),
          .help = "How long a stopping sandbox has between SIGTERM and SIGKILL."},
+        {.name = "rpc.connections",
+         .type = OPTION_COUNT,
+         .offset = FIELD(rpc.connections),
+         .fallback = "4096",
+         .min = 1,
+         .max = CONNECTIONS_MAX,
+         .help = "The connections of all clients at once; further ones wait."},
+        {.name = "rpc.connections_per_user",
+         .type = OPTION_COUNT,
+         .offset = FIELD(rpc.connections_per_user),
+         .fallback = "2048",
+         .min = 1,
+         .max = CONNECTIONS_MAX,
+         .help = "The connections of one user of the host at once; further ones are closed."},
+        {.name = "rpc.calls_per_connection",
+         .type = OPTION_COUNT,
+         .offset = FIELD(rpc.calls_per_connection),
+         .fallback = "1024",
+         .min = 1,
+         .max = 65536,
+         .help = "The calls at once on a connection."},
+        {.name = "rpc.message_size",
+         .type = OPTION_SIZE,
+         .offset = FIELD(rpc.message_size),
+         .fallback = "4MiB",
+         .min = MESSAGE_MIN,
+         .max = MESSAGE_MAX,
+         .help = "The size of one message of a client."},
+        {.name = "rpc.message_sizes",
+         .type = OPTION_SIZES,
+         .item = OPTION_METHOD,
+         .offset = FIELD(rpc.message_sizes),
+         .min = 1 * KiB,
+         .max = MESSAGE_MAX,
+         .help = "The same for single methods, in place of message_size."},
+        {.name = "rpc.decoded_size",
+         .type = OPTION_SIZE,
+         .offset = FIELD(rpc.decoded_size),
+         .fallback = "16MiB",
+         .min = 2 * MESSAGE_MAX,
+         .max = GiB,
+         .help = "The memory that one message may take when it is decoded."},
+        {.name = "rpc.metadata_size",
+         .type = OPTION_SIZE,
+         .offset = FIELD(rpc.metadata_size),
+         .fallback = "8KiB",
+         .min = 1 * KiB,
+         .max = 64 * KiB,
+         .help = "The metadata of a call."},
+        {.name = "rpc.unfinished_size",
+         .type = OPTION_SIZE,
+         .offset = FIELD(rpc.unfinished_size),
+         .fallback = "64MiB",
+         .min = 2 * MESSAGE_MAX,
+         .max = 64 * GiB,
+         .help = "The messages that have arrived in part, of all clients together."},
+        {.name = "rpc.greeting_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(rpc.greeting_timeout_ms),
+         .fallback = "10s",
+         .min = 100,
+         .max = MINUTES(10),
+         .help = "How long a new connection may be silent before it is closed."},
+        {.name = "rpc.message_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(rpc.message_timeout_ms),
+         .fallback = "30s",
+         .min = 100,
+         .max = MINUTES(10),
+         .help = "How long a message may take to arrive before its connection is closed."},
+        {.name = "rpc.idle_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(rpc.idle_timeout_ms),
+         .fallback = "0s",
+         .max = MINUTES(24 * 60),
+         .help = "How long a connection may be without a call before it is closed; 0s: for ever."},
+        {.name = "rpc.drain_timeout",
+         .type = OPTION_DURATION,
+         .offset = FIELD(rpc.drain_timeout_ms),
+         .fallback = "5s",
+         .max = MINUTES(1),
+         .help = "How long streams may go on when sandboxd stops and its operations have ended."},
         {.name = "log.level",
          .type = OPTION_ENUM,
          .offset = FIELD(log.level),

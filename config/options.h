@@ -18,6 +18,7 @@ enum option_type {
         OPTION_ADDRESS, /* IPv4 or IPv6 */
         OPTION_DOMAIN,  /* a DNS name */
         OPTION_WORD,    /* printable ASCII without spaces */
+        OPTION_METHOD,  /* of an RPC service: package.Service/Method */
         /* Numbers, held as a uint64_t. */
         OPTION_SIZE,     /* in bytes */
         OPTION_DURATION, /* in milliseconds */
@@ -27,20 +28,22 @@ enum option_type {
         OPTION_ENUM,
         /* A list of text, held as a char **. */
         OPTION_LIST,
+        /* A mapping of text to sizes, held as a struct config_sizes. */
+        OPTION_SIZES,
         /* A mapping of names to structs, whose members have rows of their own. */
         OPTION_MAP,
 };
 
-#define OPTION_ITEMS_MAX 16            /* no list may be longer */
+#define OPTION_ITEMS_MAX 64            /* no list or mapping to sizes may be longer */
 #define OPTION_RUNTIMES  "runtimes.*." /* the section of what each runtime has */
 
 struct config_option {
         const char *name;
         enum option_type type;
-        enum option_type item; /* of a list */
+        enum option_type item; /* of a list's items, of a mapping's keys */
         size_t offset;         /* into struct config; of "runtimes.*.": struct config_runtime */
         const char *fallback;  /* the default; a list's items are separated by commas; NULL: none */
-        uint64_t min, max;     /* a number's range, a text's bytes, a list's items */
+        uint64_t min, max;     /* a number's or size's range, a text's bytes, a list's items */
         const char *const *words; /* of a choice or an enum; NULL at the end */
         const char *note;         /* why not more is accepted; NULL: nothing to say */
         const char *env;          /* the environment variable; NULL: none */

@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "config/config.h"
 
 #define DIGITS     "0123456789"
 #define LETTERS    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -16,10 +17,10 @@
 #define WORD_MAX   64
 #define CPU_DIGITS 6 /* whole processors; the range in the table is far below */
 
-void option_value_add(struct option_value *v, const struct origin *origin, const char *text)
+void option_value_add(struct option_value *v, struct option_item item)
 {
         if (v->n < OPTION_ITEMS_MAX)
-                v->items[v->n] = (struct option_item){.origin = *origin, .text = text};
+                v->items[v->n] = item;
         v->n++;
 }
 
@@ -67,6 +68,12 @@ static bool is_domain(const char *s)
         return n >= 1 && n <= DOMAIN_MAX && s[n] == '\0';
 }
 
+static bool is_method(const char *s)
+{
+        const char *slash = strchr(s, '/');
+        return is_word(s) && slash && slash > s && slash[1] && !strchr(slash + 1, '/');
+}
+
 static const struct text_type {
         const char *wants;
         bool (*is_valid)(const char *s);
@@ -78,6 +85,7 @@ static const struct text_type {
         [OPTION_ADDRESS] = {"an IPv4 or IPv6 address", is_address},
         [OPTION_DOMAIN] = {"a DNS name", is_domain},
         [OPTION_WORD] = {"a word of at most 64 printable ASCII characters", is_word},
+        [OPTION_METHOD] = {"a method such as sandboxd.v1.SandboxService/Create", is_method},
 };
 
 static int replace_string(char **field, const char *text, struct err *e)
@@ -242,10 +250,10 @@ static const struct number_type {
         [OPTION_COUNT] = {"a whole number", parse_count, format_count},
 };
 
-static int set_number(const struct config_option *o, uint64_t *field,
+static int set_number(const struct config_option *o, enum option_type type, uint64_t *field,
                       const struct option_item *item, struct err *e)
 {
-        const struct number_type *t = &number_types[o->type];
+        const struct number_type *t = &number_types[type];
         char min[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
         uint64_t v;
 
@@ -259,6 +267,56 @@ static int set_number(const struct config_option *o, uint64_t *field,
                                max);
 }
 
+/* --- sizes by name --------------------------------------------------------------------------- */
+
+static void free_sizes(struct config_sizes *sizes)
+{
+        for (size_t i = 0; i < sizes->n; i++)
+                free(sizes->items[i].name);
+        free(sizes->items);
+        *sizes = (struct config_sizes){0};
+}
+
+static int add_size(const struct config_option *o, struct config_sizes *sizes,
+                    const struct option_item *item, struct err *e)
+{
+        const struct text_type *t = &text_types[o->item];
+        struct config_size *size = &sizes->items[sizes->n];
+
+        if (!t->is_valid(item->key))
+                return origin_expected(&item->key_origin, e, item->key, "%s", t->wants);
+        int r = set_number(o, OPTION_SIZE, &size->bytes, item, e);
+        if (r < 0)
+                return r;
+        size->name = strdup(item->key);
+        if (!size->name)
+                return err_oom(e);
+        sizes->n++;
+        return 0;
+}
+
+static int set_sizes(const struct config_option *o, struct config_sizes *field,
+                     const struct option_value *v, struct err *e)
+{
+        struct config_sizes sizes = {0};
+        int r = 0;
+
+        if (v->n > OPTION_ITEMS_MAX)
+                return origin_error(&v->origin, e, "expected at most %d items, found %zu",
+                                    OPTION_ITEMS_MAX, v->n);
+        if (v->n > 0 && !(sizes.items = calloc(v->n, sizeof(*sizes.items))))
+                return err_oom(e);
+        for (size_t i = 0; r == 0 && i < v->n; i++)
+                r = add_size(o, &sizes, &v->items[i], e);
+        if (r < 0) {
+                free_sizes(&sizes);
+                return r;
+        }
+        free_sizes(field);
+        *field = sizes;
+        return 0;
+}
+
 /* --- all of them ----------------------------------------------------------------------------- */
 
 int option_set(const struct config_option *o, void *base, const struct option_value *v,
@@ -269,11 +327,13 @@ int option_set(const struct config_option *o, void *base, const struct option_va
         switch (o->type) {
         case OPTION_LIST:
                 return set_list(o, field, v, e);
+        case OPTION_SIZES:
+                return set_sizes(o, field, v, e);
         case OPTION_SIZE:
         case OPTION_DURATION:
         case OPTION_CPUS:
         case OPTION_COUNT:
-                return set_number(o, field, &v->items[0], e);
+                return set_number(o, o->type, field, &v->items[0], e);
         case OPTION_ENUM:
                 return set_enum(o, field, &v->items[0], e);
         case OPTION_CHOICE:
@@ -308,12 +368,24 @@ static void write_list(char *const *list, FILE *f)
         (void)fputc(']', f);
 }
 
-static void write_number(const struct config_option *o, uint64_t v, FILE *f)
+static void write_number(enum option_type type, uint64_t v, FILE *f)
 {
         char number[UNITS_TEXT_MAX];
 
-        number_types[o->type].format(v, number);
+        number_types[type].format(v, number);
         (void)fputs(number, f);
+}
+
+static void write_sizes(const struct config_sizes *sizes, FILE *f)
+{
+        (void)fputc('{', f);
+        for (size_t i = 0; i < sizes->n; i++) {
+                (void)fputs(i ? ", " : "", f);
+                write_text(sizes->items[i].name, f);
+                (void)fputs(": ", f);
+                write_number(OPTION_SIZE, sizes->items[i].bytes, f);
+        }
+        (void)fputc('}', f);
 }
 
 void option_write(const struct config_option *o, const void *base, FILE *f)
@@ -324,11 +396,14 @@ void option_write(const struct config_option *o, const void *base, FILE *f)
         case OPTION_LIST:
                 write_list(*(char **const *)field, f);
                 return;
+        case OPTION_SIZES:
+                write_sizes(field, f);
+                return;
         case OPTION_SIZE:
         case OPTION_DURATION:
         case OPTION_CPUS:
         case OPTION_COUNT:
-                write_number(o, *(const uint64_t *)field, f);
+                write_number(o->type, *(const uint64_t *)field, f);
                 return;
         case OPTION_ENUM:
                 (void)fputs(o->words[*(const unsigned *)field], f);
@@ -346,6 +421,9 @@ void option_free(const struct config_option *o, void *base)
         case OPTION_LIST:
                 strv_free(*(char ***)field);
                 *(char ***)field = NULL;
+                return;
+        case OPTION_SIZES:
+                free_sizes(field);
                 return;
         case OPTION_SIZE:
         case OPTION_DURATION:

@@ -10,13 +10,14 @@
 struct option_value {
         struct origin origin; /* of the whole */
         struct option_item {
-                struct origin origin;
+                struct origin origin, key_origin;
+                const char *key; /* in a mapping */
                 const char *text;
-        } items[OPTION_ITEMS_MAX]; /* one, unless the option is a list */
+        } items[OPTION_ITEMS_MAX]; /* one, unless the option is a list or a mapping to sizes */
         size_t n;                  /* also counts those for which items had no room */
 };
 
-void option_value_add(struct option_value *v, const struct origin *origin, const char *text);
+void option_value_add(struct option_value *v, struct option_item item);
 
 /* base is the struct that o->offset counts from. Checks v and puts it into the field, whose old
  * value is freed; the field is unchanged on failure. Not for maps. */

@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -26,13 +27,13 @@
 #include "daemon/service_sandbox.h"
 #include "methods.h"
 #include "rpc/server.h"
+#include "rpc/service_health.h"
+#include "rpc/service_reflection.h"
 
 #define INSTALLED_RUNTIMED "/usr/libexec/sandboxd/runtimed"
 /* Operations under way may end before the daemon does; what takes longer is taken up again by the
  * next one. */
 #define STOP_TIMEOUT_MS 20000
-/* After them, what else goes on for clients: streams of output. */
-#define DRAIN_MS 5000
 
 struct daemon {
         uv_loop_t loop;
@@ -44,6 +45,8 @@ struct daemon {
         struct store *store;
         struct registry registry;
         struct router router;
+        struct service_health health;
+        struct service_reflection reflection;
         struct rpc_server *server;
         uv_signal_t sigterm, sigint;
         uv_timer_t stop_timer;
@@ -205,18 +208,60 @@ static int open_parts(struct daemon *d, struct err *e)
         return reconcile(&d->registry, e);
 }
 
+/* The configuration's ranges are narrower than the types here. */
+static struct rpc_server_limits limits_of(const struct config_rpc *rpc)
+{
+        return (struct rpc_server_limits){
+                .connections = (unsigned)rpc->connections,
+                .connections_per_user = (unsigned)rpc->connections_per_user,
+                .calls_per_connection = (unsigned)rpc->calls_per_connection,
+                .request_max = rpc->message_size,
+                .arena_max = rpc->decoded_size,
+                .metadata_max = rpc->metadata_size,
+                .held_max = rpc->unfinished_size,
+                .greeting_ms = (unsigned)rpc->greeting_timeout_ms,
+                .request_ms = (unsigned)rpc->message_timeout_ms,
+                .idle_ms = (unsigned)rpc->idle_timeout_ms,
+        };
+}
+
+static int limit_methods(struct rpc_server *server, const struct config_sizes *sizes, struct err *e)
+{
+        for (size_t i = 0; i < sizes->n; i++) {
+                const struct config_size *size = &sizes->items[i];
+                const char *slash = strchr(size->name, '/'); /* the configuration has looked */
+                _cleanup_free_ char *service = strndup(size->name, (size_t)(slash - size->name));
+                struct err why;
+
+                if (!service)
+                        return err_oom(e);
+                int r = rpc_server_limit_method(server, service, slash + 1, size->bytes, &why);
+                if (r < 0)
+                        return err_set(e, why.code, "rpc.message_sizes: %s", why.msg);
+        }
+        return 0;
+}
+
 static int open_server(struct daemon *d, struct err *e)
 {
         static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
+        static const struct rpc_descriptors *const tables[] = {&methods_descriptors, NULL};
+        const struct rpc_server_limits limits = limits_of(&d->config->rpc);
 
         d->router.registry = &d->registry;
-        int r = rpc_server_new(&d->loop, wires, &rpc_server_default_limits, &d->server, e);
+        int r = rpc_server_new(&d->loop, wires, &limits, &d->server, e);
         if (r == 0)
                 r = service_sandbox_add(d->server, &d->registry, e);
         if (r == 0)
                 r = service_host_add(d->server, &d->registry, e);
         if (r == 0)
                 r = router_add(&d->router, d->server, &process_service, e);
+        if (r == 0)
+                r = service_health_add(&d->health, d->server, e);
+        if (r == 0)
+                r = service_reflection_add(&d->reflection, d->server, tables, e);
+        if (r == 0)
+                r = limit_methods(d->server, &d->config->rpc.message_sizes, e);
         return r == 0 ? rpc_server_listen(d->server, d->config->socket, 0600, e) : r;
 }
 
@@ -261,7 +306,8 @@ static void on_idle(void *data)
         struct daemon *d = data;
 
         if (d->server)
-                rpc_server_close(TAKE(d->server), DRAIN_MS, on_server_closed, d);
+                rpc_server_close(TAKE(d->server), (unsigned)d->config->rpc.drain_timeout_ms,
+                                 on_server_closed, d);
         else
                 on_server_closed(d);
 }
@@ -278,9 +324,13 @@ static void stop(struct daemon *d)
         if (d->stopping)
                 return;
         d->stopping = true;
-        (void)uv_timer_start(&d->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0); /* never fails */
-        if (d->server)
+        (void)uv_timer_start(&d->stop_timer, on_stop_timeout,
+                             STOP_TIMEOUT_MS + d->config->rpc.drain_timeout_ms,
+                             0); /* never fails */
+        if (d->server) {
+                service_health_stop(&d->health);
                 rpc_server_drain(d->server);
+        }
         if (!sandbox_close_all(&d->registry, on_idle, d))
                 on_idle(d);
 }

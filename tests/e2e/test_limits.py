@@ -1,19 +1,26 @@
-"""Bounds that many or large requests meet, and what they may not cost."""
+"""Bounds that many or large requests meet, and what they may not cost; and those that the operator
+sets (`rpc:` in the configuration)."""
 
+import asyncio
+import os
 import re
 import struct
+import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-from sandboxd.v1 import sandbox_pb2
+import pytest
+from sandboxd.v1 import process_pb2, sandbox_pb2, sandbox_pb2_grpc
 from ttrpc import ttrpc_pb2
 
-from harness import refused, wait_until
-from ttrpc_client import REQUEST, Client
+from harness import output, refused, wait_until
+from ttrpc_client import REMOTE_CLOSED, REQUEST, Client, Error
 
-SANDBOXES = "sandboxd.v1.SandboxService"
-MIB = 1 << 20
+SANDBOXES, PROCESSES = "sandboxd.v1.SandboxService", "sandboxd.v1.ProcessService"
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
+KIB, MIB = 1 << 10, 1 << 20
 LARGE = {f"K{i}": "v" * 1000 for i in range(120)}
 
 
@@ -105,3 +112,255 @@ def test_a_command_in_a_sandbox_that_is_at_rest(api, ctl):
         api.run("box", "true")
     shown = ctl("exec", "box", "true")
     assert shown.returncode != 0 and "is stopped; start it first" in shown.stderr
+
+
+# --- as the operator sets them ---------------------------------------------------------------
+
+
+def asks(client):
+    """Sends a request."""
+    return client.request(f"{SANDBOXES}/List", sandbox_pb2.SandboxServiceListRequest())
+
+
+def is_served(client):
+    asks(client)
+    client.response(client.receive())
+    return True
+
+
+def is_closed(client, data=b""):
+    """By the server, after this data; False when it says nothing for as long as the client waits."""
+    try:
+        client.socket.sendall(data)
+        return client.socket.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def connect_as(uid, path):
+    os.seteuid(uid)
+    try:
+        return Client(path)
+    finally:
+        os.seteuid(0)
+
+
+def sockets(daemon):
+    """How many the daemon has open."""
+    fds = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return sum(os.readlink(fd).startswith("socket:") for fd in fds)
+
+
+def test_connections_of_one_user(make_daemon):
+    """One too many is closed; other users have theirs, and whoever goes makes room."""
+    daemon = make_daemon(rpc={"connections_per_user": 2})
+    daemon.dir.chmod(0o755)
+    daemon.socket.chmod(0o666)
+    wait_until(lambda: sockets(daemon) == 1, "no connection, only what listens")
+    with Client(daemon.socket) as one, Client(daemon.socket) as two:
+        assert is_served(one) and is_served(two)
+        with Client(daemon.socket) as three:
+            assert is_closed(three)
+        with connect_as(65534, daemon.socket) as other:
+            assert is_served(other)
+        assert is_served(one) and is_served(two)
+    assert list(daemon.api.list()) == []
+
+
+def test_connections(make_daemon):
+    """One too many waits until another goes."""
+    daemon = make_daemon(rpc={"connections": 2})
+    with Client(daemon.socket) as one, Client(daemon.socket) as two:
+        assert is_served(one) and is_served(two)
+        with Client(daemon.socket, timeout=0.5) as three:
+            asks(three)
+            with pytest.raises(TimeoutError):
+                three.receive()
+            one.socket.close()
+            three.socket.settimeout(10)
+            three.response(three.receive())
+
+
+def test_silent_connections(make_daemon):
+    """Those that never spoke, stopped in the middle of a message, or have nothing more to ask."""
+    daemon = make_daemon(rpc={"greeting_timeout": "300ms", "message_timeout": "900ms",
+                              "idle_timeout": "1500ms"})
+    half = struct.pack(">IIBB", 100, 3, REQUEST, 0) + b"x"
+    for before, data, seconds in [(0, b"", 0.3), (1, half, 0.9), (1, b"", 1.5)]:
+        with Client(daemon.socket, timeout=10) as client:
+            start = time.monotonic()
+            assert not before or is_served(client)
+            assert is_closed(client, data)
+            assert seconds - 0.1 < time.monotonic() - start < seconds + 0.5
+
+
+def test_idle_timeout_and_open_calls(make_daemon):
+    """A connection with a call is not idle, however little the call says."""
+    daemon = make_daemon(rpc={"idle_timeout": "300ms"})
+    daemon.api.create(name="box")
+    request = process_pb2.ProcessServiceStartRequest(sandbox_id="box",
+                                                     args=["sh", "-c", "sleep 2; echo done"])
+    with Client(daemon.socket, timeout=10) as client:
+        events = client.stream(f"{PROCESSES}/Start", request,
+                               process_pb2.ProcessServiceStartResponse)
+        assert b"".join(event.data.data for event in events) == b"done\n"
+        assert is_closed(client)
+    assert daemon.api.sh("box", "sleep 2; echo done") == "done\n"
+
+
+def test_idle_timeout_and_clients_of_grpc(make_daemon):
+    """They are told before, and connect again by themselves: no call fails."""
+    daemon = make_daemon(rpc={"idle_timeout": "100ms", "greeting_timeout": "2s"})
+    for _ in range(5):
+        assert list(daemon.api.list()) == []
+        time.sleep(0.2)
+    # This client reads only while it has a call, so it does not go by itself.
+    wait_until(lambda: sockets(daemon) == 1, "closed")
+    with refused(grpc.StatusCode.UNAVAILABLE):
+        daemon.api.list()
+    assert list(daemon.api.list()) == []
+
+
+def test_idle_timeout_of_busy_clients(make_daemon):
+    """Calls that are sent just when the connection's time is over."""
+    daemon = make_daemon(rpc={"idle_timeout": "100ms"})
+
+    async def call_now_and_then():
+        async with grpc.aio.insecure_channel(
+                f"unix:{daemon.socket}",
+                options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            api = sandbox_pb2_grpc.SandboxServiceStub(channel)
+            for i in range(40):
+                await api.List(sandbox_pb2.SandboxServiceListRequest(), timeout=10)
+                await asyncio.sleep(0.097 + i % 10 / 2000)
+
+    async def clients():
+        await asyncio.gather(*(call_now_and_then() for _ in range(8)))
+
+    asyncio.run(clients())
+
+
+def test_unfinished_messages(make_daemon):
+    """All clients share what there is for them."""
+    daemon = make_daemon(rpc={"unfinished_size": "8MiB"})
+    half = struct.pack(">IIBB", 4 * MIB, 1, REQUEST, 0) + bytes(3 * MIB)
+    clients = [Client(daemon.socket, timeout=1) for _ in range(3)]
+    assert [is_closed(client, half) for client in clients] == [False, False, True]
+    for client in clients:
+        client.socket.close()
+
+
+Raw = namedtuple("Raw", "bytes")
+Raw.SerializeToString = lambda raw: raw.bytes
+
+
+def over_grpc(daemon, path, message):
+    """The code and the message of a call that fails."""
+    call = daemon.api.channel.unary_stream(f"/{path}")(message, timeout=10)
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    return call.code().value[0], call.details()
+
+
+def over_ttrpc(daemon, path, message):
+    with Client(daemon.socket) as client, pytest.raises(Error) as error:
+        client.request(path, Raw(message), flags=REMOTE_CLOSED)
+        client.response(client.receive())
+    return error.value.code, error.value.message
+
+
+@pytest.mark.parametrize("call", [over_grpc, over_ttrpc])
+def test_message_size(make_daemon, call):
+    """What has the greatest size is looked at (and is no message), one byte more is not."""
+    daemon = make_daemon(rpc={"message_size": "300KiB",
+                              "message_sizes": {f"{SANDBOXES}/Get": "1KiB",
+                                                f"{SANDBOXES}/Create": "1MiB",
+                                                f"{PROCESSES}/Start": "2KiB"}})
+    for path, size in [(f"{SANDBOXES}/List", 300 * KIB), (f"{SANDBOXES}/Get", 1 * KIB),
+                       (f"{SANDBOXES}/Create", 1 * MIB), (f"{PROCESSES}/Start", 2 * KIB)]:
+        assert call(daemon, path, bytes(size))[0] == INVALID_ARGUMENT
+        code, message = call(daemon, path, bytes(size + 1))
+        assert code == RESOURCE_EXHAUSTED
+        assert f"the limit of {path.split('/')[1]} is {size}" in message
+    assert list(daemon.api.list()) == []
+
+
+def test_decoded_size(make_daemon):
+    """A message that is a tenth of it on the wire."""
+    grows = b"\xf8\x7f\x01" * 250000
+    for size, code in [("8MiB", "RESOURCE_EXHAUSTED"), ("256MiB", "NOT_FOUND")]:
+        daemon = make_daemon(rpc={"decoded_size": size})
+        found, message = over_grpc(daemon, f"{SANDBOXES}/Get", b"\x0a\x03box" + grows)
+        assert (found, "8388608 bytes" in message) == (getattr(grpc.StatusCode, code).value[0],
+                                                       size == "8MiB")
+
+
+def test_calls_per_connection_over_ttrpc(make_daemon):
+    daemon = make_daemon(rpc={"calls_per_connection": 2})
+    daemon.api.create(name="box")
+    request = process_pb2.ProcessServiceStartRequest(sandbox_id="box", args=["sleep", "1000"])
+    with Client(daemon.socket) as client:
+        for _ in range(2):
+            client.request(f"{PROCESSES}/Start", request, flags=REMOTE_CLOSED)
+            client.receive()  # it has started
+        with pytest.raises(Error) as error:
+            is_served(client)
+        assert error.value.code == RESOURCE_EXHAUSTED and "2 calls" in error.value.message
+        with Client(daemon.socket) as other:
+            assert is_served(other)
+
+
+def test_calls_per_connection_over_grpc(make_daemon):
+    """The client knows the limit: its third call waits."""
+    daemon = make_daemon(rpc={"calls_per_connection": 2})
+    daemon.api.create(name="box")
+    calls = [daemon.api.stream("box", "sh", "-c", "echo on; sleep 1000") for _ in range(2)]
+    assert [output(call) for call in calls] == ["on\n", "on\n"]
+    request = sandbox_pb2.SandboxServiceListRequest()
+    with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
+        daemon.api.sandboxes.List(request, timeout=1)
+    third = daemon.api.sandboxes.List.future(request, timeout=10)
+    calls[0].cancel()
+    assert len(third.result().sandboxes) == 1
+    calls[1].cancel()
+
+
+def test_metadata_size(make_daemon):
+    daemon = make_daemon(rpc={"metadata_size": "2KiB"})
+    request = sandbox_pb2.SandboxServiceListRequest()
+    for size, served in [(1000, True), (2100, False)]:
+        metadata = ttrpc_pb2.KeyValue(key="key", value="v" * size)
+        envelope = ttrpc_pb2.Request(service=SANDBOXES, method="List", metadata=[metadata])
+        with Client(daemon.socket) as client:
+            client.send(1, REQUEST, envelope.SerializeToString())
+            frame = client.receive()
+        status = ttrpc_pb2.Response.FromString(frame.payload).status
+        assert status.code == (0 if served else RESOURCE_EXHAUSTED)
+        try:
+            daemon.api.sandboxes.List(request, metadata=[("key", "v" * size)], timeout=10)
+            assert served
+        except grpc.RpcError as error:
+            assert not served and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert list(daemon.api.list()) == []  # on the same connection
+
+
+def test_drain_timeout(make_daemon):
+    """How long streams go on after the daemon was told to stop."""
+    script = "echo one; sleep 2; echo two"
+    for timeout, outputs, code in [("500ms", "", grpc.StatusCode.UNAVAILABLE),
+                                   ("20s", "two\n", grpc.StatusCode.OK)]:
+        daemon = make_daemon(rpc={"drain_timeout": timeout})
+        daemon.api.create(name="box")
+        call = daemon.api.stream("box", "sh", "-c", script)
+        assert output(call) == "one\n"
+        daemon.process.terminate()
+        got = ""
+        try:
+            for event in call:
+                got += event.data.data.decode()
+        except grpc.RpcError:
+            pass
+        assert (got, call.code()) == (outputs, code)
+        assert daemon.process.wait(10) == 0

@@ -70,6 +70,9 @@ CONFIGS = {
     "four servers": ({"dns": {"servers": ["1.1.1.1"] * 4}}, ["dns.servers", "3"]),
     "timeout": ({"defaults": {"start_timeout": "soon"}}, ["start_timeout", "soon"]),
     "memory": ({"defaults": {"memory": "much"}}, ["memory", "much"]),
+    "message size": ({"rpc": {"message_size": "1B"}}, ["rpc.message_size", "256KiB"]),
+    "no method": ({"rpc": {"message_sizes": {"Create": "1MiB"}}},
+                  ["rpc.message_sizes.Create", "a method such as"]),
     "log level": ({"log": {"level": "loud"}}, ["log.level", "loud"]),
 }
 
@@ -85,6 +88,16 @@ def test_configuration(make_daemon, config, words):
             assert word in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not daemon.data.exists() and not daemon.state.exists()
+
+
+def test_limit_of_a_method_that_is_not_there(make_daemon):
+    sizes = {"sandboxd.v1.SandboxService/Get": "1MiB", "sandboxd.v1.SandboxService/Got": "1MiB"}
+    daemon = make_daemon(start=False, rpc={"message_sizes": sizes})
+    done = daemon.run()
+    assert done.returncode == 1
+    assert ("rpc.message_sizes: there is no method sandboxd.v1.SandboxService/Got"
+            in done.stderr)
+    assert not daemon.socket.exists()
 
 
 def test_malformed_yaml(make_daemon):

@@ -15,6 +15,7 @@
 #include "base/util.h"
 #include "config/config.h"
 #include "config/options.h"
+#include "rpc/server.h"
 
 #define FILE_NAME "t.yaml" /* in the test's own directory, so that messages are the same always */
 #define DOC_MAX   (64 * KiB)
@@ -144,6 +145,31 @@ static const struct wrong {
          "t.yaml:1:17: dns.options: expected a word of at most 64 printable ASCII characters, "
          "found "
          "'ndots:1\\x0anameserver 6.6.6.6'"},
+        {"rpc: {message_sizes: [a.B/C]}\n",
+         "t.yaml:1:22: rpc.message_sizes: expected a mapping of keys to values, found a list"},
+        {"rpc:\n  message_sizes:\n    a.B/C: {max: 1KiB}\n",
+         "t.yaml:3:12: rpc.message_sizes.a.B/C: expected a single value, found a mapping of keys "
+         "to values"},
+        {"rpc:\n  message_sizes:\n    Create: 1KiB\n",
+         "t.yaml:3:5: rpc.message_sizes.Create: expected a method such as "
+         "sandboxd.v1.SandboxService/Create, found 'Create'"},
+        {"rpc: {message_sizes: {a.B/C: 1KiB, /a.B/C: 1KiB}}\n",
+         "t.yaml:1:36: rpc.message_sizes./a.B/C: expected a method such as "
+         "sandboxd.v1.SandboxService/Create, found '/a.B/C'"},
+        {"rpc: {message_sizes: {a.B/: 1KiB}}\n",
+         "t.yaml:1:23: rpc.message_sizes.a.B/: expected a method such as "
+         "sandboxd.v1.SandboxService/Create, found 'a.B/'"},
+        {"rpc: {message_sizes: {a.B/C/D: 1KiB}}\n",
+         "t.yaml:1:23: rpc.message_sizes.a.B/C/D: expected a method such as "
+         "sandboxd.v1.SandboxService/Create, found 'a.B/C/D'"},
+        {"rpc: {message_sizes: {a.B/C: 1KiB, a.B/D: 1023}}\n",
+         "t.yaml:1:43: rpc.message_sizes.a.B/D: expected a size such as 512MiB or 2GiB, from 1KiB "
+         "to 4MiB, found '1023'"},
+        {"rpc: {message_sizes: {a.B/C: }}\n",
+         "t.yaml:1:30: rpc.message_sizes.a.B/C: expected a size such as 512MiB or 2GiB, from 1KiB "
+         "to 4MiB, found nothing"},
+        {"rpc: {message_sizes: {a.B/C: 1KiB, a.B/C: 2KiB}}\n",
+         "t.yaml:1:36: rpc.message_sizes.a.B/C: expected each key once, found it first on line 1"},
         {"dns: {options: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a]}\n",
          "t.yaml:1:16: dns.options: expected 0 to 16 items, found 17"},
         /* numbers */
@@ -180,6 +206,43 @@ static const struct wrong {
         {"defaults: {stop_timeout: 11m}\n",
          "t.yaml:1:26: defaults.stop_timeout: expected a duration such as 500ms, 30s or 5m, from "
          "0s to 10m, found '11m'"},
+        {"rpc: {connections: 0}\n",
+         "t.yaml:1:20: rpc.connections: expected a whole number, from 1 to 65536, found '0'"},
+        {"rpc: {connections_per_user: 65537}\n",
+         "t.yaml:1:29: rpc.connections_per_user: expected a whole number, from 1 to 65536, found "
+         "'65537'"},
+        {"rpc: {calls_per_connection: many}\n",
+         "t.yaml:1:29: rpc.calls_per_connection: expected a whole number, from 1 to 65536, found "
+         "'many'"},
+        {"rpc: {message_size: 255KiB}\n",
+         "t.yaml:1:21: rpc.message_size: expected a size such as 512MiB or 2GiB, from 256KiB to "
+         "4MiB, found '255KiB'"},
+        {"rpc: {message_size: 4194305}\n",
+         "t.yaml:1:21: rpc.message_size: expected a size such as 512MiB or 2GiB, from 256KiB to "
+         "4MiB, found '4194305'"},
+        {"rpc: {decoded_size: 1MiB}\n",
+         "t.yaml:1:21: rpc.decoded_size: expected a size such as 512MiB or 2GiB, from 8MiB to "
+         "1GiB, found '1MiB'"},
+        {"rpc: {metadata_size: 65KiB}\n",
+         "t.yaml:1:22: rpc.metadata_size: expected a size such as 512MiB or 2GiB, from 1KiB to "
+         "64KiB, found '65KiB'"},
+        {"rpc: {unfinished_size: 0}\n",
+         "t.yaml:1:24: rpc.unfinished_size: expected a size such as 512MiB or 2GiB, from 8MiB to "
+         "64GiB, found '0'"},
+        {"rpc: {greeting_timeout: 0s}\n",
+         "t.yaml:1:25: rpc.greeting_timeout: expected a duration such as 500ms, 30s or 5m, from "
+         "100ms to 10m, found '0s'"},
+        {"rpc: {message_timeout: 1h}\n",
+         "t.yaml:1:24: rpc.message_timeout: expected a duration such as 500ms, 30s or 5m, from "
+         "100ms to 10m, found '1h'"},
+        {"rpc: {idle_timeout: never}\n",
+         "t.yaml:1:21: rpc.idle_timeout: expected a duration such as 500ms, 30s or 5m, from 0s to "
+         "1440m, found 'never'"},
+        {"rpc: {drain_timeout: 61s}\n",
+         "t.yaml:1:22: rpc.drain_timeout: expected a duration such as 500ms, 30s or 5m, from 0s "
+         "to 1m, found '61s'"},
+        {"rpc: {idle_timout: 1s}\n",
+         "t.yaml:1:7: rpc.idle_timout: unknown key; did you mean 'idle_timeout'?"},
         /* runtimes, and what depends on them */
         {"runtimes:\n  Runc: {}\n", "t.yaml:2:3: runtimes.Runc: expected a name of a-z, 0-9 and, "
                                     "between them, '-', of at most 63 bytes, found 'Runc'"},
@@ -242,6 +305,12 @@ static void tables_are_bounded(void **state)
                 n += (size_t)snprintf(yaml + n, sizeof(yaml) - n, "  r%d: {type: runc}\n", i);
         assert_refused(yaml, "t.yaml:16:3: runtimes.r15: expected at most 16 runtimes, runc and "
                              "runsc among them, found more");
+
+        n = (size_t)snprintf(yaml, sizeof(yaml), "rpc: {message_sizes: {");
+        for (int i = 1; i <= 65; i++)
+                n += (size_t)snprintf(yaml + n, sizeof(yaml) - n, "a.B/C%d: 1K, ", i);
+        (void)snprintf(yaml + n, sizeof(yaml) - n, "}}");
+        assert_refused(yaml, "t.yaml:1:22: rpc.message_sizes: expected at most 64 items, found 65");
 
         n = (size_t)snprintf(yaml, sizeof(yaml), "dns: {servers: [");
         for (int i = 0; i < 5000; i++)
@@ -322,8 +391,31 @@ static void assert_defaults(const struct config *c)
         assert_int_equal(c->defaults.tmp_size, 512 * MiB);
         assert_int_equal(c->defaults.start_timeout_ms, 30000);
         assert_int_equal(c->defaults.stop_timeout_ms, 10000);
+        assert_int_equal(c->rpc.message_sizes.n, 0);
         assert_int_equal(c->log.level, LOG_LEVEL_INFO);
         assert_int_equal(c->log.format, LOG_FORMAT_TEXT);
+}
+
+/* They stand in two places, as the configuration does not know the server. */
+static void the_defaults_of_rpc_are_the_servers_own(void **state)
+{
+        const struct rpc_server_limits *limits = &rpc_server_default_limits;
+        struct config c;
+
+        (void)state;
+        assert_int_equal(config_load(NULL, &c, NULL), 0);
+        assert_int_equal(c.rpc.connections, limits->connections);
+        assert_int_equal(c.rpc.connections_per_user, limits->connections_per_user);
+        assert_int_equal(c.rpc.calls_per_connection, limits->calls_per_connection);
+        assert_int_equal(c.rpc.message_size, limits->request_max);
+        assert_int_equal(c.rpc.decoded_size, limits->arena_max);
+        assert_int_equal(c.rpc.metadata_size, limits->metadata_max);
+        assert_int_equal(c.rpc.unfinished_size, limits->held_max);
+        assert_int_equal(c.rpc.greeting_timeout_ms, limits->greeting_ms);
+        assert_int_equal(c.rpc.message_timeout_ms, limits->request_ms);
+        assert_int_equal(c.rpc.idle_timeout_ms, limits->idle_ms);
+        assert_int_equal(c.rpc.drain_timeout_ms, 5000);
+        config_done(&c);
 }
 
 static void nothing_said_means_the_defaults(void **state)
@@ -367,6 +459,21 @@ static const char full[] = "runtime: safe\n"
                            "  tmp_size: 1536KiB\n"
                            "  start_timeout: 1500ms\n"
                            "  stop_timeout: 0\n"
+                           "rpc:\n"
+                           "  connections: 11\n"
+                           "  connections_per_user: 12\n"
+                           "  calls_per_connection: 13\n"
+                           "  message_size: 300KiB\n"
+                           "  message_sizes:\n"
+                           "    sandboxd.v1.SandboxService/Create: 256K\n"
+                           "    'a/\"b': 4097\n"
+                           "  decoded_size: 9MiB\n"
+                           "  metadata_size: 1100\n"
+                           "  unfinished_size: 10MiB\n"
+                           "  greeting_timeout: 101ms\n"
+                           "  message_timeout: 102ms\n"
+                           "  idle_timeout: 24h\n"
+                           "  drain_timeout: 0s\n"
                            "log:\n"
                            "  level: debug\n"
                            "  format: json\n";
@@ -404,6 +511,22 @@ static void every_key_reaches_its_field(void **state)
         assert_int_equal(c.defaults.tmp_size, 1536 * KiB);
         assert_int_equal(c.defaults.start_timeout_ms, 1500);
         assert_int_equal(c.defaults.stop_timeout_ms, 0);
+        assert_int_equal(c.rpc.connections, 11);
+        assert_int_equal(c.rpc.connections_per_user, 12);
+        assert_int_equal(c.rpc.calls_per_connection, 13);
+        assert_int_equal(c.rpc.message_size, 300 * KiB);
+        assert_int_equal(c.rpc.message_sizes.n, 2);
+        assert_string_equal(c.rpc.message_sizes.items[0].name, "sandboxd.v1.SandboxService/Create");
+        assert_int_equal(c.rpc.message_sizes.items[0].bytes, 256 * KiB);
+        assert_string_equal(c.rpc.message_sizes.items[1].name, "a/\"b");
+        assert_int_equal(c.rpc.message_sizes.items[1].bytes, 4097);
+        assert_int_equal(c.rpc.decoded_size, 9 * MiB);
+        assert_int_equal(c.rpc.metadata_size, 1100);
+        assert_int_equal(c.rpc.unfinished_size, 10 * MiB);
+        assert_int_equal(c.rpc.greeting_timeout_ms, 101);
+        assert_int_equal(c.rpc.message_timeout_ms, 102);
+        assert_int_equal(c.rpc.idle_timeout_ms, 24 * 60 * 60 * 1000);
+        assert_int_equal(c.rpc.drain_timeout_ms, 0);
         assert_int_equal(c.log.level, LOG_LEVEL_DEBUG);
         assert_int_equal(c.log.format, LOG_FORMAT_JSON);
         config_done(&c);
@@ -513,6 +636,26 @@ static void assert_same_list(char *const *a, char *const *b)
         assert_true(!a[i] && !b[i]);
 }
 
+static void assert_same_rpc(const struct config_rpc *a, const struct config_rpc *b)
+{
+        assert_int_equal(a->connections, b->connections);
+        assert_int_equal(a->connections_per_user, b->connections_per_user);
+        assert_int_equal(a->calls_per_connection, b->calls_per_connection);
+        assert_int_equal(a->message_size, b->message_size);
+        assert_int_equal(a->message_sizes.n, b->message_sizes.n);
+        for (size_t i = 0; i < a->message_sizes.n; i++) {
+                assert_string_equal(a->message_sizes.items[i].name, b->message_sizes.items[i].name);
+                assert_int_equal(a->message_sizes.items[i].bytes, b->message_sizes.items[i].bytes);
+        }
+        assert_int_equal(a->decoded_size, b->decoded_size);
+        assert_int_equal(a->metadata_size, b->metadata_size);
+        assert_int_equal(a->unfinished_size, b->unfinished_size);
+        assert_int_equal(a->greeting_timeout_ms, b->greeting_timeout_ms);
+        assert_int_equal(a->message_timeout_ms, b->message_timeout_ms);
+        assert_int_equal(a->idle_timeout_ms, b->idle_timeout_ms);
+        assert_int_equal(a->drain_timeout_ms, b->drain_timeout_ms);
+}
+
 static void assert_same(const struct config *a, const struct config *b)
 {
         assert_string_equal(a->runtime, b->runtime);
@@ -538,6 +681,7 @@ static void assert_same(const struct config *a, const struct config *b)
         assert_int_equal(a->defaults.tmp_size, b->defaults.tmp_size);
         assert_int_equal(a->defaults.start_timeout_ms, b->defaults.start_timeout_ms);
         assert_int_equal(a->defaults.stop_timeout_ms, b->defaults.stop_timeout_ms);
+        assert_same_rpc(&a->rpc, &b->rpc);
         assert_int_equal(a->log.level, b->log.level);
         assert_int_equal(a->log.format, b->log.format);
 }
@@ -637,6 +781,7 @@ int main(void)
                 cmocka_unit_test(socket_is_as_long_as_the_kernel_takes),
                 cmocka_unit_test(files_that_cannot_be_read_are_named),
                 cmocka_unit_test(nothing_said_means_the_defaults),
+                cmocka_unit_test(the_defaults_of_rpc_are_the_servers_own),
                 cmocka_unit_test(every_key_reaches_its_field),
                 cmocka_unit_test(a_loopback_server_is_fine_for_runc),
                 cmocka_unit_test(loopback_addresses_are_known),
