@@ -7,8 +7,10 @@
 
 /* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
 #define CALLS_MAX 4096
-/* A longer request would hold up the others of a shared connection. */
-#define SHARED_MAX (64 * 1024)
+/* A longer request would hold up the others of the shared connection; and a sandbox that does not
+ * answer, or answers what was cancelled long ago, uses it up. Others get one of their own. */
+#define SHARED_SIZE_MAX    (64 * 1024)
+#define SHARED_PENDING_MAX 256
 
 struct forwarding {
         struct forwarder *forwarder;
@@ -123,8 +125,9 @@ static int find_connection(struct forwarding *f, struct runtimed_client *runtime
         const struct rpc_method *method = rpc_call_method(f->call);
         bool streams = method->client_streams || method->server_streams;
 
-        f->client = !streams && n <= SHARED_MAX ? runtimed_client_shared(runtimed) : NULL;
-        if (f->client && rpc_client_is_writable(f->client))
+        f->client = !streams && n <= SHARED_SIZE_MAX ? runtimed_client_shared(runtimed) : NULL;
+        if (f->client && rpc_client_is_writable(f->client) &&
+            rpc_client_pending(f->client) < SHARED_PENDING_MAX)
                 return 0;
         int r = runtimed_client_open(runtimed, &own_ops, f, &f->own, e);
         f->client = f->own;

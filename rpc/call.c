@@ -15,13 +15,15 @@
 
 struct rpc_call *rpc_call_new(struct rpc_session *s)
 {
-        struct rpc_call *call = malloc(s->wire->call_size);
+        struct rpc_call *call = malloc(s->wire->call_size); /* calloc passes by malloc's cache */
         if (!call)
                 return NULL;
-        memset(call, 0, s->wire->call_size); /* calloc would pass by malloc's cache */
-        call->session = s;
-        call->on_wire = true;
-        call->since = uv_now(s->conn.pipe.loop);
+        *call = (struct rpc_call){
+                .session = s,
+                .on_wire = true,
+                .since = uv_now(s->conn.pipe.loop),
+        };
+        memset(call + 1, 0, s->wire->call_size - sizeof(*call)); /* the wire's own */
         arena_init(&call->arena, s->server->limits.arena_max);
         TAILQ_INSERT_HEAD(&s->calls, call, entry);
         s->n_calls++;

@@ -11,9 +11,10 @@
 #include "rpc/protowire.h"
 #include "rpc/ttrpc.h"
 
-#define STATUS_BUDGET (6 * MiB) /* bytes of memory: of the greatest message, unpacked */
-#define CALLS_MAX     4096      /* at once on one connection */
-#define UNASKED_MAX   1024      /* bytes of a message that answers no call */
+#define STATUS_BUDGET (6 * MiB)   /* bytes of memory: of the greatest message, unpacked */
+#define CALLS_MAX     4096        /* at once on one connection */
+#define APART_MIN     (64 * 1024) /* bytes */
+#define UNASKED_MAX   1024        /* bytes of a message that answers no call */
 
 struct rpc_client_call {
         struct rpc_client *client;
@@ -416,8 +417,9 @@ static int send_request(struct rpc_client *c, const struct rpc_request *request)
         envelope.service = (char *)request->service->name;
         envelope.method = (char *)method->name;
         envelope.timeout_nano = (int64_t)MIN(request->timeout_ns, (uint64_t)INT64_MAX);
-        /* An empty payload would not be seen as a stream's first message. */
-        bool apart = method->client_streams && request->n == 0;
+        /* An empty payload would not be seen as a stream's first message, and a large one may not
+         * fit in a frame with the rest of the envelope. */
+        bool apart = method->client_streams && (request->n == 0 || request->n > APART_MIN);
         if (!apart)
                 envelope.payload = (ProtobufCBinaryData){.data = (uint8_t *)request->message,
                                                          .len = request->n};
@@ -428,7 +430,7 @@ static int send_request(struct rpc_client *c, const struct rpc_request *request)
                                   : method->server_streams ? TTRPC_REMOTE_CLOSED
                                                            : 0);
         if (r == 0 && apart && !request->no_message)
-                write_data(c, c->next_id, 0, NULL, 0);
+                write_data(c, c->next_id, 0, request->message, request->n);
         return r;
 }
 
@@ -451,7 +453,7 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_request *request,
 {
         if (c->ended || c->closing)
                 return err_set(e, STATUS_UNAVAILABLE, "the connection has ended");
-        if (c->n_calls + c->abandoned >= CALLS_MAX || c->next_id > UINT32_MAX - 2 ||
+        if (rpc_client_pending(c) >= CALLS_MAX || c->next_id > UINT32_MAX - 2 ||
             !conn_is_writable(&c->conn))
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "too many calls wait on one connection; retry later");
@@ -461,6 +463,10 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_request *request,
         int r = send_request(c, request);
         if (r < 0) {
                 free(call);
+                if (r == -EMSGSIZE)
+                        return err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                                       "the message of %zu bytes is larger than ttrpc can carry",
+                                       request->n);
                 return err_errno(e, -r, "send a request of %zu bytes", request->n);
         }
         *call = (struct rpc_client_call){
@@ -487,6 +493,11 @@ void rpc_client_send(struct rpc_client_call *call, const void *message, size_t n
 void rpc_client_half_close(struct rpc_client_call *call)
 {
         write_data(call->client, call->stream_id, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
+}
+
+unsigned rpc_client_pending(const struct rpc_client *c)
+{
+        return c->n_calls + c->abandoned;
 }
 
 bool rpc_client_is_writable(const struct rpc_client *c)

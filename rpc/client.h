@@ -64,6 +64,9 @@ void rpc_client_send(struct rpc_client_call *call, const void *message, size_t n
 void rpc_client_half_close(struct rpc_client_call *call);
 bool rpc_client_is_writable(const struct rpc_client *c);
 
+/* How many answers the peer owes, those to cancelled calls too. */
+unsigned rpc_client_pending(const struct rpc_client *c);
+
 /* Wants no answer to a unary call any more. The server is not told: ttrpc cannot. */
 void rpc_client_cancel(struct rpc_client_call *call);
 

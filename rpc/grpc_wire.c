@@ -29,6 +29,7 @@ struct grpc_session {
         size_t answers;              /* bytes of unary calls' responses that wait */
         bool drained;                /* a call of ours has become writable */
         bool waiting;                /* one has messages to deliver, see must_wait */
+        bool goodbye;                /* the client was asked to make no new call */
 };
 
 struct grpc_call {
@@ -530,6 +531,13 @@ static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_i
         return 0;
 }
 
+static void say_goodbye(struct grpc_session *s)
+{
+        (void)nghttp2_submit_goaway(s->http2, NGHTTP2_FLAG_NONE,
+                                    nghttp2_session_get_last_proc_stream_id(s->http2),
+                                    NGHTTP2_NO_ERROR, NULL, 0); /* or it learns by the end */
+}
+
 static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, void *data)
 {
         struct grpc_session *s = data;
@@ -538,6 +546,8 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
         bool ends = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
         rpc_session_heard(&s->base);
+        if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK && s->goodbye)
+                say_goodbye(s);
         if (!call || (!is_head && frame->hd.type != NGHTTP2_DATA))
                 return 0;
         if (is_head && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
@@ -712,8 +722,7 @@ static void grpc_flush(struct rpc_session *base)
         } while (woken && ++rounds < ROUNDS_MAX);
         if (woken)
                 conn_flush_again(&base->conn);
-        if (!base->retired && !nghttp2_session_want_read(s->http2) &&
-            !nghttp2_session_want_write(s->http2))
+        if (!nghttp2_session_want_read(s->http2) && !nghttp2_session_want_write(s->http2))
                 rpc_session_finish(base); /* ended in order, by either side */
 }
 
@@ -724,14 +733,17 @@ static int grpc_writable(struct rpc_session *base)
         return 0;
 }
 
+/* In two steps, so that no call on its way is lost: the client is told to make no new one, and the
+ * answer to a ping says that it knows; see say_goodbye. */
 static bool grpc_drain(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
 
-        /* What the client has sent and we have not seen, it may safely send elsewhere. */
-        (void)nghttp2_submit_goaway(s->http2, NGHTTP2_FLAG_NONE,
-                                    nghttp2_session_get_last_proc_stream_id(s->http2),
-                                    NGHTTP2_NO_ERROR, NULL, 0); /* or it learns by the end */
+        if (s->goodbye)
+                return true;
+        s->goodbye = true;
+        (void)nghttp2_submit_shutdown_notice(s->http2); /* or it learns by the end */
+        (void)nghttp2_submit_ping(s->http2, NGHTTP2_FLAG_NONE, NULL);
         conn_kick(&base->conn);
         return true;
 }

@@ -88,10 +88,8 @@ static void listen_for_more(struct rpc_server *s)
                                     on_connection); /* it was valid before */
 }
 
-/* An idle server has no timer running. */
-static void on_tick(uv_timer_t *timer)
+void rpc_server_look(struct rpc_server *s)
 {
-        struct rpc_server *s = CONTAINER(timer, struct rpc_server, timer);
         struct rpc_session *session;
         uint64_t wait = UINT64_MAX;
 
@@ -100,7 +98,13 @@ static void on_tick(uv_timer_t *timer)
                 wait = MIN(wait, left);
         }
         listen_for_more(s);
+        (void)uv_timer_stop(&s->timer); /* never fails */
         rpc_server_look_in(s, wait);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+        rpc_server_look(CONTAINER(timer, struct rpc_server, timer));
 }
 
 void rpc_server_look_in(struct rpc_server *s, uint64_t ms)

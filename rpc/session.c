@@ -9,6 +9,9 @@
 #include "base/util.h"
 #include "rpc/wire.h"
 
+/* How long a client that was told of the server's end may take to go, in milliseconds. */
+#define DRAINED_MS 100
+
 /* --- its end ------------------------------------------------------------------------------- */
 
 static void free_when_nothing_is_owed(struct rpc_session *s)
@@ -84,16 +87,22 @@ void rpc_session_finish(struct rpc_session *s)
                 conn_finish(&s->conn);
 }
 
+/* A client that was told to make no new call has one on its way, perhaps. */
 static void finish_when_drained(struct rpc_session *s)
 {
-        if (s->server->draining && s->n_calls == 0)
+        if (!s->server->draining || s->n_calls > 0 || s->closing)
+                return;
+        s->since = uv_now(s->server->loop);
+        if (s->retired)
+                rpc_server_look_in(s->server, DRAINED_MS);
+        else
                 rpc_session_finish(s);
 }
 
 void rpc_session_drain(struct rpc_session *s)
 {
         if (s->wire && !s->closing)
-                (void)s->wire->drain(s); /* else it learns by the end */
+                s->retired = s->wire->drain(s);
         finish_when_drained(s);
 }
 
@@ -124,9 +133,13 @@ static uint64_t patience(const struct rpc_session *s)
 {
         const struct rpc_server_limits *limits = &s->server->limits;
 
-        if (!s->greeted || s->retired)
+        if (!s->greeted)
                 return limits->greeting_ms;
-        return s->n_calls == 0 ? limits->idle_ms : 0;
+        if (s->n_calls > 0)
+                return 0;
+        if (s->retired)
+                return s->server->draining ? DRAINED_MS : limits->greeting_ms;
+        return limits->idle_ms;
 }
 
 static uint64_t time_left(const struct rpc_session *s)
@@ -143,11 +156,11 @@ void rpc_session_heard(struct rpc_session *s)
         if (s->greeted)
                 return;
         s->greeted = true;
-        rpc_server_look_in(s->server, time_left(s)); /* it may stay idle for less */
+        rpc_server_look(s->server); /* it has other times now, or none */
 }
 
-/* A peer that is told goes by itself, and calls that it has sent meanwhile it may safely send again
- * on another connection. A connection that just breaks would fail them. */
+/* A peer that is told goes by itself, and calls that it has sent meanwhile are served. A connection
+ * that just breaks would fail them. */
 static bool retire(struct rpc_session *s)
 {
         if (!s->greeted || s->retired || !s->wire->drain(s))

@@ -120,8 +120,11 @@ static bool ttrpc_is_writable(const struct rpc_call *call)
 
 static void ttrpc_pause(struct rpc_call *call)
 {
-        ((struct ttrpc_session *)call->session)->n_paused++;
-        conn_read_stop(&call->session->conn);
+        struct ttrpc_session *s = (struct ttrpc_session *)call->session;
+
+        s->n_paused++;
+        s->partial_since = 0; /* it is we who do not listen */
+        conn_read_stop(&s->base.conn);
         rpc_server_look_in(call->session->server, RPC_LOOK_AFTER_HELD_UP);
 }
 
@@ -427,8 +430,10 @@ static void ttrpc_flush(struct rpc_session *base)
 
 static bool tell_writable(struct rpc_call *call)
 {
-        rpc_call_writable(call);
-        return conn_is_writable(&call->session->conn);
+        const struct rpc_session *s = call->session;
+
+        rpc_call_writable(call); /* it may be gone after that */
+        return conn_is_writable(&s->conn);
 }
 
 static int ttrpc_writable(struct rpc_session *base)

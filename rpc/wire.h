@@ -123,7 +123,7 @@ struct rpc_session {
         uint64_t since; /* uv_now: of the accept, then of the end of the last call */
         size_t held;    /* bytes of messages that no handler has got yet */
         bool greeted;   /* a whole frame has come */
-        bool retired;   /* it was idle for too long; the peer knows, and is to go */
+        bool retired;   /* the peer was told to go */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
         unsigned round, changes; /* of the list, see rpc_session_for_each */
@@ -200,5 +200,8 @@ const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char
                                           size_t service_len);
 /* A session is gone; it frees itself after the return. */
 void rpc_server_forget_session(struct rpc_session *session);
+/* Looks at all sessions, and sets the timer for the next time. Without need there is none: waiting
+ * with a timeout costs the kernel half a microsecond a turn. */
+void rpc_server_look(struct rpc_server *s);
 /* A session has to be looked at in so many milliseconds; UINT64_MAX: never. */
 void rpc_server_look_in(struct rpc_server *s, uint64_t ms);
