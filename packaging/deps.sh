@@ -14,10 +14,14 @@ packages=(
         libuv1-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
         libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
         runc busybox-static
-        libcmocka-dev clang-format cppcheck shellcheck
+        libcmocka-dev clang-format cppcheck shellcheck clang libclang-rt-dev
         python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest
+        g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux debian-archive-keyring
 )
+# Toolchains that are there already, wherever they came from, are left alone.
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
 
 die()
 {
@@ -95,7 +99,10 @@ fetch_runsc()
 . /etc/os-release
 case ${VERSION_CODENAME:-} in
 bookworm) install_missing "${packages[@]}" ;;
-trixie) install_missing "${packages[@]}" runsc ;;
+trixie)
+        command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
+        install_missing "${packages[@]}" runsc
+        ;;
 *) die "knows Debian 12 and 13 only; on ${PRETTY_NAME:-this system} install what corresponds to:" \
         "${packages[*]} runsc" ;;
 esac
