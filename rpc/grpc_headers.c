@@ -61,81 +61,94 @@ static uint64_t parse_timeout(const char *value)
         return 0;
 }
 
+/* A field as nghttp2 gives it: both end in NUL. */
+struct field {
+        const char *name, *value;
+        size_t n_name, n_value;
+};
+
+/* Comparing the length first: there are a dozen names to tell apart for every call. */
+#define IS(f, literal) \
+        ((f)->n_name == sizeof(literal) - 1 && memcmp((f)->name, literal, sizeof(literal) - 1) == 0)
+
 /* Pseudo-header fields come first, each at most once, and there are no others. */
-static void add_pseudo(struct grpc_headers *h, const char *name, const char *value, size_t n_value)
+static void add_pseudo(struct grpc_headers *h, const struct field *f)
 {
-        unsigned which = str_eq(name, ":method")      ? METHOD
-                         : str_eq(name, ":scheme")    ? SCHEME
-                         : str_eq(name, ":path")      ? PATH
-                         : str_eq(name, ":authority") ? AUTHORITY
-                                                      : 0;
+        unsigned which = IS(f, ":method")      ? METHOD
+                         : IS(f, ":scheme")    ? SCHEME
+                         : IS(f, ":path")      ? PATH
+                         : IS(f, ":authority") ? AUTHORITY
+                                               : 0;
 
         if (!which || h->pseudo & which || h->regular)
                 h->malformed = true;
         h->pseudo |= which;
         if (which == METHOD)
-                h->is_post = str_eq(value, "POST");
-        if (which == PATH && !*value)
+                h->is_post = str_eq(f->value, "POST");
+        if (which == PATH && f->n_value == 0)
                 h->malformed = true;
-        if (which == PATH && n_value < sizeof(h->path))
-                memcpy(h->path, value, n_value + 1);
+        if (which == PATH && f->n_value < sizeof(h->path))
+                memcpy(h->path, f->value, f->n_value + 1);
 }
 
 /* RFC 9113, section 8.2.2: they speak of a connection of HTTP/1. */
-static bool is_connection_specific(const char *name)
+static bool is_connection_specific(const struct field *f)
 {
-        return str_eq(name, "connection") || str_eq(name, "proxy-connection") ||
-               str_eq(name, "keep-alive") || str_eq(name, "transfer-encoding") ||
-               str_eq(name, "upgrade");
+        return IS(f, "connection") || IS(f, "proxy-connection") || IS(f, "keep-alive") ||
+               IS(f, "transfer-encoding") || IS(f, "upgrade");
 }
 
-/* What no user wrote. */
-static bool is_protocols_own(const char *name)
-{
-        return str_starts(name, "grpc-") || str_eq(name, "te") || str_eq(name, "user-agent") ||
-               str_eq(name, "content-type") || str_eq(name, "content-length") ||
-               str_eq(name, "accept-encoding") || str_eq(name, "host");
-}
-
-static void add_regular(struct grpc_headers *h, const char *name, const char *value)
+static void add_content_length(struct grpc_headers *h, const char *value)
 {
         uint64_t length;
 
-        h->regular = true;
-        if (is_connection_specific(name) || (str_eq(name, "te") && !str_eq(value, "trailers"))) {
+        if (h->has_content_length || !str_to_u64(value, INT64_MAX, &length))
                 h->malformed = true;
-        } else if (str_eq(name, "content-type")) {
-                h->is_grpc = is_grpc_content_type(value);
-        } else if (str_eq(name, "grpc-timeout")) {
-                h->timeout_ns = parse_timeout(value);
-        } else if (str_eq(name, "grpc-encoding")) {
-                h->compressed = !str_eq(value, "identity");
-        } else if (str_eq(name, "content-length")) {
-                h->malformed |= h->has_content_length || !str_to_u64(value, INT64_MAX, &length);
-                h->content_length = h->malformed ? 0 : (int64_t)length;
-                h->has_content_length = true;
-        }
+        else
+                h->content_length = (int64_t)length;
+        h->has_content_length = true;
+}
+
+/* True for a field of the protocol's own, which no user wrote. */
+static bool add_protocols_own(struct grpc_headers *h, const struct field *f)
+{
+        if (IS(f, "te"))
+                h->malformed |= !str_eq(f->value, "trailers");
+        else if (IS(f, "content-type"))
+                h->is_grpc = is_grpc_content_type(f->value);
+        else if (IS(f, "grpc-timeout"))
+                h->timeout_ns = parse_timeout(f->value);
+        else if (IS(f, "grpc-encoding"))
+                h->compressed = !str_eq(f->value, "identity");
+        else if (IS(f, "content-length"))
+                add_content_length(h, f->value);
+        else
+                return IS(f, "user-agent") || IS(f, "accept-encoding") || IS(f, "host") ||
+                       str_starts(f->name, "grpc-");
+        return true;
 }
 
 void grpc_headers_add(struct grpc_headers *h, struct rpc_metadata *metadata, size_t max,
-                      const uint8_t *name_bytes, size_t n_name, const uint8_t *value_bytes,
-                      size_t n_value)
+                      const uint8_t *name, size_t n_name, const uint8_t *value, size_t n_value)
 {
-        const char *name = (const char *)name_bytes, *value = (const char *)value_bytes;
+        const struct field f = {(const char *)name, (const char *)value, n_name, n_value};
 
         h->size += n_name + n_value + FIELD_OVERHEAD;
-        if (!nghttp2_check_header_name(name_bytes, n_name) ||
-            !nghttp2_check_header_value(value_bytes, n_value)) {
+        if (!nghttp2_check_header_name(name, n_name) ||
+            !nghttp2_check_header_value(value, n_value)) {
                 h->malformed = true;
-        } else if (*name == ':') {
-                add_pseudo(h, name, value, n_value);
-        } else {
-                add_regular(h, name, value);
-                if (is_protocols_own(name) || h->malformed || h->size > max)
-                        return;
-                if (rpc_metadata_add(metadata, name, n_name, value, n_value, max) < 0)
-                        h->metadata_is_bad = true;
+                return;
         }
+        if (*name == ':') {
+                add_pseudo(h, &f);
+                return;
+        }
+        h->regular = true;
+        h->malformed |= is_connection_specific(&f);
+        if (add_protocols_own(h, &f) || h->malformed || h->size > max)
+                return;
+        if (rpc_metadata_add(metadata, f.name, n_name, f.value, n_value, max) < 0)
+                h->metadata_is_bad = true;
 }
 
 bool grpc_headers_are_complete(const struct grpc_headers *h)
