@@ -48,6 +48,7 @@ PLACES = [
      "signals are sent by daemon/proc.c and by runtimed"),
 ]
 LINES_MAX = 800
+GENERATED = {"docs/api.md"}
 
 
 def without_comments_and_strings(text):
@@ -88,7 +89,7 @@ def breaches_of_calls(path, lines, product):
 def breaches(path):
     text = path.read_text()
     lines = text.splitlines()
-    if len(lines) > LINES_MAX:
+    if len(lines) > LINES_MAX and str(path) not in GENERATED:
         yield len(lines), f"above {LINES_MAX} lines: split it"
     if path.suffix in (".c", ".h"):
         product = path.parts[0] in LAYERS

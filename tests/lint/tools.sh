@@ -8,9 +8,11 @@ cache=$1
 failed=0
 shopt -s nullglob
 
-sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli,tests/unit,tests/bench}/*.[ch])
+sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.[ch]
+        tests/{unit,interop,fuzz,bench,bench/rpc}/*.[ch])
 product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
-scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/lint}/*.sh .ci/run)
+scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/{lint,interop,fuzz,bench/rpc}}/*.sh
+        .ci/run)
 
 # The layout is what version 14 (Debian 12) makes of .clang-format; others differ in places.
 version=$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/')
