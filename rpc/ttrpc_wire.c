@@ -115,7 +115,8 @@ static void ttrpc_send(struct rpc_call *base, const void *bytes, size_t n)
 
 static bool ttrpc_is_writable(const struct rpc_call *call)
 {
-        return conn_is_writable(&call->session->conn);
+        return !((const struct ttrpc_call *)call)->too_large &&
+               conn_is_writable(&call->session->conn);
 }
 
 static void ttrpc_pause(struct rpc_call *call)

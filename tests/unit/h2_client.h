@@ -3,6 +3,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include "base/buf.h"
 #include "tests/unit/rpc_fixture.h"
 
 #define STREAMS_MAX 256
@@ -16,7 +17,9 @@ struct h2_reply {
         uint32_t error;
         const uint8_t *request; /* what is still to be sent */
         size_t request_len;
-        bool half_open; /* the request stays without an end */
+        bool half_open;  /* the request stays without an end */
+        struct buf more; /* what h2_send has put behind it */
+        char *details;   /* grpc-status-details-bin */
 };
 
 struct h2 {
@@ -25,7 +28,9 @@ struct h2 {
         nghttp2_session *session;
         struct h2_reply replies[STREAMS_MAX];
         unsigned n;
-        bool ended; /* the server has closed the connection */
+        bool ended;     /* the server has closed the connection */
+        bool going;     /* it has sent GOAWAY */
+        size_t padding; /* bytes in each DATA frame */
 };
 
 static inline struct h2_reply *reply_of(nghttp2_session *session, int32_t stream_id)
@@ -51,6 +56,8 @@ static inline int on_header(nghttp2_session *session, const nghttp2_frame *frame
                 keep(r->grpc_status, sizeof(r->grpc_status), value);
         else if (str_eq((const char *)name, "grpc-message"))
                 keep(r->message, sizeof(r->message), value);
+        else if (str_eq((const char *)name, "grpc-status-details-bin"))
+                r->details = strdup((const char *)value);
         return 0;
 }
 
@@ -81,17 +88,38 @@ static inline ssize_t on_request_body(nghttp2_session *session, int32_t stream_i
                                       void *data)
 {
         struct h2_reply *r = source->ptr;
-        size_t n = MIN(size, r->request_len);
+        size_t n = MIN(size, r->request_len), of_more = MIN(size - n, r->more.len);
 
         (void)session, (void)stream_id, (void)data;
-        memcpy(out, r->request, n);
+        if (n)
+                memcpy(out, r->request, n);
         r->request += n;
         r->request_len -= n;
-        if (r->request_len == 0 && r->half_open && n == 0)
+        if (of_more)
+                memcpy(out + n, buf_bytes(&r->more), of_more);
+        buf_consume(&r->more, of_more);
+        n += of_more;
+        bool is_empty = r->request_len + r->more.len == 0;
+        if (is_empty && r->half_open && n == 0)
                 return NGHTTP2_ERR_DEFERRED;
-        if (r->request_len == 0 && !r->half_open)
+        if (is_empty && !r->half_open)
                 *flags = NGHTTP2_DATA_FLAG_EOF;
         return (ssize_t)n;
+}
+
+static inline int on_frame(nghttp2_session *session, const nghttp2_frame *received, void *data)
+{
+        (void)session;
+        if (received->hd.type == NGHTTP2_GOAWAY)
+                ((struct h2 *)data)->going = true;
+        return 0;
+}
+
+static inline ssize_t on_padding(nghttp2_session *session, const nghttp2_frame *sent, size_t max,
+                                 void *data)
+{
+        (void)session;
+        return (ssize_t)MIN(sent->hd.length + ((struct h2 *)data)->padding, max);
 }
 
 static inline struct h2 *h2_new(struct rpc_fixture *f, bool reads_at_once)
@@ -107,6 +135,8 @@ static inline struct h2 *h2_new(struct rpc_fixture *f, bool reads_at_once)
         nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+        nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+        nghttp2_session_callbacks_set_select_padding_callback(callbacks, on_padding);
         nghttp2_option_set_no_auto_window_update(option, !reads_at_once);
         assert_int_equal(nghttp2_session_client_new2(&h->session, callbacks, h, option), 0);
         nghttp2_option_del(option);
@@ -118,8 +148,11 @@ static inline struct h2 *h2_new(struct rpc_fixture *f, bool reads_at_once)
 static inline void h2_free(struct h2 *h)
 {
         nghttp2_session_del(h->session);
-        for (unsigned i = 0; i < h->n; i++)
+        for (unsigned i = 0; i < h->n; i++) {
                 free(h->replies[i].body);
+                free(h->replies[i].details);
+                buf_done(&h->replies[i].more);
+        }
         (void)close(h->fd);
         free(h);
 }
@@ -143,6 +176,31 @@ static inline void h2_turn(struct h2 *h)
                 h->ended = true;
 }
 
+/* All that is to be sent, in one piece: the server reads it in one turn. */
+static inline void h2_send_at_once(struct h2 *h)
+{
+        struct buf all = {0};
+        const uint8_t *out;
+        ssize_t n;
+
+        while ((n = nghttp2_session_mem_send(h->session, &out)) > 0)
+                assert_int_equal(buf_append(&all, out, (size_t)n, SIZE_MAX), 0);
+        n = send(h->fd, buf_bytes(&all), all.len, MSG_NOSIGNAL);
+        assert_int_equal(n, all.len);
+        buf_done(&all);
+}
+
+/* As H2_UNTIL, for so long at most: what a bug may make wait for ever. */
+#define H2_WITHIN(h, ms, condition)                                                 \
+        do {                                                                        \
+                uint64_t end_ = uv_hrtime() + (uint64_t)(ms)*NSEC_PER_MSEC;         \
+                while (!(condition)) {                                              \
+                        if (uv_hrtime() >= end_)                                    \
+                                fail_msg("not within %d ms: " #condition, (int)ms); \
+                        h2_turn(h);                                                 \
+                }                                                                   \
+        } while (0)
+
 #define H2_UNTIL(h, condition) \
         while (!(condition))   \
         h2_turn(h) /* the deadline of the test is its bound */
@@ -162,9 +220,21 @@ static inline nghttp2_nv header(const char *name, const char *value)
                             .valuelen = strlen(value)};
 }
 
+/* Windows so wide that the client never says a word about them. Before the first turn. */
+static inline void h2_open_windows(struct h2 *h)
+{
+        const nghttp2_settings_entry window = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, INT32_MAX};
+
+        assert_int_equal(nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, &window, 1), 0);
+        assert_int_equal(
+                nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, INT32_MAX),
+                0);
+}
+
 /* What a test may have otherwise than a good client. */
 struct odd {
         const char *method, *content_type, *timeout, *metadata;
+        const char *name, *value; /* of one more field */
         bool half_open;
 };
 
@@ -173,7 +243,7 @@ static inline struct h2_reply *submit(struct h2 *h, const char *path, const void
 {
         assert_true(h->n < STREAMS_MAX);
         struct h2_reply *r = &h->replies[h->n++];
-        nghttp2_nv nv[8] = {
+        nghttp2_nv nv[9] = {
                 header(":method", odd.method ? odd.method : "POST"),
                 header(":scheme", "http"),
                 header(":path", path),
@@ -188,6 +258,8 @@ static inline struct h2_reply *submit(struct h2 *h, const char *path, const void
                 nv[n_nv++] = header("grpc-timeout", odd.timeout);
         if (odd.metadata)
                 nv[n_nv++] = header("x-metadata", odd.metadata);
+        if (odd.name)
+                nv[n_nv++] = header(odd.name, odd.value);
         r->request = request;
         r->request_len = n;
         r->half_open = odd.half_open;
@@ -218,6 +290,42 @@ static inline struct h2_reply *submit_empty(struct h2 *h, const char *method, st
         return submit(h, path, empty, sizeof(empty), odd);
 }
 
+/* A further message of a request that is half open, and the end of one. */
+static inline void h2_send(struct h2 *h, struct h2_reply *r, const void *bytes, size_t n)
+{
+        _cleanup_free_ uint8_t *message = frame(bytes, n);
+
+        assert_int_equal(buf_append(&r->more, message, 5 + n, SIZE_MAX), 0);
+        (void)nghttp2_session_resume_data(h->session, r->stream_id); /* unless it is not deferred */
+}
+
+static inline void h2_half_close(struct h2 *h, struct h2_reply *r)
+{
+        r->half_open = false;
+        (void)nghttp2_session_resume_data(h->session, r->stream_id); /* as above */
+}
+
+static inline void h2_cancel(struct h2 *h, struct h2_reply *r)
+{
+        assert_int_equal(nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, r->stream_id,
+                                                   NGHTTP2_CANCEL),
+                         0);
+}
+
+/* The whole messages that have come. */
+static inline unsigned h2_n_messages(const struct h2_reply *r)
+{
+        unsigned count = 0;
+
+        for (size_t at = 0; at + 5 <= r->len; count++) {
+                const uint8_t *p = r->body + at;
+                at += 5 + ((size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4]);
+                if (at > r->len)
+                        break;
+        }
+        return count;
+}
+
 static inline void assert_status(const struct h2_reply *r, enum status code)
 {
         char expected[8];
@@ -229,7 +337,7 @@ static inline void assert_status(const struct h2_reply *r, enum status code)
         assert_int_equal(r->error, NGHTTP2_NO_ERROR);
 }
 
-static inline void assert_serves(struct h2 *h)
+static inline void h2_assert_serves(struct h2 *h)
 {
         _cleanup_free_ uint8_t *request = frame("ping", 4);
         struct h2_reply *r = submit(h, "/test.v1.TestService/Echo", request, 9, (struct odd){0});
@@ -240,10 +348,10 @@ static inline void assert_serves(struct h2 *h)
         assert_memory_equal(r->body, request, 9);
 }
 
-static inline void assert_serves_anew(struct rpc_fixture *f)
+static inline void h2_assert_serves_anew(struct rpc_fixture *f)
 {
         struct h2 *h = h2_new(f, true);
 
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }

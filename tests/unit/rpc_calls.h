@@ -11,6 +11,8 @@ struct reply {
         uint64_t expected; /* number of the next message of a stream */
         bool numbered;
         struct err err; /* code OK: success */
+        uint8_t *details;
+        size_t n_details;
 };
 
 static inline void on_message(void *data, const uint8_t *bytes, size_t n)
@@ -36,9 +38,13 @@ static inline void on_done(void *data, const struct err *e, const uint8_t *detai
 {
         struct reply *r = data;
 
-        (void)details, (void)n_details;
         r->n_done++;
         r->err = e ? *e : (struct err){0};
+        if (n_details) {
+                r->details = malloc(n_details);
+                memcpy(r->details, details, n_details);
+                r->n_details = n_details;
+        }
 }
 
 static const struct rpc_reply_ops reply_ops = {.on_message = on_message, .on_done = on_done};
@@ -46,6 +52,7 @@ static const struct rpc_reply_ops reply_ops = {.on_message = on_message, .on_don
 static inline void reply_done(struct reply *r)
 {
         free(r->last);
+        free(r->details);
         *r = (struct reply){0};
 }
 

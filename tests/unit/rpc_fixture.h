@@ -37,6 +37,8 @@ struct rpc_fixture {
         uint64_t produced; /* messages */
         unsigned writable; /* how often on_writable came */
         uint64_t time_left;
+        /* Adds what a test serves beside the service below. May be NULL. */
+        void (*add_services)(struct rpc_fixture *f, struct rpc_server *s);
 };
 
 /* --- handlers ------------------------------------------------------------------------------ */
@@ -215,6 +217,8 @@ static inline struct rpc_server *rpc_fixture_server(struct rpc_fixture *f)
 
         assert_int_equal(rpc_server_new(&f->l.loop, wires, &f->limits, &s, NULL), 0);
         assert_int_equal(rpc_server_add(s, &test_service, test_handlers, f, NULL), 0);
+        if (f->add_services)
+                f->add_services(f, s);
         return s;
 }
 

@@ -10,7 +10,7 @@ static void unary(void **state)
         struct h2 *h = h2_new(*state, true);
         _cleanup_free_ uint8_t *big = malloc(3 * MiB);
 
-        assert_serves(h);
+        h2_assert_serves(h);
         for (size_t i = 0; i < 3 * MiB; i++)
                 big[i] = (uint8_t)(i * 7);
         _cleanup_free_ uint8_t *request = frame(big, 3 * MiB);
@@ -36,7 +36,7 @@ static void failing(void **state)
         assert_status(r, STATUS_NOT_FOUND);
         assert_string_equal(r->message, "100%25 gone: %C3%A9%0A");
         assert_int_equal(r->len, 0);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -136,7 +136,7 @@ static void deadline(void **state)
         H2_UNTIL(h, r->closed);
         assert_status(r, STATUS_DEADLINE_EXCEEDED);
         assert_int_equal(f->cancels, 1);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
         loop_run_for(&f->l, 10);
         assert_int_equal(f->cancels, 1);
@@ -202,9 +202,9 @@ static void cancel(void **state)
                                                    NGHTTP2_CANCEL),
                          0);
         H2_UNTIL(h, f->cancels);
-        assert_serves(h);
+        h2_assert_serves(h);
         hang_finish(f); /* to nobody */
-        assert_serves(h);
+        h2_assert_serves(h);
         assert_int_equal(f->cancels, 1);
         h2_free(h);
 }
@@ -224,7 +224,7 @@ static void disconnect(void **state)
         assert_int_equal(f->cancels, 1);
         assert_int_equal(f->handled, 1);
         hang_finish(f);
-        assert_serves_anew(f);
+        h2_assert_serves_anew(f);
 }
 
 static void server_close(void **state)
@@ -308,11 +308,11 @@ static void calls_limit(void **state)
         H2_UNTIL(h, r[4]->closed);
         assert_int_equal(r[4]->error, NGHTTP2_REFUSED_STREAM);
         H2_UNTIL(h, f->n_hung == 4);
-        assert_serves_anew(f);
+        h2_assert_serves_anew(f);
         hang_finish(f);
         H2_UNTIL(h, r[3]->closed);
         assert_status(r[3], STATUS_OK);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -338,7 +338,7 @@ static void cancelled_calls_count(void **state)
         assert_int_equal(f->n_hung, 4);
         assert_int_equal(f->cancels, 4);
         hang_finish(f);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -449,7 +449,7 @@ static void not_grpc(void **state)
         assert_http_status(h, (struct odd){.method = "GET"}, "405");
         assert_http_status(h, (struct odd){.method = "GET", .half_open = true}, "405");
         assert_int_equal(f->handled, 0);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -474,7 +474,7 @@ static void bad_messages(void **state)
         assert_refused(h, "\2\0\0\0\0", 5, STATUS_INTERNAL);
         assert_refused(h, "\0\xFF\xFF\xFF\xFF", 5, STATUS_RESOURCE_EXHAUSTED);
         assert_int_equal(f->handled, 0);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -492,7 +492,7 @@ static void refused_while_sending(void **state)
                                     (struct odd){.half_open = true});
         H2_UNTIL(h, r->closed);
         assert_status(r, STATUS_RESOURCE_EXHAUSTED);
-        assert_serves(h);
+        h2_assert_serves(h);
         h2_free(h);
 }
 
@@ -510,7 +510,7 @@ static void garbage_after_the_preface(void **state)
         assert_true(is_closed_by_server(f, h->fd));
         assert_int_equal(f->cancels, 1);
         h2_free(h);
-        assert_serves_anew(f);
+        h2_assert_serves_anew(f);
 }
 
 static void random_frames(void **state)
@@ -537,7 +537,7 @@ static void random_frames(void **state)
                 }
                 (void)close(fd);
         }
-        assert_serves_anew(f);
+        h2_assert_serves_anew(f);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rpc_fixture_setup, rpc_fixture_teardown)

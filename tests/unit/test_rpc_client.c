@@ -1,6 +1,8 @@
 /* rpc/client.c, rpc/call.c and ttrpc's wire: calls and how they end. */
 #include "tests/unit/rpc_calls.h"
+#include "tests/unit/rpc_probe.h"
 
+#include "rpc/conn.h"
 #include "rpc/ttrpc.h"
 
 static void assert_call_fails(struct rpc_fixture *f, int method, enum status code,
@@ -19,7 +21,7 @@ static void assert_call_fails(struct rpc_fixture *f, int method, enum status cod
         reply_done(&r);
 }
 
-/* --- calls --------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static void unary(void **state)
 {
@@ -152,7 +154,7 @@ static void hundred_calls_at_once(void **state)
         rpc_client_close(c);
 }
 
-/* --- the end of calls ---------------------------------------------------------------------- */
+/* --- the end of calls ------------------------------------------------------------------------- */
 
 static void deadline(void **state)
 {
@@ -358,12 +360,354 @@ static void request_above_the_frame(void **state)
         _cleanup_free_ uint8_t *big = calloc(1, TTRPC_MESSAGE_MAX);
         struct reply r = {0};
 
-        assert_int_equal(try_call(c, ECHO_METHOD, big, TTRPC_MESSAGE_MAX, 0, &r), -EMSGSIZE);
+        const struct rpc_request request = {
+                .service = &test_service,
+                .method = &test_methods[ECHO_METHOD],
+                .message = big,
+                .n = TTRPC_MESSAGE_MAX,
+        };
+        struct err e = {0};
+        assert_true(rpc_client_call(c, &request, &reply_ops, &r, NULL, &e) < 0);
+        assert_int_equal(e.code, STATUS_RESOURCE_EXHAUSTED);
         assert_serves(f, c);
         rpc_client_close(c);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, rpc_fixture_setup, rpc_fixture_teardown)
+/* --- giving up -------------------------------------------------------------------------------- */
+
+static struct rpc_client_call *start(struct rpc_client *c, int method, const char *message,
+                                     const struct rpc_reply_ops *ops, void *data)
+{
+        struct rpc_client_call *ret = NULL;
+        const struct rpc_request request = {
+                .service = &probe_service,
+                .method = &probe_methods[method],
+                .message = message,
+                .n = strlen(message),
+        };
+
+        assert_int_equal(rpc_client_call(c, &request, ops, data, &ret, NULL), 0);
+        return ret;
+}
+
+static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
+                       size_t n)
+{
+        (void)message, (void)n;
+        if (event == PROBE_CANCEL)
+                probe_finish(p, NULL);
+}
+
+static void cancel(void **state)
+{
+        struct rpc_fixture *f = *state;
+        bool ended = false;
+        struct rpc_client *c = client_new(f, &ended);
+        struct reply cancelled = {0}, kept = {0};
+
+        probe.on_event = do_nothing;
+        struct rpc_client_call *call = start(c, PROBE_UNARY, "1", &reply_ops, &cancelled);
+        (void)start(c, PROBE_UNARY, "2", &reply_ops, &kept);
+        LOOP_UNTIL(&f->l, probe.n == 2);
+        rpc_client_cancel(call);
+        probe_answer(&probe.calls[0]); /* the peer could not know */
+        loop_run_for(&f->l, 10);
+        assert_int_equal(cancelled.n_messages + cancelled.n_done, 0);
+        probe_answer(&probe.calls[1]);
+        LOOP_UNTIL(&f->l, kept.n_done);
+        assert_int_equal(kept.err.code, STATUS_OK);
+        assert_serves(f, c);
+        assert_false(ended);
+        rpc_client_close(c);
+        reply_done(&kept);
+}
+
+/* What a callback does to calls: client.h forbids nothing of it. */
+struct meddler {
+        struct reply reply;
+        struct rpc_client_call *cancels; /* at its first message, or when it is done */
+};
+
+static void meddle(struct meddler *m)
+{
+        if (m->cancels)
+                rpc_client_cancel(TAKE(m->cancels));
+}
+
+static void meddle_on_message(void *data, const uint8_t *bytes, size_t n)
+{
+        struct meddler *m = data;
+
+        on_message(&m->reply, bytes, n);
+        meddle(m);
+}
+
+static void meddle_on_done(void *data, const struct err *e, const uint8_t *details, size_t n)
+{
+        struct meddler *m = data;
+
+        on_done(&m->reply, e, details, n);
+        meddle(m);
+}
+
+static void cancel_in_on_message(void **state)
+{
+        static const struct rpc_reply_ops ops = {.on_message = meddle_on_message,
+                                                 .on_done = meddle_on_done};
+        struct rpc_fixture *f = *state;
+        struct rpc_client *c = client_new(f, NULL);
+        struct meddler m = {0};
+
+        m.cancels = start(c, PROBE_UNARY, "1", &ops, &m);
+        LOOP_UNTIL(&f->l, m.reply.n_messages);
+        assert_serves(f, c);
+        assert_int_equal(m.reply.n_done, 0);
+        rpc_client_close(c);
+        reply_done(&m.reply);
+}
+
+/* Two deadlines pass in one turn, and the owner of the first gives up the second. */
+static void cancel_of_another_in_on_done(void **state)
+{
+        static const struct rpc_reply_ops ops = {.on_message = meddle_on_message,
+                                                 .on_done = meddle_on_done};
+        struct rpc_fixture *f = *state;
+        struct rpc_client *c = client_new(f, NULL);
+        struct meddler first = {0}, second = {0};
+        struct rpc_request request = {
+                .service = &probe_service,
+                .method = &probe_methods[PROBE_UNARY],
+                .timeout_ns = 20 * NSEC_PER_MSEC,
+        };
+
+        probe.on_event = do_nothing;
+        assert_int_equal(rpc_client_call(c, &request, &ops, &first, NULL, NULL), 0);
+        assert_int_equal(rpc_client_call(c, &request, &ops, &second, &first.cancels, NULL), 0);
+        LOOP_UNTIL(&f->l, first.reply.n_done);
+        loop_run_for(&f->l, 20);
+        assert_int_equal(second.reply.n_done, 0);
+        assert_serves(f, c);
+        rpc_client_close(c);
+}
+
+static void abort_ends_every_call(void **state)
+{
+        struct rpc_fixture *f = *state;
+        bool ended = false;
+        struct rpc_client *c = client_new(f, &ended);
+        struct reply r[3] = {{0}};
+        struct err e;
+
+        probe.on_event = do_nothing;
+        for (int i = 0; i < 3; i++)
+                (void)start(c, PROBE_UNARY + i, "1", &reply_ops, &r[i]);
+        LOOP_UNTIL(&f->l, probe.n == 3);
+        (void)err_set(&e, STATUS_ABORTED, "enough");
+        rpc_client_abort(c, &e);
+        for (int i = 0; i < 3; i++) {
+                assert_int_equal(r[i].n_done, 1);
+                assert_int_equal(r[i].err.code, STATUS_ABORTED);
+                assert_string_equal(r[i].err.msg, "enough");
+        }
+        rpc_client_close(c);
+        LOOP_UNTIL(&f->l, probe.calls[2].finished);
+        loop_run_for(&f->l, 10);
+        assert_int_equal(r[0].n_done, 1);
+        assert_false(ended);
+}
+
+/* --- back-pressure ---------------------------------------------------------------------------- */
+
+struct uploader {
+        struct reply reply;
+        struct rpc_client *client;
+        struct rpc_client_call *call;
+        unsigned sent, count, writable;
+};
+
+static void upload(struct uploader *u)
+{
+        static const uint8_t bytes[10000];
+
+        while (u->sent < u->count && rpc_client_is_writable(u->client)) {
+                rpc_client_send(u->call, bytes, sizeof(bytes));
+                u->sent++;
+        }
+        if (u->sent == u->count) {
+                rpc_client_half_close(u->call);
+                u->sent++;
+        }
+}
+
+static void upload_on_writable(void *data)
+{
+        struct uploader *u = data;
+
+        u->writable++;
+        upload(u);
+}
+
+static void pause_at_first(struct probe_call *p, enum probe_event event, const uint8_t *message,
+                           size_t n)
+{
+        (void)message, (void)n;
+        if (event == PROBE_FIRST)
+                probe_pause(p);
+        else
+                probe_default(p, event);
+}
+
+static void upload_as_it_can(void **state)
+{
+        static const struct rpc_reply_ops ops = {
+                .on_message = on_message, .on_done = on_done, .on_writable = upload_on_writable};
+        struct rpc_fixture *f = *state;
+        static struct uploader u; /* longer-lived than a failed test */
+
+        u = (struct uploader){.client = client_new(f, NULL), .count = 2000};
+        struct reply refused = {0};
+
+        probe.on_event = pause_at_first;
+        u.call = start(u.client, PROBE_UP, "1", &ops, &u);
+        upload(&u);
+        LOOP_UNTIL(&f->l, probe.n);
+        loop_run_for(&f->l, 30);
+        unsigned stalled = u.sent;
+        assert_in_range(stalled * 10000, CONN_HIGH_WATER, CONN_HIGH_WATER + 2 * MiB);
+        loop_run_for(&f->l, 30);
+        assert_int_equal(u.sent, stalled);
+        assert_int_equal(try_call(u.client, ECHO_METHOD, "", 0, 0, &refused), -ENOSPC);
+        probe_resume(&probe.calls[0]);
+        LOOP_UNTIL(&f->l, u.reply.n_done);
+        assert_int_equal(u.reply.err.code, STATUS_OK);
+        assert_int_equal(probe.calls[0].messages, 2001);
+        assert_true(u.writable > 0);
+        assert_serves(f, u.client);
+        rpc_client_close(u.client);
+        reply_done(&u.reply);
+}
+
+/* --- a peer that breaks the rules ------------------------------------------------------------- */
+
+/* A client whose peer is the test. */
+static struct rpc_client *client_of(struct rpc_fixture *f, uint32_t message_max, bool *ended,
+                                    int *ret_peer)
+{
+        static const struct rpc_client_ops ops = {.on_end = on_client_end};
+        struct rpc_client *c = NULL;
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+                         0);
+        assert_int_equal(rpc_client_new(&f->l.loop, fds[0], message_max, &ops, ended, &c, NULL), 0);
+        *ret_peer = fds[1];
+        return c;
+}
+
+/* A frame of which so many bytes come. */
+static void say(struct rpc_fixture *f, int peer, uint32_t id, enum ttrpc_type type, uint8_t flags,
+                uint32_t length, size_t come)
+{
+        static uint8_t bytes[TTRPC_HEADER_LEN + 5000];
+
+        ttrpc_put_header(bytes, length, id, type, flags);
+        assert_int_equal(send(peer, bytes, TTRPC_HEADER_LEN + come, MSG_NOSIGNAL),
+                         TTRPC_HEADER_LEN + come);
+        loop_run_for(&f->l, 5);
+}
+
+static void unasked_frames(void **state)
+{
+        static const struct {
+                uint32_t length;
+                size_t come;
+                bool ends;
+        } cases[] = {
+                {0, 0, true},
+                {1000, 1000, true},
+                {1025, 0, true}, /* its head is enough */
+                {TTRPC_MESSAGE_MAX, 10, true},
+                {1000, 10, false}, /* the rest may be on its way */
+        };
+        struct rpc_fixture *f = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                bool ended = false;
+                int peer;
+                struct rpc_client *c = client_of(f, 0, &ended, &peer);
+                say(f, peer, 1, TTRPC_RESPONSE, 0, cases[i].length, cases[i].come);
+                assert_int_equal(ended, cases[i].ends);
+                rpc_client_close(c);
+                (void)close(peer);
+        }
+}
+
+static void answers_that_break_the_rules(void **state)
+{
+        static const struct {
+                int method;
+                enum ttrpc_type type;
+                uint32_t length;
+                enum status code;
+        } cases[] = {
+                {ECHO_METHOD, TTRPC_DATA, 1, STATUS_INTERNAL},     /* it does not stream */
+                {ECHO_METHOD, TTRPC_RESPONSE, 1, STATUS_INTERNAL}, /* malformed */
+                {ECHO_METHOD, TTRPC_RESPONSE, 3001, STATUS_RESOURCE_EXHAUSTED},
+                {STREAM, TTRPC_DATA, 3001, STATUS_RESOURCE_EXHAUSTED},
+        };
+        struct rpc_fixture *f = *state;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                bool ended = false;
+                struct reply r = {0}, other = {0};
+                int peer;
+                struct rpc_client *c = client_of(f, 3000, &ended, &peer);
+                call(c, cases[i].method, "", 0, &r);
+                call(c, ECHO_METHOD, "", 0, &other);
+                say(f, peer, 1, cases[i].type, 0, cases[i].length, cases[i].length);
+                assert_int_equal(r.n_done, 1);
+                assert_int_equal(r.err.code, cases[i].code);
+                assert_int_equal(r.n_messages, 0);
+                say(f, peer, 3, TTRPC_RESPONSE, 0, 0, 0); /* an empty answer, to the other */
+                assert_int_equal(other.n_messages, 1);
+                assert_int_equal(other.n_done, 1);
+                assert_int_equal(other.err.code, STATUS_OK);
+                assert_false(ended);
+                say(f, peer, 3, TTRPC_RESPONSE, 0, 0, 0); /* and once more */
+                assert_true(ended);
+                rpc_client_close(c);
+                (void)close(peer);
+                reply_done(&r), reply_done(&other);
+        }
+}
+
+/* One answer to a call that was given up is due, and no more. */
+static void late_answers(void **state)
+{
+        struct rpc_fixture *f = *state;
+        bool ended = false;
+        struct reply r = {0};
+        struct rpc_client_call *given_up;
+        int peer;
+        struct rpc_client *c = client_of(f, 0, &ended, &peer);
+
+        given_up = start(c, PROBE_UNARY, "1", &reply_ops, &r);
+        rpc_client_cancel(given_up);
+        assert_int_equal(try_call(c, ECHO_METHOD, "", 0, NSEC_PER_MSEC, &r), 0);
+        LOOP_UNTIL(&f->l, r.n_done);
+        assert_int_equal(r.err.code, STATUS_DEADLINE_EXCEEDED);
+        say(f, peer, 1, TTRPC_RESPONSE, 0, 2000, 2000);
+        say(f, peer, 3, TTRPC_RESPONSE, 0, 2000, 2000);
+        assert_false(ended);
+        assert_int_equal(r.n_messages, 0);
+        say(f, peer, 3, TTRPC_RESPONSE, 0, 0, 0);
+        assert_true(ended);
+        rpc_client_close(c);
+        (void)close(peer);
+}
+
+#define PROBE_TEST(f) cmocka_unit_test_setup_teardown(f, probe_setup, probe_teardown)
+#define TEST(f)       cmocka_unit_test_setup_teardown(f, rpc_fixture_setup, rpc_fixture_teardown)
 
 int main(void)
 {
@@ -387,6 +731,14 @@ int main(void)
                 TEST(server_close_waits_for_handlers),
                 TEST(request_above_the_frame),
                 TEST(paused_client),
+                PROBE_TEST(cancel),
+                PROBE_TEST(abort_ends_every_call),
+                PROBE_TEST(upload_as_it_can),
+                TEST(unasked_frames),
+                TEST(answers_that_break_the_rules),
+                TEST(late_answers),
+                PROBE_TEST(cancel_of_another_in_on_done),
+                PROBE_TEST(cancel_in_on_message),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
