@@ -17,15 +17,15 @@ top=$(realpath "$here/../..")
 mkdir -p "$1"
 out=$(realpath "$1")
 python=${PYTHON:-/usr/bin/python3}
-folders=("$here/proto" "$here/wellknown" "$top/proto")
+folders=("$here/proto" "$top/proto")
 protos=(sandboxd/test/v1/echo.proto grpc/health/v1/health.proto google/rpc/status.proto)
 includes=("${folders[@]/#/-I}")
 grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.1
 
-# stale FILE...: whether what the stamp "$stamp" stands for must be made again.
+# stale [FILE...]: whether what the stamp "$stamp" stands for must be made again.
 stale()
 {
-        [ ! -e "$stamp" ] || [ -n "$(find "$@" "$here/proto" "$here/wellknown" "$here/build.sh" \
+        [ ! -e "$stamp" ] || [ -n "$(find "$@" "$here/proto" "$top/proto" "$here/build.sh" \
                 -type f -newer "$stamp" -print -quit)" ]
 }
 
@@ -60,10 +60,10 @@ recent()
 build_python()
 {
         local stamp=$out/python/stamp
-        stale "$top/proto/google" || return 0
+        stale || return 0
         mkdir -p "$out/python"
         # The package "grpc" is the library's own: the stubs of health.proto go without folders.
-        "$python" -m grpc_tools.protoc -I"$here/proto" -I"$here/wellknown/grpc/health/v1" -I"$top/proto" \
+        "$python" -m grpc_tools.protoc -I"$here/proto" -I"$top/proto/grpc/health/v1" -I"$top/proto" \
                 --python_out="$out/python" --grpc_python_out="$out/python" \
                 sandboxd/test/v1/echo.proto health.proto google/rpc/status.proto
         touch "$stamp"
@@ -101,7 +101,7 @@ build_node()
 build_cpp()
 {
         local cpp=$out/cpp stamp=$out/cpp/stamp unit
-        stale "$here/cpp" "$top/proto/google" || return 0
+        stale "$here/cpp" || return 0
         mkdir -p "$cpp"
         protoc "${includes[@]}" --cpp_out="$cpp" --grpc_out="$cpp" \
                 --plugin=protoc-gen-grpc="$(command -v grpc_cpp_plugin)" "${protos[@]}"

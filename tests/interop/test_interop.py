@@ -12,7 +12,7 @@ from conftest import OUT
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-PROTOS = ":".join(str(p) for p in (HERE / "proto", HERE / "wellknown", TOP / "proto"))
+PROTOS = f"{HERE / 'proto'}:{TOP / 'proto'}"
 
 UNARY = ["unary", "metadata", "error", "details", "deadline", "timeout", "cancel"]
 STREAMS = ["stream", "stream_slow", "stream_error", "stream_cancel", "sum", "sum_none", "sum_slow",
