@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -168,8 +169,12 @@ class Daemon:
         self.api = Api(self.socket)
 
     def is_listening(self):
+        """This daemon: what one that was killed was about to start may hold its socket yet."""
         with socket.socket(socket.AF_UNIX) as s:
-            return s.connect_ex(str(self.socket)) == 0
+            if s.connect_ex(str(self.socket)) != 0:
+                return False
+            peer = s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            return struct.unpack("3i", peer)[0] == self.process.pid
 
     def run(self, *args, timeout=20):
         """For a daemon that is expected to end by itself."""

@@ -158,6 +158,8 @@ def test_connections_of_one_user(make_daemon):
     daemon = make_daemon(rpc={"connections_per_user": 2})
     daemon.dir.chmod(0o755)
     daemon.socket.chmod(0o666)
+    with Client(daemon.socket) as client:
+        assert is_served(client)  # and so it has seen all that came before
     wait_until(lambda: sockets(daemon) == 1, "no connection, only what listens")
     with Client(daemon.socket) as one, Client(daemon.socket) as two:
         assert is_served(one) and is_served(two)
