@@ -11,6 +11,11 @@ bool str_eq(const char *a, const char *b)
         return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+bool str_is(const char *s, const char *bytes, size_t n)
+{
+        return strlen(s) == n && memcmp(s, bytes, n) == 0;
+}
+
 bool str_starts(const char *s, const char *prefix)
 {
         return strncmp(s, prefix, strlen(prefix)) == 0;

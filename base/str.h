@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 bool str_eq(const char *a, const char *b); /* two NULLs are equal */
+/* s, which ends in NUL, against n bytes that may hold NULs. */
+bool str_is(const char *s, const char *bytes, size_t n);
 bool str_starts(const char *s, const char *prefix);
 
 /* printf into fresh memory; NULL when there is none. The caller frees. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "base/util.h"
 
 /* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
@@ -15,8 +16,8 @@
 struct forwarding {
         struct forwarder *forwarder;
         struct rpc_call *call;
-        struct rpc_client *own; /* of a call that streams; else NULL */
         struct rpc_client *client;
+        struct rpc_client *own; /* the same, where this call alone uses it; else NULL */
         struct rpc_client_call *request;
 };
 
@@ -126,7 +127,7 @@ static int find_connection(struct forwarding *f, struct runtimed_client *runtime
         bool streams = method->client_streams || method->server_streams;
 
         f->client = !streams && n <= SHARED_SIZE_MAX ? runtimed_client_shared(runtimed) : NULL;
-        if (f->client && rpc_client_is_writable(f->client) &&
+        if (f->client && rpc_client_takes_calls(f->client) &&
             rpc_client_pending(f->client) < SHARED_PENDING_MAX)
                 return 0;
         int r = runtimed_client_open(runtimed, &own_ops, f, &f->own, e);
@@ -138,14 +139,13 @@ static int find_connection(struct forwarding *f, struct runtimed_client *runtime
  * see what may be a secret of the caller's. */
 static void copy_trace(const struct rpc_metadata *from, struct rpc_metadata *to)
 {
-        static const char *const keys[] = {"traceparent", "tracestate"}; /* W3C Trace Context */
+        const char *value;
 
-        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-                const char *value = rpc_metadata_get(from, keys[i]);
-                if (value) /* without memory the call goes untraced */
-                        (void)rpc_metadata_add(to, keys[i], strlen(keys[i]), value, strlen(value),
-                                               SIZE_MAX);
-        }
+        for (const char *key = rpc_metadata_next(from, NULL, &value); key;
+             key = rpc_metadata_next(from, key, &value))
+                if (str_eq(key, "traceparent") || str_eq(key, "tracestate")) /* W3C Trace Context */
+                        (void)rpc_metadata_add(to, key, strlen(key), value, strlen(value),
+                                               SIZE_MAX); /* without memory it goes untraced */
 }
 
 static int send_request(struct forwarding *f, const uint8_t *message, size_t n, struct err *e)
@@ -192,6 +192,7 @@ int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_
                 return r;
         }
         rpc_call_set_ops(call, &call_ops, f);
-        hold_up_if_full(f);
+        if (rpc_call_method(call)->client_streams)
+                hold_up_if_full(f);
         return 0;
 }

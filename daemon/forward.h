@@ -2,7 +2,7 @@
  * nothing is read beyond its envelope.
  *
  * A call that streams gets a connection to runtimed of its own: ttrpc has no flow control, so a
- * slow peer must hold up nobody else's bytes. Unary calls share one. */
+ * slow peer must hold up nobody else's bytes. Small unary calls share one. */
 #pragma once
 
 #include "rpc/call.h"

@@ -12,6 +12,8 @@
 
 /* What clients of gRPC take beside a message in their trailers, with room for base64. */
 #define DETAILS_MAX 4096
+/* What an open call takes, HTTP/2's part of it too, without its messages. */
+#define CALL_COST 2048
 
 struct rpc_call *rpc_call_new(struct rpc_session *s)
 {
@@ -44,6 +46,7 @@ static void free_unless_owned(struct rpc_call *call)
         TAILQ_REMOVE(&s->calls, call, entry);
         s->n_calls--;
         s->changes++;
+        rpc_session_let_go(s, call->held);
         s->wire->call_done(call);
         rpc_metadata_done(&call->metadata);
         if (call->has_timer)
@@ -145,7 +148,7 @@ static const struct rpc_method *find_method(const struct rpc_service *service, c
                                             size_t n)
 {
         for (size_t i = 0; i < service->n_methods; i++)
-                if (strncmp(service->methods[i].name, name, n) == 0 && !service->methods[i].name[n])
+                if (str_is(service->methods[i].name, name, n))
                         return &service->methods[i];
         return NULL;
 }
@@ -197,6 +200,12 @@ bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head)
         }
         if (!find_handler(call, head))
                 return false;
+        call->held = CALL_COST + call->metadata.size;
+        if (!rpc_session_hold(call->session, call->held)) {
+                rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
+                              "the server holds too many calls; retry later");
+                return false;
+        }
         set_deadline(call, head->timeout_ns);
         return true;
 }

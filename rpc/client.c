@@ -39,7 +39,7 @@ struct rpc_client {
         unsigned n_calls;
         unsigned abandoned; /* calls past their deadline, whose answers may still come */
         uint32_t next_id;
-        bool conn_closed, timer_closed, ended, closing;
+        bool conn_closed, timer_closed, ended, retired, closing;
 };
 
 static int by_id(const struct rpc_client_call *a, const struct rpc_client_call *b)
@@ -60,6 +60,8 @@ static void forget(struct rpc_client *c, struct rpc_client_call *call)
         RB_REMOVE(call_tree, &c->calls, call);
         c->n_calls--;
         free(call);
+        if (c->retired && c->n_calls == 0 && !c->closing)
+                rpc_client_close(c);
 }
 
 static void done_with_details(struct rpc_client *c, struct rpc_client_call *call,
@@ -110,7 +112,8 @@ static void fail_with_status(struct rpc_client *c, struct rpc_client_call *call,
                 (void)err_set(&e, STATUS_INTERNAL, "the peer's response is malformed");
                 done(c, call, &e);
         } else {
-                (void)err_set(&e, status_from_wire(status->code), "%s", status->message);
+                enum status code = status_from_wire(status->code);
+                (void)err_set(&e, code == STATUS_OK ? STATUS_UNKNOWN : code, "%s", status->message);
                 details.n_details = status->n_details;
                 details.details = status->details;
                 size_t n_packed = google__rpc__status__get_packed_size(&details);
@@ -453,8 +456,7 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_request *request,
 {
         if (c->ended || c->closing)
                 return err_set(e, STATUS_UNAVAILABLE, "the connection has ended");
-        if (rpc_client_pending(c) >= CALLS_MAX || c->next_id > UINT32_MAX - 2 ||
-            !conn_is_writable(&c->conn))
+        if (!rpc_client_takes_calls(c))
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "too many calls wait on one connection; retry later");
         struct rpc_client_call *call = calloc(1, sizeof(*call));
@@ -495,6 +497,12 @@ void rpc_client_half_close(struct rpc_client_call *call)
         write_data(call->client, call->stream_id, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
 }
 
+bool rpc_client_takes_calls(const struct rpc_client *c)
+{
+        return !c->ended && !c->closing && rpc_client_pending(c) < CALLS_MAX &&
+               c->next_id <= UINT32_MAX - 2 && conn_is_writable(&c->conn);
+}
+
 unsigned rpc_client_pending(const struct rpc_client *c)
 {
         return c->n_calls + c->abandoned;
@@ -529,6 +537,14 @@ void rpc_client_abort(struct rpc_client *c, const struct err *e)
 
         while (!c->closing && (call = RB_MIN(call_tree, &c->calls)))
                 done(c, call, e);
+}
+
+void rpc_client_retire(struct rpc_client *c)
+{
+        c->retired = true;
+        c->ops = NULL;
+        if (c->n_calls == 0)
+                rpc_client_close(c);
 }
 
 void rpc_client_close(struct rpc_client *c)

@@ -66,6 +66,8 @@ bool rpc_client_is_writable(const struct rpc_client *c);
 
 /* How many answers the peer owes, those to cancelled calls too. */
 unsigned rpc_client_pending(const struct rpc_client *c);
+/* False: rpc_client_call would refuse. */
+bool rpc_client_takes_calls(const struct rpc_client *c);
 
 /* Wants no answer to a unary call any more. The server is not told: ttrpc cannot. */
 void rpc_client_cancel(struct rpc_client_call *call);
@@ -76,6 +78,10 @@ void rpc_client_resume(struct rpc_client *c);
 
 /* Ends every open call with this error, before a close. */
 void rpc_client_abort(struct rpc_client *c, const struct err *e);
+
+/* The owner goes: the client closes itself after the last open call, without a word to the owner.
+ */
+void rpc_client_retire(struct rpc_client *c);
 
 /* Drops every open call without a further word to it, and frees the client. Idempotent is not
  * needed: the pointer is dead after it. */

@@ -134,6 +134,8 @@ void grpc_headers_add(struct grpc_headers *h, struct rpc_metadata *metadata, siz
         const struct field f = {(const char *)name, (const char *)value, n_name, n_value};
 
         h->size += n_name + n_value + FIELD_OVERHEAD;
+        if (h->size > max)
+                return; /* it will be refused; HPACK makes 4 KiB of each further byte */
         if (!nghttp2_check_header_name(name, n_name) ||
             !nghttp2_check_header_value(value, n_value)) {
                 h->malformed = true;
@@ -145,7 +147,7 @@ void grpc_headers_add(struct grpc_headers *h, struct rpc_metadata *metadata, siz
         }
         h->regular = true;
         h->malformed |= is_connection_specific(&f);
-        if (add_protocols_own(h, &f) || h->malformed || h->size > max)
+        if (add_protocols_own(h, &f) || h->malformed)
                 return;
         if (rpc_metadata_add(metadata, f.name, n_name, f.value, n_value, max) < 0)
                 h->metadata_is_bad = true;

@@ -29,7 +29,7 @@ struct grpc_session {
         size_t answers;              /* bytes of unary calls' responses that wait */
         bool drained;                /* a call of ours has become writable */
         bool waiting;                /* one has messages to deliver, see must_wait */
-        bool goodbye;                /* the client was asked to make no new call */
+        bool goodbye, goodbye_said;  /* the client was asked to make no new call, and knows */
 };
 
 struct grpc_call {
@@ -75,9 +75,16 @@ static bool has_answer(const struct grpc_call *call)
 
 static void take_out(struct grpc_call *call, size_t n)
 {
+        struct grpc_session *s = session_of(call);
+
         buf_consume(&call->out, n);
-        if (has_answer(call))
-                session_of(call)->answers -= n;
+        if (!has_answer(call))
+                return;
+        if (s->answers > ANSWERS_MAX && s->answers - n <= ANSWERS_MAX) {
+                s->waiting = true; /* calls that must_wait held up may go on */
+                conn_kick(&s->base.conn);
+        }
+        s->answers -= n;
 }
 
 static int submit_trailers(nghttp2_session *http2, int32_t stream_id,
@@ -199,11 +206,21 @@ static bool grpc_is_writable(const struct rpc_call *call)
         return !((const struct grpc_call *)call)->full;
 }
 
+static void let_go(struct grpc_call *call, size_t n)
+{
+        struct rpc_session *s = call->base.session;
+
+        rpc_session_let_go(s, n);
+        buf_consume(&call->in, n);
+}
+
 static void grpc_finish(struct rpc_call *base, const struct err *e, const uint8_t *details,
                         size_t n_details)
 {
         struct grpc_call *call = (struct grpc_call *)base;
 
+        if (!base->in_handler) /* else the message lies in it; see deliver */
+                let_go(call, call->in.len);
         if (e) {
                 call->trailers = calloc(1, sizeof(*call->trailers));
                 if (!call->trailers) {
@@ -251,14 +268,6 @@ static void grpc_resume(struct rpc_call *base)
 static struct grpc_call *call_of(nghttp2_session *http2, int32_t stream_id)
 {
         return nghttp2_session_get_stream_user_data(http2, stream_id);
-}
-
-static void let_go(struct grpc_call *call, size_t n)
-{
-        struct rpc_session *s = call->base.session;
-
-        (void)rpc_session_hold(s, s->held - n);
-        buf_consume(&call->in, n);
 }
 
 /* The client may send more. */
@@ -310,13 +319,6 @@ static bool must_wait(const struct grpc_call *call)
                (!call->base.started && session_of(call)->answers > ANSWERS_MAX);
 }
 
-static void wait_for_handler(struct grpc_call *call)
-{
-        call->waiting = true;
-        if (!call->base.paused)
-                session_of(call)->waiting = true;
-}
-
 /* Where the client does not stream, its one message goes to the handler when all has come. */
 static void deliver_one(struct grpc_call *call)
 {
@@ -331,7 +333,7 @@ static void deliver_one(struct grpc_call *call)
                                call->in.len ? "the request is not exactly one message"
                                             : "the request has no message");
         else if (call->in_ended && must_wait(call))
-                wait_for_handler(call);
+                call->waiting = true;
         else if (call->in_ended)
                 rpc_call_deliver(&call->base, message, n); /* the wire still holds the call */
 }
@@ -349,22 +351,32 @@ static void deliver_stream(struct grpc_call *call)
         if (call->base.ended)
                 return;
         if (must_wait(call)) {
-                wait_for_handler(call);
+                call->waiting = true;
         } else if (call->in_ended && call->in.len) {
                 rpc_call_break(&call->base, STATUS_INTERNAL, "the stream ends within a message");
         } else if (call->in_ended && !call->half_closed) {
                 call->half_closed = rpc_call_half_close(&call->base);
                 if (!call->half_closed)
-                        wait_for_handler(call);
+                        call->waiting = true;
         }
 }
 
-/* Since when we wait for the rest of a message. */
+/* Something has begun that the client still has to end: a message, or all that precedes it where it
+ * sends only one. */
+static bool owes(const struct grpc_call *call)
+{
+        if (call->waiting || call->base.ended)
+                return false;
+        return call->in.len || !call->base.method ||
+               (!call->base.method->client_streams && !call->in_ended);
+}
+
+/* Since when we wait for that. */
 static void note_owed(struct grpc_call *call)
 {
         struct rpc_server *server = call->base.session->server;
 
-        if (call->in.len == 0 || call->waiting || call->base.ended) {
+        if (!owes(call)) {
                 call->owed_since = 0;
         } else if (!call->owed_since) {
                 call->owed_since = uv_now(server->loop);
@@ -396,11 +408,10 @@ static bool deliver_if_waiting(struct rpc_call *base)
 
         if (!call->waiting)
                 return true;
-        call->waiting = false;
         if (must_wait(call))
-                wait_for_handler(call);
-        else
-                deliver(call);
+                return true;
+        call->waiting = false;
+        deliver(call);
         return true;
 }
 
@@ -414,6 +425,7 @@ static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, 
         if (!call)
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream */
         call->stream_id = frame->hd.stream_id;
+        note_owed(call);
         s->headers = (struct grpc_headers){0};
         (void)nghttp2_session_set_stream_user_data(http2, call->stream_id, call); /* it is open */
         return 0;
@@ -465,6 +477,7 @@ static void begin(struct grpc_call *call, const struct grpc_headers *h)
                 .timeout_ns = h->timeout_ns,
         };
         call->accepted = rpc_call_begin(&call->base, &head);
+        note_owed(call);
 }
 
 static void on_headers_complete(struct grpc_call *call)
@@ -474,15 +487,15 @@ static void on_headers_complete(struct grpc_call *call)
 
         call->content_length = h->has_content_length ? h->content_length : -1;
         call->compressed = h->compressed;
-        if (!grpc_headers_are_complete(h))
+        if (h->size > max)
+                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
+                               "the metadata is larger than %zu bytes", max);
+        else if (!grpc_headers_are_complete(h))
                 reset(call, NGHTTP2_PROTOCOL_ERROR);
         else if (!h->is_post)
                 refuse_http(call, "405");
         else if (!h->is_grpc)
                 refuse_http(call, "415");
-        else if (h->size > max)
-                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                               "the metadata is larger than %zu bytes", max);
         else if (h->metadata_is_bad)
                 rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s", RPC_METADATA_IS_BAD);
         else
@@ -498,7 +511,7 @@ static bool keep(struct grpc_call *call, const uint8_t *bytes, size_t n)
         if (buf_append(&call->in, bytes, n, SIZE_MAX) < 0)
                 return false;
         call->uncredited += n;
-        return rpc_session_hold(s, s->held + n);
+        return rpc_session_hold(s, n);
 }
 
 static void count_content(struct grpc_call *call, size_t n)
@@ -533,6 +546,9 @@ static int on_data_chunk(nghttp2_session *http2, uint8_t flags, int32_t stream_i
 
 static void say_goodbye(struct grpc_session *s)
 {
+        if (!s->goodbye || s->goodbye_said)
+                return;
+        s->goodbye_said = true;
         (void)nghttp2_submit_goaway(s->http2, NGHTTP2_FLAG_NONE,
                                     nghttp2_session_get_last_proc_stream_id(s->http2),
                                     NGHTTP2_NO_ERROR, NULL, 0); /* or it learns by the end */
@@ -546,7 +562,7 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
         bool ends = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
         rpc_session_heard(&s->base);
-        if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK && s->goodbye)
+        if (frame->hd.type == NGHTTP2_PING && frame->hd.flags & NGHTTP2_FLAG_ACK)
                 say_goodbye(s);
         if (!call || (!is_head && frame->hd.type != NGHTTP2_DATA))
                 return 0;

@@ -158,11 +158,9 @@ int rpc_server_add_all(struct rpc_server *s, const struct rpc_service *service, 
 const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char *service,
                                           size_t service_len)
 {
-        for (size_t i = 0; i < s->n_services; i++) {
-                const char *name = s->services[i].service->name;
-                if (strncmp(name, service, service_len) == 0 && !name[service_len])
+        for (size_t i = 0; i < s->n_services; i++)
+                if (str_is(s->services[i].service->name, service, service_len))
                         return &s->services[i];
-        }
         return NULL;
 }
 

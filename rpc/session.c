@@ -20,7 +20,7 @@ static void free_when_nothing_is_owed(struct rpc_session *s)
                 return;
         if (s->wire)
                 s->wire->done(s);
-        (void)rpc_session_hold(s, 0);
+        rpc_session_let_go(s, s->held);
         rpc_server_forget_session(s);
         free(s);
 }
@@ -106,39 +106,17 @@ void rpc_session_drain(struct rpc_session *s)
         finish_when_drained(s);
 }
 
-void rpc_session_forget_call(struct rpc_session *s)
-{
-        if (s->n_calls == 0) {
-                s->since = uv_now(s->server->loop);
-                if (s->server->limits.idle_ms && !s->closing)
-                        rpc_server_look_in(s->server, s->server->limits.idle_ms);
-        }
-        finish_when_drained(s);
-        free_when_nothing_is_owed(s);
-}
-
-/* --- how long it may be silent ------------------------------------------------------------- */
-
-bool rpc_session_hold(struct rpc_session *s, size_t held)
-{
-        struct rpc_server *server = s->server;
-
-        server->held = server->held - s->held + held;
-        s->held = held;
-        return server->held <= server->limits.held_max;
-}
-
 /* How long a session may go on like this, from s->since; 0: for ever. */
 static uint64_t patience(const struct rpc_session *s)
 {
         const struct rpc_server_limits *limits = &s->server->limits;
 
-        if (!s->greeted)
-                return limits->greeting_ms;
-        if (s->n_calls > 0)
+        if (s->n_calls > 0 && s->greeted)
                 return 0;
-        if (s->retired)
-                return s->server->draining ? DRAINED_MS : limits->greeting_ms;
+        if (s->retired && s->server->draining)
+                return DRAINED_MS;
+        if (!s->greeted || s->retired)
+                return limits->greeting_ms;
         return limits->idle_ms;
 }
 
@@ -151,12 +129,39 @@ static uint64_t time_left(const struct rpc_session *s)
         return end > now ? end - now : 0;
 }
 
+void rpc_session_forget_call(struct rpc_session *s)
+{
+        if (s->n_calls == 0) {
+                s->since = uv_now(s->server->loop);
+                if (!s->closing)
+                        rpc_server_look_in(s->server, time_left(s));
+        }
+        finish_when_drained(s);
+        free_when_nothing_is_owed(s);
+}
+
+/* --- how long it may be silent ------------------------------------------------------------- */
+
+bool rpc_session_hold(struct rpc_session *s, size_t n)
+{
+        s->held += n;
+        s->server->held += n;
+        return s->server->held <= s->server->limits.held_max;
+}
+
+void rpc_session_let_go(struct rpc_session *s, size_t n)
+{
+        s->held -= n;
+        s->server->held -= n;
+}
+
 void rpc_session_heard(struct rpc_session *s)
 {
         if (s->greeted)
                 return;
-        s->greeted = true;
-        rpc_server_look(s->server); /* it has other times now, or none */
+        s->greeted =
+                true; /* the timer may come in vain; a look here could close what is being read */
+        rpc_server_look_in(s->server, time_left(s));
 }
 
 /* A peer that is told goes by itself, and calls that it has sent meanwhile are served. A connection
@@ -174,9 +179,14 @@ uint64_t rpc_session_check(struct rpc_session *s)
 {
         if (s->closing)
                 return UINT64_MAX;
+        if (s->retired && s->server->draining && time_left(s) == 0) {
+                rpc_session_finish(s); /* what its client has not read yet still leaves */
+                return UINT64_MAX;
+        }
         uint64_t of_messages = s->wire ? s->wire->check(s) : UINT64_MAX;
         if (of_messages == 0 || (time_left(s) == 0 && !retire(s))) {
-                log_debug("connection of pid %d closed: silent for too long", (int)s->peer.pid);
+                log_debug("connection of pid %d closed: idle or silent for too long",
+                          (int)s->peer.pid);
                 rpc_session_abort(s, "the connection was silent within a message for too long");
                 return UINT64_MAX;
         }

@@ -27,6 +27,7 @@ struct ttrpc_session {
         struct stream_tree streams; /* the calls whose clients stream */
         uint32_t last_id;           /* ids of new streams rise */
         uint64_t partial_since;     /* uv_now; 0: no frame has begun */
+        size_t partial_held;        /* what was counted of the reader's partial frame */
         unsigned n_frames;          /* so far */
         unsigned n_paused;          /* handlers that take no message now: nothing is read */
         bool resumed;               /* one of them takes messages again */
@@ -383,7 +384,9 @@ static int ttrpc_session_read(struct rpc_session *base, const uint8_t *bytes, si
         unsigned before = s->n_frames;
 
         int r = ttrpc_read(&s->reader, bytes, n, on_frame, s);
-        if (r == 0 && !rpc_session_hold(base, s->reader.partial.len))
+        rpc_session_let_go(base, s->partial_held);
+        s->partial_held = s->reader.partial.len;
+        if (!rpc_session_hold(base, s->partial_held) && s->partial_held && r == 0)
                 r = -ENOBUFS;
         note_partial(s, s->n_frames != before);
         if (may_read(s))

@@ -65,6 +65,7 @@ struct rpc_call {
         struct rpc_metadata metadata;
         struct arena arena;
         size_t message_max; /* bytes of one message of the client */
+        size_t held;        /* what the call itself counts for, see rpc_session_hold */
         uv_timer_t timer;   /* of the deadline */
         uint64_t deadline;  /* uv_hrtime; 0 none */
         uint64_t since;     /* uv_now, of the head */
@@ -120,8 +121,8 @@ struct rpc_session {
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
-        uint64_t since; /* uv_now: of the accept, then of the end of the last call */
-        size_t held;    /* bytes of messages that no handler has got yet */
+        uint64_t since; /* uv_now: of the accept, the end of the last call, or the goodbye */
+        size_t held;    /* bytes, see rpc_session_hold */
         bool greeted;   /* a whole frame has come */
         bool retired;   /* the peer was told to go */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
@@ -153,9 +154,10 @@ void rpc_session_forget_call(struct rpc_session *s);
 /* A whole frame has come: the peer speaks our language. */
 void rpc_session_heard(struct rpc_session *s);
 
-/* How many bytes of messages this session holds now that no handler has got. False: with them the
- * server would hold more than its limits allow. */
-bool rpc_session_hold(struct rpc_session *s, size_t held);
+/* So many bytes more are kept for the peer: of messages that no handler has got, of open calls.
+ * False: with them the server keeps more than its limits allow; they are to be let go of. */
+bool rpc_session_hold(struct rpc_session *s, size_t n);
+void rpc_session_let_go(struct rpc_session *s, size_t n);
 
 /* While a handler holds up a client nothing is read from it, not even its end; so the kernel is
  * asked this often, in milliseconds. */

@@ -295,7 +295,10 @@ void runtimed_client_close(struct runtimed_client *c)
                 return;
         c->closing = true;
         stop_waiting(c);
-        drop_connection(c);
+        if (c->ready)
+                rpc_client_retire(TAKE(c->client)); /* the calls of others on it may end */
+        else
+                drop_connection(c);
         c->watch.data = c->retry.data = c->deadline.data = c;
         uv_close((uv_handle_t *)&c->watch, on_handle_closed);
         uv_close((uv_handle_t *)&c->retry, on_handle_closed);

@@ -133,3 +133,19 @@ def test_calls_may_end_while_the_daemon_stops(api, daemon):
     api.close()
     daemon.start()
     assert daemon.api.state(made.id) == "RUNNING"
+
+
+@pytest.mark.parametrize("runtime", ["runc"], indirect=True)
+def test_unary_calls_may_end_while_the_daemon_stops(api, daemon, sandbox, stopped):
+    pid = stopped(sandbox)
+    call = api.processes.List.future(process_pb2.ProcessServiceListRequest(sandbox_id=sandbox.id),
+                                     timeout=30)
+    time.sleep(0.2)
+    daemon.process.terminate()
+    time.sleep(0.3)
+    assert not call.done()
+    os.kill(pid, signal.SIGCONT)
+    assert list(call.result().processes) == []
+    assert daemon.process.wait(20) == 0
+    api.close()
+    daemon.start()
