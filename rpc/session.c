@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -159,8 +158,8 @@ void rpc_session_heard(struct rpc_session *s)
 {
         if (s->greeted)
                 return;
-        s->greeted =
-                true; /* the timer may come in vain; a look here could close what is being read */
+        s->greeted = true;
+        /* No look at once: it could close what is being read. */
         rpc_server_look_in(s->server, time_left(s));
 }
 

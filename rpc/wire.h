@@ -202,8 +202,5 @@ const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char
                                           size_t service_len);
 /* A session is gone; it frees itself after the return. */
 void rpc_server_forget_session(struct rpc_session *session);
-/* Looks at all sessions, and sets the timer for the next time. Without need there is none: waiting
- * with a timeout costs the kernel half a microsecond a turn. */
-void rpc_server_look(struct rpc_server *s);
 /* A session has to be looked at in so many milliseconds; UINT64_MAX: never. */
 void rpc_server_look_in(struct rpc_server *s, uint64_t ms);
