@@ -159,6 +159,7 @@ void rpc_session_heard(struct rpc_session *s)
         if (s->greeted)
                 return;
         s->greeted = true;
+        s->since = uv_now(s->server->loop); /* another patience begins */
         /* No look at once: it could close what is being read. */
         rpc_server_look_in(s->server, time_left(s));
 }

@@ -259,6 +259,13 @@ static void metadata_limit(void **state)
         add(&head, "y", "");
         assert_int_equal(head.h.size, LIST_MAX + 33);
         assert_int_equal(head.metadata.n, 1);
+        add(&head, "X", "a\nb"); /* nor is it looked at */
+        add(&head, "connection", "close");
+        add(&head, ":path", "/late");
+        add(&head, "grpc-encoding", "gzip");
+        assert_true(head.h.size > LIST_MAX + 3 * 33);
+        assert_false(head.h.malformed || head.h.compressed);
+        assert_string_equal(head.h.path, "/test.v1.Test/Method");
         assert_complete(&head, true);
 }
 

@@ -43,7 +43,7 @@ static void client_that_says_nothing(void **state)
         H2_UNTIL(h, f->n_hung == 250);
         struct h2_reply *r = submit(h, "/test.v1.TestService/Stream", request, 5 + sizeof(count),
                                     (struct odd){0});
-        H2_WITHIN(h, 3000, r->closed);
+        H2_WITHIN(h, 15000, r->closed);
         assert_status(r, STATUS_OK);
         assert_int_equal(h2_n_messages(r), count);
         hang_finish(f);
@@ -81,7 +81,7 @@ static void echo_much(struct rpc_fixture *f, bool wide, unsigned others, size_t 
                 h2_send(h, r, message, size);
         h2_half_close(h, r);
         h2_send_at_once(h);
-        H2_WITHIN(h, 3000, r->closed);
+        H2_WITHIN(h, 15000, r->closed);
         assert_status(r, STATUS_OK);
         assert_int_equal(h2_n_messages(r), count);
         assert_true(probe.calls[0].writables > 0);
@@ -137,7 +137,7 @@ static void upload_to_a_paused_handler(void **state)
         probe.on_event = NULL;
         h2_send(h, other, message, MiB);
         h2_half_close(h, other);
-        H2_WITHIN(h, 5000, other->closed);
+        H2_WITHIN(h, 15000, other->closed);
         assert_status(other, STATUS_OK);
         probe_resume(&probe.calls[0]);
         while (!r->closed) {
@@ -164,7 +164,7 @@ static void padded_upload(void **state)
         for (int i = 0; i < 8; i++)
                 h2_send(h, r, message, MiB);
         h2_half_close(h, r);
-        H2_WITHIN(h, 5000, r->closed);
+        H2_WITHIN(h, 15000, r->closed);
         assert_status(r, STATUS_OK);
         assert_int_equal(probe.calls[0].bytes, 8 * MiB);
         h2_free(h);
@@ -182,7 +182,7 @@ static void uploads_to_ended_calls(void **state)
                 struct h2_reply *r = open_call(h, "Down", (struct odd){0});
                 h2_send(h, r, message, 200 * KiB);
                 h2_send(h, r, message, MiB); /* one too many */
-                H2_WITHIN(h, 5000, r->closed);
+                H2_WITHIN(h, 15000, r->closed);
                 assert_status(r, STATUS_INTERNAL);
         }
         h2_assert_serves(h);
@@ -216,7 +216,7 @@ static void stalled_answers(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(r); i++)
                 read_on(h, r[i]->stream_id, 2 * MiB);
         for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
-                H2_WITHIN(h, 5000, r[i]->closed);
+                H2_WITHIN(h, 15000, r[i]->closed);
                 assert_status(r[i], STATUS_OK);
                 assert_int_equal(r[i]->len, 5 + MiB);
         }
@@ -249,8 +249,39 @@ static void waiting_call_is_answered(void **state)
         h2_run_for(h, 20);
         assert_int_equal(f->handled, 4);
         read_on(h, r[0]->stream_id, 65535 + 60000);
-        H2_WITHIN(h, 2000, last->closed);
+        H2_WITHIN(h, 15000, last->closed);
         assert_status(last, STATUS_OK);
+        h2_free(h);
+}
+
+static void count_turn(uv_prepare_t *prepare)
+{
+        (*(unsigned *)prepare->data)++;
+}
+
+/* Nothing can be done before the client says something, so nothing is. */
+static void loop_sleeps_while_calls_wait(void **state)
+{
+        struct rpc_fixture *f = *state;
+        struct h2 *h = h2_new(f, false);
+        size_t n = 2 * MiB;
+        _cleanup_free_ uint8_t *bytes = calloc(1, n), *request = frame(bytes, n);
+        uv_prepare_t prepare;
+        unsigned turns = 0;
+
+        read_on(h, 0, INT32_MAX);
+        for (int i = 0; i < 4; i++)
+                (void)submit(h, "/test.v1.TestService/Echo", request, 5 + n, (struct odd){0});
+        H2_UNTIL(h, f->server->held >= 5 + n && f->handled >= 2);
+        h2_run_for(h, 100);
+        assert_true(f->handled < 4);
+        (void)uv_prepare_init(&f->l.loop, &prepare);
+        prepare.data = &turns;
+        (void)uv_prepare_start(&prepare, count_turn);
+        loop_run_for(&f->l, 300);
+        uv_close((uv_handle_t *)&prepare, NULL);
+        (void)uv_run(&f->l.loop, UV_RUN_NOWAIT);
+        assert_in_range(turns, 1, 100);
         h2_free(h);
 }
 
@@ -275,12 +306,50 @@ static void stalled_answers_and_a_stream(void **state)
         h2_run_for(h, 30);
         assert_true(f->handled < 4);
         h2_send(h, stream, "2", 1);
-        H2_WITHIN(h, 2000, probe.calls[0].messages == 2);
+        H2_WITHIN(h, 15000, probe.calls[0].messages == 2);
         probe_pause(&probe.calls[0]);
         h2_send(h, stream, "3", 1);
         h2_run_for(h, 10);
         probe_resume(&probe.calls[0]);
-        H2_WITHIN(h, 2000, probe.calls[0].messages == 3);
+        H2_WITHIN(h, 15000, probe.calls[0].messages == 3);
+        h2_free(h);
+}
+
+/* What its client sent is of no use to a call that has ended, though its answer still waits. */
+static void finished_call_holds_nothing(void **state)
+{
+        struct rpc_fixture *f = *state;
+        struct h2 *h = h2_new(f, false);
+        _cleanup_free_ uint8_t *bytes = calloc(1, MiB);
+
+        probe.on_event = pause_at_first;
+        struct h2_reply *r = open_call(h, "Both", (struct odd){0});
+        h2_send(h, r, "1", 1);
+        h2_send(h, r, bytes, 200 * KiB);
+        H2_UNTIL(h, f->server->held >= 200 * KiB);
+        rpc_call_send(probe.calls[0].call, bytes, MiB);
+        probe_finish(&probe.calls[0], NULL);
+        assert_true(f->server->held < 16 * KiB); /* the call itself counts too */
+        h2_run_for(h, 10);
+        assert_false(r->closed);
+        h2_free(h);
+}
+
+/* Its deadline passes within a message, and the client reads nothing any more. */
+static void half_a_message_of_an_ended_call(void **state)
+{
+        struct rpc_fixture *f = *state;
+        struct h2 *h = h2_new(f, false);
+        _cleanup_free_ uint8_t *bytes = calloc(1, 200 * KiB), *request = frame(bytes, 200 * KiB);
+
+        h2_open_windows(h);
+        (void)submit(h, "/test.v1.TestService/Echo", request, 100 * KiB,
+                     (struct odd){.half_open = true, .timeout = "500m"});
+        H2_UNTIL(h, f->server->held >= 100 * KiB);
+        (void)submit_empty(h, "Stream", (struct odd){0}); /* for ever: it fills the socket */
+        h2_send_at_once(h);
+        LOOP_UNTIL(&f->l, f->server->held < 16 * KiB);
+        assert_int_equal(f->server->n_sessions, 1);
         h2_free(h);
 }
 
@@ -439,14 +508,14 @@ static void trailers_of_the_client(void **state)
         h2_send(h, r, "1", 1);
         H2_UNTIL(h, probe.n);
         send_headers(h, r, NGHTTP2_FLAG_END_STREAM, "x-checksum");
-        H2_WITHIN(h, 2000, r->closed);
+        H2_WITHIN(h, 15000, r->closed);
         assert_status(r, STATUS_OK);
         assert_int_equal(probe.calls[0].half_closes, 1);
         r = open_call(h, "Unary", (struct odd){0});
         h2_send(h, r, "1", 1);
         h2_run_for(h, 5);
         send_headers(h, r, NGHTTP2_FLAG_END_STREAM, "x-checksum");
-        H2_WITHIN(h, 2000, r->closed);
+        H2_WITHIN(h, 15000, r->closed);
         assert_status(r, STATUS_OK);
         h2_free(h);
 }
@@ -462,11 +531,11 @@ static void bad_trailers_of_the_client(void **state)
         h2_send(h, open, "1", 1);
         H2_UNTIL(h, probe.n == 2);
         send_headers(h, pseudo, NGHTTP2_FLAG_END_STREAM, ":path");
-        H2_WITHIN(h, 2000, pseudo->closed);
+        H2_WITHIN(h, 15000, pseudo->closed);
         assert_int_equal(pseudo->error, NGHTTP2_PROTOCOL_ERROR);
         /* RFC 9113, section 8.1: a block that is no trailer has no place there. */
         send_headers(h, open, NGHTTP2_FLAG_NONE, "x-checksum");
-        H2_WITHIN(h, 2000, open->closed);
+        H2_WITHIN(h, 15000, open->closed);
         assert_int_equal(open->error, NGHTTP2_PROTOCOL_ERROR);
         for (int i = 0; i < 2; i++) {
                 assert_int_equal(probe.calls[i].cancels, 1);
@@ -635,7 +704,10 @@ int main(void)
                 TEST(uploads_to_ended_calls),
                 TEST(stalled_answers),
                 TEST(waiting_call_is_answered),
+                TEST(loop_sleeps_while_calls_wait),
                 TEST(stalled_answers_and_a_stream),
+                TEST(finished_call_holds_nothing),
+                TEST(half_a_message_of_an_ended_call),
                 TEST(content_length),
                 TEST(content_length_of_a_call_that_ends_early),
                 TEST(malformed_request),

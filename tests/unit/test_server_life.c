@@ -173,6 +173,94 @@ static void client_leaves_in_the_grace(void **state)
         assert_true(uv_hrtime() - start < 5 * NSEC_PER_SEC);
 }
 
+/* All was sent to a client that takes its time to read it; who hears of the end gets all of it. */
+static void slow_reader_and_drain(void **state)
+{
+        struct peer_run *t = *state;
+        struct rpc_fixture *f = t->f;
+        uint64_t count = 10;
+        _cleanup_free_ uint8_t *request = frame(&count, sizeof(count));
+        struct h2_reply *r = NULL;
+        struct reply reply = {.numbered = true};
+
+        begin(t);
+        f->message_size = 40000; /* ten of them are more than a socket takes */
+        if (t->grpc) {
+                h2_free(t->peer.h);
+                t->peer.h = h2_new(f, false);
+                h2_open_windows(t->peer.h);
+                h2_run_for(t->peer.h, 20);
+                r = submit(t->peer.h, "/test.v1.TestService/Stream", request, 5 + sizeof(count),
+                           (struct odd){0});
+                h2_send_at_once(t->peer.h);
+        } else {
+                call(t->peer.c, STREAM, &count, sizeof(count), &reply);
+                rpc_client_pause(t->peer.c);
+        }
+        LOOP_UNTIL(&f->l, f->produced == count);
+        loop_run_for(&f->l, 20);
+        struct rpc_session *s = TAILQ_FIRST(&f->server->sessions);
+        while (TAILQ_NEXT(s, entry)) /* the last one, should the one before not be gone yet */
+                s = TAILQ_NEXT(s, entry);
+        assert_int_equal(s->n_calls, 0);
+        close_server(t, 10000);
+        loop_run_for(&f->l, 300);
+        if (t->grpc) {
+                PEER_UNTIL(&t->peer, r->closed || t->peer.h->ended);
+                assert_status(r, STATUS_OK);
+                assert_int_equal(h2_n_messages(r), count);
+        } else {
+                rpc_client_resume(t->peer.c);
+                PEER_UNTIL(&t->peer, reply.n_done);
+                assert_int_equal(reply.err.code, STATUS_OK);
+                assert_int_equal(reply.n_messages, count);
+                reply_done(&reply);
+        }
+        uint64_t start = uv_hrtime();
+        PEER_UNTIL(&t->peer, f->server_closed);
+        assert_true(uv_hrtime() - start < 5 * NSEC_PER_SEC);
+}
+
+/* Who has not greeted yet is not waited for either. */
+static void half_a_greeting_and_drain(void **state)
+{
+        struct peer_run *t = *state;
+
+        begin(t);
+        int fd = connect_to(t->f->path);
+        assert_true(raw_send(t->f, fd, t->grpc ? "PRI" : "\0\0\0", 3));
+        loop_run_for(&t->f->l, 20);
+        uint64_t start = uv_hrtime();
+        close_server(t, 10000);
+        PEER_UNTIL(&t->peer, t->f->server_closed);
+        assert_true(uv_hrtime() - start < 5 * NSEC_PER_SEC);
+        (void)close(fd);
+}
+
+/* gRPC only. The rest of the greeting, and a call, when the time to go is over. */
+static void greets_while_draining(void **state)
+{
+        struct peer_run *t = *state;
+        struct buf rest = {0};
+        const uint8_t *out;
+        ssize_t n;
+
+        begin(t);
+        struct h2 *h = t->peer.h;
+        assert_int_equal(nghttp2_session_mem_send(h->session, &out), NGHTTP2_CLIENT_MAGIC_LEN);
+        assert_true(raw_send(t->f, h->fd, out, NGHTTP2_CLIENT_MAGIC_LEN));
+        loop_run_for(&t->f->l, 20);
+        rpc_server_drain(t->f->server);
+        loop_run_for(&t->f->l, 200);
+        (void)submit_empty(h, "NotServed", (struct odd){0});
+        while ((n = nghttp2_session_mem_send(h->session, &out)) > 0)
+                assert_int_equal(buf_append(&rest, out, (size_t)n, SIZE_MAX), 0);
+        (void)raw_send(t->f, h->fd, buf_bytes(&rest), rest.len); /* in one piece, if to anybody */
+        buf_done(&rest);
+        close_server(t, 300);
+        H2_WITHIN(h, 15000, t->f->server_closed);
+}
+
 /* --- who may connect -------------------------------------------------------------------------- */
 
 static void connections_of_a_user(void **state)
@@ -230,6 +318,18 @@ static void idle_timeout_is_off(void **state)
         begin(t);
         peer_assert_serves(&t->peer);
         peer_run_for(&t->peer, 100);
+        peer_assert_serves(&t->peer);
+}
+
+/* Who comes to speak later than an idle connection would be closed, and before the greeting is due,
+ * is served. */
+static void late_greeting(void **state)
+{
+        struct peer_run *t = *state;
+
+        t->f->limits.idle_ms = 100;
+        begin(t);
+        loop_run_for(&t->f->l, 250);
         peer_assert_serves(&t->peer);
 }
 
@@ -418,14 +518,56 @@ static void ended_call_that_had_not_taken_all(void **state)
         assert_int_equal(probe.calls[1].cancels, 0);
 }
 
-#define TESTS_OF(suffix, wire)                                                               \
-        TEST(open_call_ends_in_the_grace, suffix, wire),                                     \
-                TEST(open_call_outlives_the_grace, suffix, wire),                            \
-                TEST(nothing_is_open, suffix, wire), TEST(drain_before_close, suffix, wire), \
-                TEST(client_leaves_in_the_grace, suffix, wire),                              \
-                TEST(connections_of_a_user, suffix, wire), TEST(idle_timeout, suffix, wire), \
-                TEST(idle_timeout_is_off, suffix, wire), TEST(long_upload, suffix, wire),    \
-                TEST(long_pause, suffix, wire), TEST(long_upload_in_pieces, suffix, wire),   \
+/* gRPC only. The head of a call is as little as may be owed for ever as a message. */
+static void head_that_never_ends(void **state)
+{
+        static const char bytes[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+                                    "\0\0\0\4\0\0\0\0\0"      /* SETTINGS */
+                                    "\0\0\1\1\0\0\0\0\1\x83"; /* HEADERS, one field, more follow */
+        struct peer_run *t = *state;
+
+        t->f->limits.request_ms = t->f->limits.idle_ms = t->f->limits.greeting_ms = 100;
+        begin(t);
+        int fd = connect_to(t->f->path);
+        assert_true(raw_send(t->f, fd, bytes, sizeof(bytes) - 1));
+        assert_turned_away(t, fd);
+}
+
+/* gRPC only: a frame of ttrpc has both. A stream need not say anything, a single message must come
+ * to its end, and so must what follows it. */
+static void message_that_never_comes(void **state)
+{
+        struct peer_run *t = *state;
+
+        t->f->limits.request_ms = 100;
+        begin(t);
+        struct h2 *h = t->peer.h;
+        struct peer_call *stream = peer_call(&t->peer, PROBE_UP, NULL);
+        for (int i = 0; i < 2; i++) {
+                struct h2_reply *r = submit(h, "/test.v1.ProbeService/Unary", NULL, 0,
+                                            (struct odd){.half_open = true});
+                if (i == 1)
+                        h2_send(h, r, "1", 1);
+                H2_WITHIN(h, 15000, r->closed);
+                assert_status(r, STATUS_DEADLINE_EXCEEDED);
+        }
+        assert_int_equal(probe.n, 0);
+        assert_false(peer_has_ended(stream));
+        peer_send(stream, "1", 1);
+        peer_half_close(stream);
+        peer_expect_answer(stream, 1);
+}
+
+#define TESTS_OF(suffix, wire)                                                                    \
+        TEST(open_call_ends_in_the_grace, suffix, wire),                                          \
+                TEST(open_call_outlives_the_grace, suffix, wire),                                 \
+                TEST(nothing_is_open, suffix, wire), TEST(drain_before_close, suffix, wire),      \
+                TEST(client_leaves_in_the_grace, suffix, wire),                                   \
+                TEST(slow_reader_and_drain, suffix, wire),                                        \
+                TEST(half_a_greeting_and_drain, suffix, wire), TEST(late_greeting, suffix, wire), \
+                TEST(connections_of_a_user, suffix, wire), TEST(idle_timeout, suffix, wire),      \
+                TEST(idle_timeout_is_off, suffix, wire), TEST(long_upload, suffix, wire),         \
+                TEST(long_pause, suffix, wire), TEST(long_upload_in_pieces, suffix, wire),        \
                 TEST(half_a_message_before_a_long_pause, suffix, wire)
 
 int main(void)
@@ -439,8 +581,11 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TESTS_OF("_ttrpc", ttrpc),
                 TESTS_OF("_grpc", grpc),
+                TEST(greets_while_draining, "", grpc),
                 TEST(half_a_message_beside_a_paused_call, "", grpc),
                 TEST(ended_call_that_had_not_taken_all, "", grpc),
+                TEST(head_that_never_ends, "", grpc),
+                TEST(message_that_never_comes, "", grpc),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -365,6 +365,59 @@ static void response_too_large(void **state)
         (void)close(fd);
 }
 
+/* --- names ------------------------------------------------------------------------------------ */
+
+static void put_text(struct buf *out, uint8_t tag, const void *bytes, size_t n)
+{
+        uint8_t head[6] = {tag};
+        size_t n_head = 1;
+
+        for (size_t v = n; v > 0x7F; v >>= 7)
+                head[n_head++] = (uint8_t)(v | 0x80);
+        head[n_head] = (uint8_t)(n >> 7 * (n_head - 1));
+        n_head++;
+        assert_int_equal(buf_append(out, head, n_head, SIZE_MAX), 0);
+        assert_int_equal(buf_append(out, bytes, n, SIZE_MAX), 0);
+}
+
+/* Names as they are, NULs and all. */
+static void call_by_name(struct rpc_fixture *f, int fd, uint32_t id, const void *service,
+                         size_t n_service, const void *method, size_t n_method)
+{
+        struct buf request = {0}, out = {0};
+        uint8_t header[TTRPC_HEADER_LEN];
+
+        put_text(&request, 0x0a, service, n_service);
+        put_text(&request, 0x12, method, n_method);
+        ttrpc_put_header(header, (uint32_t)request.len, id, TTRPC_REQUEST, 0);
+        assert_int_equal(buf_append(&out, header, sizeof(header), SIZE_MAX), 0);
+        assert_int_equal(buf_append(&out, buf_bytes(&request), request.len, SIZE_MAX), 0);
+        buf_done(&request);
+        send_all(f, fd, &out);
+}
+
+/* So much behind the NUL that who looks for the end of ours at its length leaves our memory. */
+static void nul_in_name(void **state)
+{
+        static const char service[] = "test.v1.ProbeService", method[] = "Unary";
+        struct rpc_fixture *f = *state;
+        int fd = connect_to(f->path);
+        size_t n = 3 * MiB;
+        _cleanup_free_ char *name = calloc(1, n);
+
+        call_by_name(f, fd, 1, service, strlen(service), method, strlen(method));
+        expect(f, fd, 1, STATUS_OK, "1");
+        memcpy(name, service, sizeof(service));
+        call_by_name(f, fd, 3, name, n, method, strlen(method));
+        expect(f, fd, 3, STATUS_UNIMPLEMENTED, NULL);
+        memset(name, 0, sizeof(service));
+        memcpy(name, method, sizeof(method));
+        call_by_name(f, fd, 5, service, strlen(service), name, n);
+        expect(f, fd, 5, STATUS_UNIMPLEMENTED, NULL);
+        assert_int_equal(probe.n, 1);
+        (void)close(fd);
+}
+
 /* --- metadata --------------------------------------------------------------------------------- */
 
 static char seen[2][64];
@@ -484,6 +537,7 @@ int main(void)
                 TEST(frame_too_large_in_a_stream),
                 TEST(frames_too_large_before_the_finish),
                 TEST(response_too_large),
+                TEST(nul_in_name),
                 TEST(metadata),
                 TEST(status_details),
         };
