@@ -35,8 +35,8 @@ int runtimed_client_await(struct runtimed_client *c, uint64_t timeout_ms, struct
 int runtimed_client_open(struct runtimed_client *c, const struct rpc_client_ops *ops, void *data,
                          struct rpc_client **ret, struct err *e);
 
-/* The connection for unary calls; NULL unless ready. Not for the caller to close. Calls in flight end
- * with UNAVAILABLE when it breaks; they may go on after runtimed_client_close. */
+/* The connection for unary calls; NULL unless ready. Not for the caller to close. Calls in flight
+ * end with UNAVAILABLE when it breaks; they may go on after runtimed_client_close. */
 struct rpc_client *runtimed_client_shared(struct runtimed_client *c);
 
 /* Closes everything; the memory goes on the loop's next turns. NULL is fine. */
