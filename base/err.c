@@ -111,18 +111,25 @@ enum status status_from_errno(int errnum)
         }
 }
 
-int err_set(struct err *e, enum status code, const char *fmt, ...)
+int err_vset(struct err *e, enum status code, const char *fmt, va_list ap)
 {
         int errnum = status_to_errno(code);
         if (e) {
-                va_list ap;
                 e->code = code;
                 e->errnum = errnum;
-                va_start(ap, fmt);
                 (void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap); /* cut on purpose */
-                va_end(ap);
         }
         return -errnum;
+}
+
+int err_set(struct err *e, enum status code, const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        int r = err_vset(e, code, fmt, ap);
+        va_end(ap);
+        return r;
 }
 
 int err_errno(struct err *e, int errnum, const char *fmt, ...)

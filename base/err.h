@@ -54,6 +54,9 @@ enum status status_from_errno(int errnum);
 int err_set(struct err *e, enum status code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 
+int err_vset(struct err *e, enum status code, const char *fmt, va_list ap)
+        __attribute__((format(printf, 3, 0)));
+
 /* As err_set, with the status taken from errnum and ": <strerror>" appended to the message. */
 int err_errno(struct err *e, int errnum, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));

@@ -32,14 +32,19 @@ static void on_own_closed(void *data)
         forget(data);
 }
 
-/* The answer is complete, or nobody wants it any more. */
-static void end(struct forwarding *f, const struct err *e, const uint8_t *details, size_t n)
+static void drop(struct forwarding *f)
 {
-        rpc_call_finish_with_details(f->call, e, details, n);
         if (f->own)
                 rpc_client_close(f->own); /* for ttrpc this is the cancellation, too */
         else
                 forget(f);
+}
+
+/* The answer is complete, or nobody wants it any more. */
+static void end(struct forwarding *f, const struct err *e, const uint8_t *details, size_t n)
+{
+        rpc_call_finish_with_details(f->call, e, details, n);
+        drop(f);
 }
 
 /* --- from the sandbox ---------------------------------------------------------------------- */
@@ -179,16 +184,10 @@ int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_
         f->call = call;
         forwarder->n++;
         int r = find_connection(f, runtimed, n, e);
+        if (r == 0)
+                r = send_request(f, message, n, e);
         if (r < 0) {
-                forget(f);
-                return r;
-        }
-        r = send_request(f, message, n, e);
-        if (r < 0) {
-                if (f->own)
-                        rpc_client_close(f->own);
-                else
-                        forget(f);
+                drop(f);
                 return r;
         }
         rpc_call_set_ops(call, &call_ops, f);

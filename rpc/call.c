@@ -1,7 +1,7 @@
 #include "rpc/call.h"
 
+#include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,16 +221,20 @@ static void leave_handler(struct rpc_call *call)
                 tell_cancel(call);
 }
 
+bool rpc_call_takes(struct rpc_call *call, size_t n)
+{
+        if (n <= call->message_max)
+                return true;
+        rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
+                       "the message has %zu bytes, the limit of %s is %zu", n, call->method->name,
+                       call->message_max);
+        return false;
+}
+
 void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n)
 {
-        if (call->ended)
+        if (call->ended || !rpc_call_takes(call, n))
                 return;
-        if (n > call->message_max) {
-                rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
-                               "the message has %zu bytes, the limit of %s is %zu", n,
-                               call->method->name, call->message_max);
-                return;
-        }
         call->in_handler = true;
         if (!call->started) {
                 call->started = true;
@@ -268,14 +272,26 @@ void rpc_call_writable(struct rpc_call *call)
 
 void rpc_call_break(struct rpc_call *call, enum status code, const char *fmt, ...)
 {
-        struct err e = {.code = code};
+        struct err e;
         va_list ap;
 
         va_start(ap, fmt);
-        (void)vsnprintf(e.msg, sizeof(e.msg), fmt, ap); /* cut on purpose */
+        (void)err_vset(&e, code, fmt, ap);
         va_end(ap);
         end(call, &e, NULL, 0);
         cancel(call);
+}
+
+void rpc_call_refuse_metadata(struct rpc_call *call, int r)
+{
+        if (r == -EINVAL)
+                rpc_call_break(call, STATUS_INVALID_ARGUMENT,
+                               "metadata: a key is not of [0-9a-z_.-], or its value not of "
+                               "printable ASCII");
+        else
+                rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
+                               "the metadata is larger than %zu bytes",
+                               call->session->server->limits.metadata_max);
 }
 
 /* --- what a handler sees ------------------------------------------------------------------- */
@@ -422,11 +438,11 @@ void rpc_call_finish(struct rpc_call *call, const struct err *e)
 
 void rpc_call_fail(struct rpc_call *call, enum status code, const char *fmt, ...)
 {
-        struct err e = {.code = code};
+        struct err e;
         va_list ap;
 
         va_start(ap, fmt);
-        (void)vsnprintf(e.msg, sizeof(e.msg), fmt, ap); /* cut on purpose */
+        (void)err_vset(&e, code, fmt, ap);
         va_end(ap);
         rpc_call_finish(call, &e);
 }

@@ -357,15 +357,6 @@ int rpc_client_new(uv_loop_t *loop, int fd, uint32_t message_max, const struct r
         return 0;
 }
 
-static void write_data(struct rpc_client *c, uint32_t stream_id, uint8_t flags, const void *bytes,
-                       size_t n)
-{
-        uint8_t header[TTRPC_HEADER_LEN];
-
-        ttrpc_put_header(header, (uint32_t)n, stream_id, TTRPC_DATA, flags);
-        conn_write2(&c->conn, header, sizeof(header), bytes, n);
-}
-
 /* The request's envelope into a frame. */
 static int write_request(struct rpc_client *c, uint32_t stream_id, const Ttrpc__Request *request,
                          uint8_t flags)
@@ -433,7 +424,7 @@ static int send_request(struct rpc_client *c, const struct rpc_request *request)
                                   : method->server_streams ? TTRPC_REMOTE_CLOSED
                                                            : 0);
         if (r == 0 && apart && !request->no_message)
-                write_data(c, c->next_id, 0, request->message, request->n);
+                ttrpc_write_data(&c->conn, c->next_id, 0, request->message, request->n);
         return r;
 }
 
@@ -489,12 +480,13 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_request *request,
 
 void rpc_client_send(struct rpc_client_call *call, const void *message, size_t n)
 {
-        write_data(call->client, call->stream_id, 0, message, n);
+        ttrpc_write_data(&call->client->conn, call->stream_id, 0, message, n);
 }
 
 void rpc_client_half_close(struct rpc_client_call *call)
 {
-        write_data(call->client, call->stream_id, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
+        ttrpc_write_data(&call->client->conn, call->stream_id, TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA,
+                         NULL, 0);
 }
 
 bool rpc_client_takes_calls(const struct rpc_client *c)

@@ -300,12 +300,8 @@ static bool take_message(struct grpc_call *call, const uint8_t **ret, size_t *re
                                in[0]);
                 return false;
         }
-        if (n > call->base.message_max) {
-                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                               "the message has %zu bytes, the limit of %s is %zu", n,
-                               call->base.method->name, call->base.message_max);
+        if (!rpc_call_takes(&call->base, n))
                 return false;
-        }
         *ret = in + PREFIX_LEN;
         *ret_n = n;
         return call->in.len - PREFIX_LEN >= n;
@@ -483,13 +479,11 @@ static void begin(struct grpc_call *call, const struct grpc_headers *h)
 static void on_headers_complete(struct grpc_call *call)
 {
         const struct grpc_headers *h = &session_of(call)->headers;
-        size_t max = call->base.session->server->limits.metadata_max;
 
         call->content_length = h->has_content_length ? h->content_length : -1;
         call->compressed = h->compressed;
-        if (h->size > max)
-                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                               "the metadata is larger than %zu bytes", max);
+        if (h->size > call->base.session->server->limits.metadata_max)
+                rpc_call_refuse_metadata(&call->base, -ENOSPC);
         else if (!grpc_headers_are_complete(h))
                 reset(call, NGHTTP2_PROTOCOL_ERROR);
         else if (!h->is_post)
@@ -497,7 +491,7 @@ static void on_headers_complete(struct grpc_call *call)
         else if (!h->is_grpc)
                 refuse_http(call, "415");
         else if (h->metadata_is_bad)
-                rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s", RPC_METADATA_IS_BAD);
+                rpc_call_refuse_metadata(&call->base, -EINVAL);
         else
                 begin(call, h);
 }

@@ -13,9 +13,6 @@ struct rpc_metadata {
         size_t size; /* as RFC 9113, section 6.5.2 counts it */
 };
 
-#define RPC_METADATA_IS_BAD \
-        "metadata: a key is not of [0-9a-z_.-], or its value not of printable ASCII"
-
 /* Keys are [0-9a-z_.-]+, in lower case; the value of a key that ends in "-bin" is base64, as it
  * travels in gRPC. -ENOSPC when all pairs together would be larger than max, as RFC 9113, section
  * 6.5.2 counts them, -EINVAL for a bad key or a value that is not printable ASCII, -ENOMEM. */

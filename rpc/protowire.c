@@ -82,15 +82,20 @@ bool protowire_find(const uint8_t *bytes, size_t n, uint32_t number, const uint8
         return n == 0;
 }
 
+size_t protowire_put_varint(uint8_t *out, uint64_t value)
+{
+        size_t n = 0;
+
+        for (; value > 0x7F; value >>= 7)
+                out[n++] = (uint8_t)(value | 0x80);
+        out[n++] = (uint8_t)value;
+        return n;
+}
+
 size_t protowire_put_head(uint8_t *out, unsigned number, size_t n)
 {
-        size_t k = 0;
-
-        out[k++] = (uint8_t)(number << 3 | PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED);
-        for (; n > 0x7F; n >>= 7)
-                out[k++] = (uint8_t)(n | 0x80);
-        out[k++] = (uint8_t)n;
-        return k;
+        out[0] = (uint8_t)(number << 3 | PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED);
+        return 1 + protowire_put_varint(out + 1, n);
 }
 
 /* Its depth is that of the message types, which do not recurse (rpc/methods.py refuses those). */

@@ -24,6 +24,8 @@ bool protowire_next(const uint8_t **bytes, size_t *n, struct protowire_field *re
 bool protowire_find(const uint8_t *bytes, size_t n, uint32_t number, const uint8_t **ret,
                     size_t *ret_n);
 
+/* Writes a varint, at most 10 bytes. Returns how many. */
+size_t protowire_put_varint(uint8_t *out, uint64_t value);
 /* Writes what precedes a length-prefixed field of n bytes: number below 16, out with room for 6
  * bytes. Returns how many it wrote. */
 size_t protowire_put_head(uint8_t *out, unsigned number, size_t n);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "rpc/conn.h"
 
 static void put_u32(uint8_t *out, uint32_t v)
 {
@@ -25,6 +26,15 @@ void ttrpc_put_header(uint8_t out[TTRPC_HEADER_LEN], uint32_t length, uint32_t s
         put_u32(out + 4, stream_id);
         out[8] = (uint8_t)type;
         out[9] = flags;
+}
+
+void ttrpc_write_data(struct conn *c, uint32_t stream_id, uint8_t flags, const void *bytes,
+                      size_t n)
+{
+        uint8_t header[TTRPC_HEADER_LEN];
+
+        ttrpc_put_header(header, (uint32_t)n, stream_id, TTRPC_DATA, flags);
+        conn_write2(c, header, sizeof(header), bytes, n);
 }
 
 static struct ttrpc_frame parse_header(const uint8_t *p)

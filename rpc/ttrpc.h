@@ -30,6 +30,11 @@ struct ttrpc_frame {
 void ttrpc_put_header(uint8_t out[TTRPC_HEADER_LEN], uint32_t length, uint32_t stream_id,
                       enum ttrpc_type type, uint8_t flags);
 
+struct conn;
+/* A frame of data of a stream. */
+void ttrpc_write_data(struct conn *c, uint32_t stream_id, uint8_t flags, const void *bytes,
+                      size_t n);
+
 /* Cuts a byte stream into frames. */
 struct ttrpc_reader {
         struct buf partial; /* the start of a frame, or all that came after a pause */

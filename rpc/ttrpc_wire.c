@@ -47,15 +47,6 @@ static struct ttrpc_call *find_stream(struct ttrpc_session *s, uint32_t stream_i
         return RB_FIND(stream_tree, &s->streams, &key);
 }
 
-static void write_frame(struct rpc_session *s, uint32_t stream_id, enum ttrpc_type type,
-                        uint8_t flags, const void *bytes, size_t n)
-{
-        uint8_t header[TTRPC_HEADER_LEN];
-
-        ttrpc_put_header(header, (uint32_t)n, stream_id, type, flags);
-        conn_write2(&s->conn, header, sizeof(header), bytes, n);
-}
-
 #define FIELD_HEAD_MAX (1 + 5) /* a tag below 16, and a length of 32 bits */
 
 static void write_payload(struct rpc_session *s, uint32_t stream_id, const void *bytes, size_t n)
@@ -108,7 +99,7 @@ static void ttrpc_send(struct rpc_call *base, const void *bytes, size_t n)
                 return;
         }
         if (base->method->server_streams)
-                write_frame(base->session, call->stream_id, TTRPC_DATA, 0, bytes, n);
+                ttrpc_write_data(&base->session->conn, call->stream_id, 0, bytes, n);
         else
                 write_payload(base->session, call->stream_id, bytes, n);
         call->responded |= !base->method->server_streams;
@@ -150,8 +141,8 @@ static void ttrpc_finish(struct rpc_call *base, const struct err *e, const uint8
         else if (e)
                 write_status(base->session, call->stream_id, e, details, n_details);
         else if (base->method->server_streams)
-                write_frame(base->session, call->stream_id, TTRPC_DATA,
-                            TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
+                ttrpc_write_data(&base->session->conn, call->stream_id,
+                                 TTRPC_REMOTE_CLOSED | TTRPC_NO_DATA, NULL, 0);
         else if (!call->responded)
                 write_payload(base->session, call->stream_id, NULL, 0);
         rpc_call_detach(base); /* all its bytes are the connection's now */
@@ -226,23 +217,17 @@ static bool add_metadata(struct ttrpc_call *call, const struct ttrpc_frame *fram
         while (r == 0 && protowire_next(&bytes, &n, &field))
                 if (field.number == 5 && field.bytes)
                         r = add_pair(call, field.bytes, field.n, max);
-        if (r == -EINVAL)
-                rpc_call_break(&call->base, STATUS_INVALID_ARGUMENT, "%s", RPC_METADATA_IS_BAD);
-        else if (r < 0)
-                rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
-                               "the metadata is larger than %zu bytes", max);
+        if (r < 0)
+                rpc_call_refuse_metadata(&call->base, r);
         return r == 0;
 }
 
 /* Now, or after the pause; the call may be gone then. */
 static void tell_end(struct ttrpc_call *call)
 {
-        call->end_waits = true;
-        if (call->base.paused)
-                return;
         call->end_waits = false;
         if (!rpc_call_half_close(&call->base))
-                call->end_waits = true;
+                call->end_waits = true; /* it is paused, and so still there */
 }
 
 static void half_close(struct ttrpc_session *s, uint32_t stream_id)

@@ -96,6 +96,9 @@ struct rpc_call *rpc_call_new(struct rpc_session *s);
  * RESOURCE_EXHAUSTED, ..., and may be gone unless the wire still holds it. */
 bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head);
 
+/* Whether a message of so many bytes is within the method's limit; else the call ends, as after
+ * rpc_call_break. For a wire that knows the size before it has the bytes. */
+bool rpc_call_takes(struct rpc_call *call, size_t n);
 /* A message for the handler, not while the call is paused. Where the client does not stream it is
  * the first and the last. The call may be gone after the return unless the wire still holds it. */
 void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n);
@@ -109,6 +112,8 @@ void rpc_call_writable(struct rpc_call *call);
  * cancellation. As above. */
 void rpc_call_break(struct rpc_call *call, enum status code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
+/* The same, for what rpc_metadata_add returned. */
+void rpc_call_refuse_metadata(struct rpc_call *call, int r);
 
 /* The wire is done with the call. If the last word was not said yet, the client has gone, and the
  * handler is told. */

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "methods.h"
+#include "rpc/protowire.h"
 #include "runtimed/service.h"
 #include "sandboxd/v1/process.pb-c.h"
 
@@ -35,11 +36,8 @@ static void send_start(struct rpc_call *call, pid_t pid)
 static uint8_t *prepend_varint(uint8_t *p, uint64_t value)
 {
         uint8_t digits[10];
-        size_t n = 0;
+        size_t n = protowire_put_varint(digits, value);
 
-        for (; value > 0x7F; value >>= 7)
-                digits[n++] = (uint8_t)(value | 0x80);
-        digits[n++] = (uint8_t)value;
         return memcpy(p - n, digits, n);
 }
 

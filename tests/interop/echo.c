@@ -237,21 +237,13 @@ static void on_unary(struct rpc_call *call, const uint8_t *message, size_t n, st
 
 /* --- Count ---------------------------------------------------------------------------------- */
 
-static uint8_t *put_varint(uint8_t *p, uint64_t v)
-{
-        for (; v > 0x7F; v >>= 7)
-                *p++ = (uint8_t)(v | 0x80);
-        *p++ = (uint8_t)v;
-        return p;
-}
-
 /* CountResponse{number, payload}, made around the payload. */
 static void send_next(struct echo_call *c)
 {
         uint8_t head[HEAD_MAX];
 
         head[0] = 1 << 3; /* number, a varint */
-        uint8_t *p = put_varint(head + 1, c->number++);
+        uint8_t *p = head + 1 + protowire_put_varint(head + 1, c->number++);
         p += protowire_put_head(p, 2, c->size);
         size_t n = (size_t)(p - head);
         uint8_t *message = c->message + HEAD_MAX - n;
