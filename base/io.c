@@ -71,7 +71,7 @@ int io_write_all(int fd, const void *bytes, size_t n)
         return 0;
 }
 
-static int sync_directory_of(const char *path)
+int io_sync_directory_of(const char *path)
 {
         char copy[PATH_MAX];
 
@@ -97,7 +97,7 @@ int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, 
         if (r == 0 && (fsync(fd) < 0 || rename(temporary, path) < 0))
                 r = -errno;
         if (r == 0)
-                r = sync_directory_of(path);
+                r = io_sync_directory_of(path);
         if (r < 0) {
                 (void)unlink(temporary); /* may be renamed already */
                 return err_errno(e, -r, "write '%s'", path);

@@ -18,6 +18,9 @@ int io_remove_tree(const char *path, struct err *e);
  * directory. A reader sees the old file or the new one, also after a power loss. */
 int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);
 
+/* fsync of the directory that path lies in: makes a rename last. 0 or a negative errno. */
+int io_sync_directory_of(const char *path);
+
 /* Replaces the bytes of a file that is bind-mounted somewhere: the inode stays. */
 int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);
 
