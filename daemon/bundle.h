@@ -11,8 +11,13 @@
 #define BUNDLE_UID       1000                     /* of every process in the sandbox */
 #define BUNDLE_GID       1000
 
+/* Annotations that the runtime keeps with the container: whose it is, and who runs it. */
+#define BUNDLE_INSTANCE "io.sandboxd.instance"
+#define BUNDLE_RUNTIME  "io.sandboxd.runtime"
+
 /* The numbers are within the ranges of the configuration's keys of the same name. */
 struct bundle_spec {
+        const char *instance, *runtime; /* for the annotations */
         const char *hostname;
         const char *rootfs;      /* host path, as image_resolve gives it; mounted read-only */
         const char *workspace;   /* host path */

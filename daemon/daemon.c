@@ -191,7 +191,7 @@ static int open_parts(struct daemon *d, struct err *e)
         int r = proc_new(&d->loop, &d->proc, e);
 
         if (r == 0)
-                r = engine_oci_new(&d->loop, d->config, d->proc, &d->engine, e);
+                r = engine_oci_new(&d->loop, d->config, "", d->proc, &d->engine, e);
         if (r == 0)
                 r = open_store(d, e);
         if (r < 0)

@@ -2,12 +2,14 @@
  * runs the OCI runtimes itself. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/id.h"
 
 /* One runtime as the engine found it. Lives as long as the engine. */
 struct engine_runtime {
@@ -22,7 +24,8 @@ struct engine_runtime {
 
 struct engine {
         const struct engine_ops *ops;
-        const char *name; /* "oci" */
+        atomic_uint holders; /* see engine_hold */
+        const char *name;    /* "oci" */
         const struct engine_runtime *runtimes;
         size_t n_runtimes;
 };
@@ -30,6 +33,7 @@ struct engine {
 /* What a container is made of. */
 struct engine_spec {
         const char *id;
+        const char *runtime; /* its name, which is written down with the rest */
         const char *hostname;
         const char *rootfs, *workspace; /* host paths */
         const char *runtimed;           /* host path of the supervisor */
@@ -38,28 +42,90 @@ struct engine_spec {
         uint64_t memory, cpu_millis, pids, nofile, tmp_size;
 };
 
+/* What a sandbox uses now (see SandboxStats in proto/sandboxd/v1/sandbox.proto). */
+struct engine_usage {
+        uint64_t cpu_nanos, memory, memory_cache, oom_kills, pids;
+};
+
+/* Something on the host that was made for a sandbox, by this instance. */
+struct engine_remains {
+        char id[ID_LEN + 1];
+        char what[128]; /* for people: "cgroup, bundle, state of runc" */
+};
+
+/* A container that a runtime knows of. */
+struct engine_container {
+        char id[64 + 1];
+        bool paused; /* else whatever else it is */
+};
+
 struct engine_ops {
-        /* Lays down what the container will be made of. Blocks, and may be called on any thread. */
+        /* Lays down what the container will be made of, with the marks of this instance and of the
+         * runtime. Blocks, and may be called on any thread. */
         int (*prepare)(struct engine *e, const struct engine_spec *spec, struct err *err);
 
         /* Makes and starts the container from what prepare laid down. done comes once, never before
-         * the return: with the main process on the host, or with the error. After an error there
-         * may be remains: remove them. */
+         * the return, timeout_ms later at most: with the main process on the host, which is in the
+         * sandbox's cgroup or has ended, or with the error. After an error there may be remains:
+         * remove them. */
         int (*run)(struct engine *e, const struct engine_runtime *runtime, const char *id,
-                   void (*done)(void *data, pid_t pid, const struct err *err), void *data,
-                   struct err *err);
+                   unsigned timeout_ms, void (*done)(void *data, pid_t pid, const struct err *err),
+                   void *data, struct err *err);
 
-        /* Removes the container, its processes if there are any left, its cgroup, and what prepare
-         * laid down. All of it may be gone already. done comes once, never before the return. */
+        /* Freezes or thaws all processes of a container, and looks whether that is so. One that is
+         * frozen (thawed) already is fine. done comes once, never before the return, 10 s later at
+         * most. */
+        int (*pause)(struct engine *e, const struct engine_runtime *runtime, const char *id,
+                     bool on, void (*done)(void *data, const struct err *err), void *data,
+                     struct err *err);
+
+        /* Removes the container, its processes if there are any left, its cgroup, what is mounted
+         * below its bundle, and what prepare laid down. All of it may be gone already. runtime
+         * NULL: it is not known; each that has a trace of it is asked. While a process of it is
+         * left that is an error, and what tells of it stays. done comes once, never before the
+         * return, some 8 s later at most. */
         int (*remove)(struct engine *e, const struct engine_runtime *runtime, const char *id,
                       void (*done)(void *data, const struct err *err), void *data, struct err *err);
 
-        /* What the runtime and the supervisor printed while the container started; the caller
-         * frees. NULL when there is nothing. */
+        /* Lets the processes go on without asking the runtime, as far as the kernel alone can:
+         * where the runtime stops them by other means it is in vain. Blocks briefly. */
+        void (*thaw)(struct engine *e, const char *id);
+
+        /* Sends SIGKILL to every process of the sandbox and thaws them, or they would not die.
+         * Blocks briefly. */
+        void (*kill_all)(struct engine *e, const char *id);
+
+        /* What the runtime and the supervisor printed while the container started, and what the
+         * runtime said when it broke down, if it did; the last line is the one that tells most. The
+         * caller frees. NULL when there is nothing. */
         char *(*read_log)(struct engine *e, const char *id);
 
-        void (*close)(struct engine *e); /* nothing is under way any more */
+        /* Blocks briefly (the kernel's files only), any thread. NOT_FOUND when it has no cgroup. */
+        int (*usage)(struct engine *e, const char *id, struct engine_usage *ret, struct err *err);
+
+        /* Is this process in the sandbox's cgroup? What no runtime's word is taken for. */
+        bool (*holds)(struct engine *e, const char *id, pid_t pid);
+
+        /* All that there is of sandboxes of this instance: cgroups, bundles, runtime state, mounts;
+         * by id, each once. Blocks briefly, any thread. The caller frees *ret. */
+        int (*survey)(struct engine *e, struct engine_remains **ret, size_t *ret_n,
+                      struct err *err);
+
+        /* Asks a runtime what it knows of. done comes once, never before the return, 10 s later at
+         * most; with an error also when what it prints is no list. */
+        int (*list)(struct engine *e, const struct engine_runtime *runtime,
+                    void (*done)(void *data, const struct engine_container *list, size_t n,
+                                 const struct err *err),
+                    void *data, struct err *err);
+
+        void (*close)(struct engine *e);   /* nothing is under way any more */
+        void (*destroy)(struct engine *e); /* by engine_release alone */
 };
+
+/* For a thread that may come too late, also after the close: while it holds the engine it may call
+ * what any thread may call. Held on the loop before the thread begins. */
+void engine_hold(struct engine *e);
+void engine_release(struct engine *e); /* any thread */
 
 /* NULL when the configuration names no such runtime. */
 const struct engine_runtime *engine_find_runtime(const struct engine *e, const char *name);

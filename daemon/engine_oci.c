@@ -1,27 +1,21 @@
-#include "daemon/engine_oci.h"
+#include "daemon/engine_oci_private.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h> /* remove */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
-#include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
 #include "daemon/cgroup.h"
 
-#define PROBE_TIMEOUT_MS  5000
-#define REMOVE_TIMEOUT_MS 10000
-/* A cgroup empties a moment after its last process was killed. */
-#define CGROUP_RETRY_MS 5
-#define CGROUP_RETRIES  400
-#define LOG_MAX         (64 * 1024)
+#define PROBE_TIMEOUT_MS 5000
+#define LOG_MAX          (64 * 1024)
+#define PANIC_LOG        "panic" /* in the bundle */
 
 /* What tells the runtimes apart; everything else is the same for all of them. */
 struct oci_type {
@@ -50,17 +44,6 @@ static const struct oci_type types[] = {
         },
 };
 
-struct engine_oci {
-        struct engine base;
-        uv_loop_t *loop;
-        const struct config *config;
-        struct proc *proc;
-        struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
-        const struct oci_type *types[CONFIG_RUNTIMES_MAX];
-        bool lacks_systrap[CONFIG_RUNTIMES_MAX]; /* runsc older than 2023: ptrace instead */
-        unsigned probes;                         /* under way */
-};
-
 const struct engine_runtime *engine_find_runtime(const struct engine *e, const char *name)
 {
         for (size_t i = 0; i < e->n_runtimes; i++)
@@ -69,33 +52,46 @@ const struct engine_runtime *engine_find_runtime(const struct engine *e, const c
         return NULL;
 }
 
-/* "<state_dir>/bundles/<id>", or a file in it. */
-static char *bundle_path(const struct config *config, const char *id, const char *file)
+void engine_hold(struct engine *e)
 {
-        return str_printf("%s/bundles/%s%s%s", config->state_dir, id, file ? "/" : "",
-                          file ? file : "");
+        atomic_fetch_add(&e->holders, 1);
 }
 
-static char *cgroup_path(const char *id)
+void engine_release(struct engine *e)
 {
-        return str_printf("%s/%s", CGROUP_PARENT, id);
+        if (atomic_fetch_sub(&e->holders, 1) == 1)
+                e->ops->destroy(e);
 }
 
-/* Where a runtime keeps its own state. */
-static char *runtime_root(const struct engine_oci *e, const struct engine_runtime *runtime)
+/* --- names --------------------------------------------------------------------------------- */
+
+char *oci_bundle_path(const struct engine_oci *e, const char *id, const char *file)
 {
-        return str_printf("%s/runtime/%s", e->config->state_dir, runtime->name);
+        return str_printf("%s/bundles/%s%s%s", e->state_dir, id, file ? "/" : "", file ? file : "");
+}
+
+char *oci_runtime_root(const struct engine_oci *e, const char *name)
+{
+        return str_printf("%s/runtime/%s", e->state_dir, name);
+}
+
+void oci_cgroups_of(const struct engine_oci *e, const char *id, struct oci_cgroups *ret)
+{
+        /* Ids have their length; a longer string names no cgroup of ours. */
+        (void)str_format(ret->before, sizeof(ret->before), CGROUP_PARENT "/%s", id);
+        (void)str_format(ret->now, sizeof(ret->now), CGROUP_PARENT "/%s%s%s", e->instance,
+                         e->instance[0] ? "/" : "", id);
 }
 
 /* --- command lines ------------------------------------------------------------------------- */
 
-static void add_program(const struct engine_oci *e, const struct engine_runtime *runtime,
-                        struct strv_builder *argv)
+void oci_add_program(const struct engine_oci *e, const struct engine_runtime *runtime,
+                     struct strv_builder *argv)
 {
         size_t i = (size_t)(runtime - e->runtimes);
 
         strv_add(argv, runtime->path);
-        strv_addf(argv, "--root=%s/runtime/%s", e->config->state_dir, runtime->name);
+        strv_addf(argv, "--root=%s/runtime/%s", e->state_dir, runtime->name);
         for (const char *const *flag = e->types[i]->flags; *flag; flag++)
                 strv_add(argv, *flag);
         if (str_eq(runtime->type, "runsc"))
@@ -228,10 +224,12 @@ static void probe_all(struct engine_oci *e)
 
 /* --- prepare ------------------------------------------------------------------------------- */
 
-static int write_bundle(const char *dir, const char *resolv_conf, const char *cgroup,
-                        const struct engine_spec *spec, struct err *err)
+static int write_bundle(const struct engine_oci *e, const char *dir, const char *resolv_conf,
+                        const char *cgroup, const struct engine_spec *spec, struct err *err)
 {
         const struct bundle_spec bundle = {
+                .instance = e->instance,
+                .runtime = spec->runtime,
                 .hostname = spec->hostname,
                 .rootfs = spec->rootfs,
                 .workspace = spec->workspace,
@@ -256,19 +254,22 @@ static int write_bundle(const char *dir, const char *resolv_conf, const char *cg
 static int oci_prepare(struct engine *base, const struct engine_spec *spec, struct err *err)
 {
         struct engine_oci *e = (struct engine_oci *)base;
-        _cleanup_free_ char *dir = bundle_path(e->config, spec->id, NULL);
-        _cleanup_free_ char *resolv_conf = bundle_path(e->config, spec->id, "resolv.conf");
-        _cleanup_free_ char *cgroup = cgroup_path(spec->id);
+        _cleanup_free_ char *dir = oci_bundle_path(e, spec->id, NULL);
+        _cleanup_free_ char *resolv_conf = oci_bundle_path(e, spec->id, "resolv.conf");
+        struct oci_cgroups cgroups;
 
-        if (!dir || !resolv_conf || !cgroup)
+        if (!dir || !resolv_conf)
                 return err_oom(err);
-        return write_bundle(dir, resolv_conf, cgroup, spec, err);
+        oci_cgroups_of(e, spec->id, &cgroups);
+        return write_bundle(e, dir, resolv_conf, cgroups.now, spec, err);
 }
 
 /* --- run ----------------------------------------------------------------------------------- */
 
 struct run_job {
+        struct engine *engine;
         const struct engine_runtime *runtime;
+        char id[ID_LEN + 1];
         char *pid_file;
         void (*done)(void *data, pid_t pid, const struct err *err);
         void *data;
@@ -279,14 +280,53 @@ static int read_pid(const char *path, pid_t *ret, struct err *err)
         _cleanup_free_ char *text = NULL;
         uint64_t pid;
 
-        int r = io_read_file(path, 32, &text, NULL, err);
-        if (r < 0)
-                return r;
+        if (io_read_file(path, 32, &text, NULL, err) < 0)
+                return err_set(err, STATUS_INTERNAL,
+                               "run: it reported success, but wrote no process id to '%s'", path);
         text[strcspn(text, "\n")] = '\0';
         if (!str_to_u64(text, INT_MAX, &pid) || pid == 0)
-                return err_set(err, STATUS_INTERNAL, "'%s' holds no process id", path);
+                return err_set(err, STATUS_INTERNAL,
+                               "run: it reported success, but '%s' holds no process id", path);
         *ret = (pid_t)pid;
         return 0;
+}
+
+static void oci_thaw(struct engine *base, const char *id)
+{
+        struct oci_cgroups paths;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &paths);
+        cgroup_thaw(paths.now);
+        cgroup_thaw(paths.before);
+}
+
+static void oci_kill_all(struct engine *base, const char *id)
+{
+        struct oci_cgroups paths;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &paths);
+        cgroup_kill(paths.now);
+        cgroup_kill(paths.before);
+}
+
+static bool oci_holds(struct engine *base, const char *id, pid_t pid)
+{
+        struct oci_cgroups cgroups;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
+        return cgroup_holds(cgroups.now, pid) || cgroup_holds(cgroups.before, pid);
+}
+
+/* A runtime that names another process must not make us send it signals. One that has ended by now
+ * is in no cgroup any more, and gets none. */
+static int check_pid(const struct run_job *job, pid_t pid, struct err *err)
+{
+        if (oci_holds(job->engine, job->id, pid) || proc_has_ended(pid))
+                return 0;
+        return err_set(err, STATUS_INTERNAL,
+                       "run: it names process %d as the sandbox's, which is not in the sandbox's "
+                       "cgroup",
+                       (int)pid);
 }
 
 static void on_run_done(void *data, const struct proc_result *result)
@@ -298,11 +338,14 @@ static void on_run_done(void *data, const struct proc_result *result)
 
         if (result->exit_code != 0) {
                 r = proc_result_error(result, "run", &err);
-                (void)err_prefix(&err, "%s", job->runtime->path);
         } else {
                 r = read_pid(job->pid_file, &pid, &err);
+                if (r == 0)
+                        r = check_pid(job, pid, &err);
         }
-        job->done(job->data, pid, r < 0 ? &err : NULL);
+        if (r < 0)
+                (void)err_prefix(&err, "%s", job->runtime->path);
+        job->done(job->data, r < 0 ? 0 : pid, r < 0 ? &err : NULL);
         free(job->pid_file);
         free(job);
 }
@@ -312,10 +355,13 @@ static char **run_command(const struct engine_oci *e, const struct engine_runtim
 {
         struct strv_builder argv = {0};
 
-        add_program(e, runtime, &argv);
+        oci_add_program(e, runtime, &argv);
+        /* Where gVisor's kernel writes when it breaks down, and nothing else: no guest fills it. */
+        if (str_eq(runtime->type, "runsc"))
+                strv_addf(&argv, "--panic-log=%s/bundles/%s/" PANIC_LOG, e->state_dir, id);
         strv_add(&argv, "run");
         strv_add(&argv, "--detach");
-        strv_addf(&argv, "--bundle=%s/bundles/%s", e->config->state_dir, id);
+        strv_addf(&argv, "--bundle=%s/bundles/%s", e->state_dir, id);
         strv_addf(&argv, "--pid-file=%s", pid_file);
         strv_add(&argv, id);
         return strv_take(&argv);
@@ -325,7 +371,7 @@ static char **run_command(const struct engine_oci *e, const struct engine_runtim
  * anything of the sandbox's. O_APPEND: runsc writes at an offset of its own otherwise. */
 static int open_log(const struct engine_oci *e, const char *id, struct err *err)
 {
-        _cleanup_free_ char *path = bundle_path(e->config, id, "log");
+        _cleanup_free_ char *path = oci_bundle_path(e, id, "log");
 
         if (!path)
                 return err_oom(err);
@@ -334,12 +380,12 @@ static int open_log(const struct engine_oci *e, const char *id, struct err *err)
 }
 
 static int oci_run(struct engine *base, const struct engine_runtime *runtime, const char *id,
-                   void (*done)(void *data, pid_t pid, const struct err *err), void *data,
-                   struct err *err)
+                   unsigned timeout_ms, void (*done)(void *data, pid_t pid, const struct err *err),
+                   void *data, struct err *err)
 {
         struct engine_oci *e = (struct engine_oci *)base;
         _cleanup_free_ struct run_job *job = calloc(1, sizeof(*job));
-        _cleanup_free_ char *pid_file = bundle_path(e->config, id, "pid");
+        _cleanup_free_ char *pid_file = oci_bundle_path(e, id, "pid");
         _cleanup_strv_ char **argv = pid_file ? run_command(e, runtime, id, pid_file) : NULL;
 
         if (!job || !argv)
@@ -347,11 +393,10 @@ static int oci_run(struct engine *base, const struct engine_runtime *runtime, co
         _cleanup_close_ int log = open_log(e, id, err);
         if (log < 0)
                 return log;
-        job->runtime = runtime;
-        job->done = done;
-        job->data = data;
-        int r = proc_run(e->proc, (const char *const *)argv, log,
-                         (unsigned)e->config->defaults.start_timeout_ms, on_run_done, job, err);
+        *job = (struct run_job){.engine = base, .runtime = runtime, .done = done, .data = data};
+        (void)str_format(job->id, sizeof(job->id), "%s", id); /* it fits */
+        int r = proc_run(e->proc, (const char *const *)argv, log, timeout_ms, on_run_done, job,
+                         err);
         if (r < 0)
                 return r;
         job->pid_file = TAKE(pid_file);
@@ -359,163 +404,58 @@ static int oci_run(struct engine *base, const struct engine_runtime *runtime, co
         return 0;
 }
 
+/* At most LOG_MAX bytes from the start; NULL when there is nothing. The caller frees. */
+static char *read_start(const struct engine_oci *e, const char *id, const char *name)
+{
+        _cleanup_free_ char *path = oci_bundle_path(e, id, name);
+        _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        _cleanup_free_ char *text = fd >= 0 ? malloc(LOG_MAX + 1) : NULL;
+        ssize_t n = text ? pread(fd, text, LOG_MAX, 0) : -1;
+
+        if (n <= 0)
+                return NULL;
+        text[n] = '\0';
+        return TAKE(text);
+}
+
+/* The Go runtime says on the first line why it breaks down, then shows where every thread was. */
 static char *oci_read_log(struct engine *base, const char *id)
 {
         struct engine_oci *e = (struct engine_oci *)base;
-        _cleanup_free_ char *path = bundle_path(e->config, id, "log");
-        char *text = NULL;
+        _cleanup_free_ char *log = read_start(e, id, "log");
+        _cleanup_free_ char *panic = read_start(e, id, PANIC_LOG);
 
-        if (!path || io_read_file(path, LOG_MAX, &text, NULL, NULL) < 0)
-                return NULL;
-        return text;
+        if (!panic)
+                return TAKE(log);
+        panic[strcspn(panic, "\n")] = '\0';
+        return str_printf("%s%s%s", log ? log : "", log ? "\n" : "", panic);
 }
 
-/* --- remove -------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------- */
 
-struct remove_job {
-        struct engine_oci *engine;
-        const struct engine_runtime *runtime;
-        char *id;
-        bool forced;
-        unsigned retries;
-        uv_timer_t timer;
-        struct err err; /* the first thing that went wrong; code OK: nothing did */
-        void (*done)(void *data, const struct err *err);
-        void *data;
-};
-
-static void on_remove_timer_closed(uv_handle_t *handle)
+static int oci_usage(struct engine *base, const char *id, struct engine_usage *ret, struct err *err)
 {
-        struct remove_job *job = CONTAINER(handle, struct remove_job, timer);
+        struct oci_cgroups cgroups;
+        struct cgroup_usage usage;
 
-        free(job->id);
-        free(job);
-}
-
-static void remove_done(struct remove_job *job)
-{
-        job->done(job->data, job->err.code ? &job->err : NULL);
-        uv_close((uv_handle_t *)&job->timer, on_remove_timer_closed);
-}
-
-static void keep_first(struct remove_job *job, const struct err *e)
-{
-        if (!job->err.code)
-                job->err = *e;
-}
-
-static void remove_bundle(struct remove_job *job)
-{
-        _cleanup_free_ char *dir = bundle_path(job->engine->config, job->id, NULL);
-        struct err e;
-
-        if ((dir ? io_remove_tree(dir, &e) : err_oom(&e)) < 0)
-                keep_first(job, &e);
-}
-
-/* A runtime that was killed half-way leaves files that its own `delete` overlooks or cannot read;
- * all of them bear the container's id in their names. */
-static void remove_runtime_state(struct remove_job *job)
-{
-        _cleanup_free_ char *root = runtime_root(job->engine, job->runtime);
-        struct dirent *d;
-        struct err e;
-
-        DIR *dir = root ? opendir(root) : NULL;
-        if (!dir)
-                return; /* nothing is there, or no memory: it bothers nobody */
-        while ((d = readdir(dir))) {
-                _cleanup_free_ char *path =
-                        strstr(d->d_name, job->id) ? str_printf("%s/%s", root, d->d_name) : NULL;
-                if (path && io_remove_tree(path, &e) < 0)
-                        keep_first(job, &e);
-        }
-        (void)closedir(dir); /* it was only read */
-}
-
-/* A runtime that was killed half-way may have left processes that it does not know. */
-static void on_cgroup_timer(uv_timer_t *timer)
-{
-        struct remove_job *job = CONTAINER(timer, struct remove_job, timer);
-        _cleanup_free_ char *path = cgroup_path(job->id);
-        struct err e;
-
-        int r = path ? cgroup_remove(path, &e) : err_oom(&e);
-        if (r == -EBUSY && ++job->retries < CGROUP_RETRIES) {
-                cgroup_kill(path);
-                (void)uv_timer_start(&job->timer, on_cgroup_timer, CGROUP_RETRY_MS, 0);
-                return;
-        }
-        if (r < 0)
-                keep_first(job, &e);
-        else
-                remove_runtime_state(job);
-        remove_bundle(job);
-        remove_done(job);
-}
-
-static int delete_container(struct remove_job *job, bool force, struct err *err);
-
-static void on_delete_done(void *data, const struct proc_result *result)
-{
-        struct remove_job *job = data;
-        struct err e;
-
-        /* `delete` takes a fifth of the time of `delete --force`, but not what is half made, still
-         * alive, or not there at all. */
-        if (result->exit_code != 0 && !job->forced && delete_container(job, true, &e) == 0)
-                return;
-        /* It hangs, or was once killed while it wrote its state: then the cgroup tells what there
-         * is to kill, and its absence that nothing is left. */
-        if (result->exit_code != 0) {
-                (void)proc_result_error(result, "delete", &e);
-                log_warn("sandbox %s: %s: %s; going on without it", job->id, job->runtime->path,
-                         e.msg);
-        }
-        on_cgroup_timer(&job->timer);
-}
-
-static int delete_container(struct remove_job *job, bool force, struct err *err)
-{
-        struct strv_builder builder = {0};
-
-        job->forced = force;
-        add_program(job->engine, job->runtime, &builder);
-        strv_add(&builder, "delete");
-        if (force)
-                strv_add(&builder, "--force");
-        strv_add(&builder, job->id);
-        _cleanup_strv_ char **argv = strv_take(&builder);
-        if (!argv)
-                return err_oom(err);
-        return proc_run(job->engine->proc, (const char *const *)argv, -1, REMOVE_TIMEOUT_MS,
-                        on_delete_done, job, err);
-}
-
-static int oci_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
-                      void (*done)(void *data, const struct err *err), void *data, struct err *err)
-{
-        struct engine_oci *e = (struct engine_oci *)base;
-        struct remove_job *job = calloc(1, sizeof(*job));
-
-        if (!job || !(job->id = strdup(id))) {
-                free(job);
-                return err_oom(err);
-        }
-        job->engine = e;
-        job->runtime = runtime;
-        job->done = done;
-        job->data = data;
-        (void)uv_timer_init(e->loop, &job->timer); /* never fails */
-        int r = delete_container(job, false, err);
-        if (r < 0)
-                uv_close((uv_handle_t *)&job->timer, on_remove_timer_closed);
+        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
+        int r = cgroup_usage(cgroups.now, &usage, err);
+        if (r == -ENOENT)
+                r = cgroup_usage(cgroups.before, &usage, err);
+        if (r == 0)
+                *ret = (struct engine_usage){
+                        .cpu_nanos = usage.cpu_nanos,
+                        .memory = usage.memory,
+                        .memory_cache = usage.memory_cache,
+                        .oom_kills = usage.oom_kills,
+                        .pids = usage.pids,
+                };
         return r;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-static void oci_close(struct engine *base)
+static void oci_destroy(struct engine *base)
 {
         struct engine_oci *e = (struct engine_oci *)base;
 
@@ -524,17 +464,36 @@ static void oci_close(struct engine *base)
                 free(e->runtimes[i].version);
                 free(e->runtimes[i].problem);
         }
-        /* The parents of our sandboxes' cgroups, if no sandbox is left in them. */
-        (void)cgroup_remove(CGROUP_PARENT, NULL);
+        free(e->state_dir);
         free(e);
+}
+
+/* The parent of our sandboxes' cgroups goes with the last of them. Its own parent stays: another
+ * daemon's runtime may be about to make a directory in it. */
+static void oci_close(struct engine *base)
+{
+        struct engine_oci *e = (struct engine_oci *)base;
+        char path[sizeof(CGROUP_PARENT "/") + ID_LEN];
+
+        if (e->instance[0] && str_format(path, sizeof(path), CGROUP_PARENT "/%s", e->instance))
+                cgroup_remove_parent(path);
+        engine_release(base);
 }
 
 static const struct engine_ops oci_ops = {
         .prepare = oci_prepare,
         .run = oci_run,
+        .pause = oci_pause,
         .remove = oci_remove,
+        .thaw = oci_thaw,
+        .kill_all = oci_kill_all,
         .read_log = oci_read_log,
+        .usage = oci_usage,
+        .holds = oci_holds,
+        .survey = oci_survey,
+        .list = oci_list,
         .close = oci_close,
+        .destroy = oci_destroy,
 };
 
 static int add_runtime(struct engine_oci *e, const struct config_runtime *configured,
@@ -561,26 +520,31 @@ static int add_runtime(struct engine_oci *e, const struct config_runtime *config
         };
         if (!r->path || !r->version || !r->problem)
                 return err_oom(err);
-        _cleanup_free_ char *root = runtime_root(e, r);
+        _cleanup_free_ char *root = oci_runtime_root(e, r->name);
         return root ? io_mkdir_all(root, 0700, err) : err_oom(err);
 }
 
-int engine_oci_new(uv_loop_t *loop, const struct config *config, struct proc *proc,
-                   struct engine **ret, struct err *err)
+int engine_oci_new(uv_loop_t *loop, const struct config *config, const char *instance,
+                   struct proc *proc, struct engine **ret, struct err *err)
 {
+        if (instance[0] && !id_is_valid(instance))
+                return err_set(err, STATUS_INVALID_ARGUMENT, "'%s' is no id of an instance",
+                               instance);
         struct engine_oci *e = calloc(1, sizeof(*e));
-        int r = 0;
-
         if (!e)
                 return err_oom(err);
-        e->base = (struct engine){.ops = &oci_ops, .name = "oci", .runtimes = e->runtimes};
+        e->base = (struct engine){
+                .ops = &oci_ops, .holders = 1, .name = "oci", .runtimes = e->runtimes};
         e->loop = loop;
         e->config = config;
         e->proc = proc;
+        (void)str_format(e->instance, sizeof(e->instance), "%s", instance); /* it fits */
+        e->state_dir = strdup(config->state_dir);
+        int r = e->state_dir ? 0 : err_oom(err);
         for (size_t i = 0; i < config->n_runtimes && r == 0; i++)
                 r = add_runtime(e, &config->runtimes[i], err);
         if (r < 0) {
-                oci_close(&e->base);
+                engine_release(&e->base);
                 return r;
         }
         probe_all(e);

@@ -56,6 +56,7 @@ int prepare(const struct registry *r, const struct record *rec, struct err *e)
                 n = make_workspace(workspace, e);
         const struct engine_spec spec = {
                 .id = rec->id,
+                .runtime = rec->runtime,
                 .hostname = rec->name[0] ? rec->name : rec->id,
                 .rootfs = rootfs,
                 .workspace = workspace,

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
@@ -33,6 +35,7 @@ struct run {
 struct proc_watch {
         struct proc *proc;
         pid_t pid;
+        uint64_t start_time; /* 0: not known */
         int pidfd;
         bool child, gone; /* gone: ended, not told yet */
         int status;
@@ -107,8 +110,10 @@ static int make_output(void)
         return TAKE_FD(fd);
 }
 
-int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
-             void (*done)(void *data, const struct proc_result *result), void *data, struct err *e)
+static int start_run(struct proc *p, const char *const *argv, int output_file, bool die_with_us,
+                     unsigned timeout_ms,
+                     void (*done)(void *data, const struct proc_result *result), void *data,
+                     struct err *e)
 {
         _cleanup_close_ int output =
                 output_file < 0 ? make_output() : fcntl(output_file, F_DUPFD_CLOEXEC, 3);
@@ -124,7 +129,7 @@ int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned 
                 .stdout_fd = output,
                 .stderr_fd = output,
                 .new_session = true,
-                .die_with_us = true,
+                .die_with_us = die_with_us,
         };
         int r = spawn(&s, &run->pid, e);
         if (r < 0)
@@ -138,6 +143,20 @@ int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned 
         TAILQ_INSERT_TAIL(&p->runs, run, entry);
         (void)TAKE(run);
         return 0;
+}
+
+int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
+             void (*done)(void *data, const struct proc_result *result), void *data, struct err *e)
+{
+        return start_run(p, argv, output_file, true, timeout_ms, done, data, e);
+}
+
+int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_file,
+                         unsigned timeout_ms,
+                         void (*done)(void *data, const struct proc_result *result), void *data,
+                         struct err *e)
+{
+        return start_run(p, argv, output_file, false, timeout_ms, done, data, e);
 }
 
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e)
@@ -156,6 +175,64 @@ int proc_result_error(const struct proc_result *result, const char *what, struct
                 (void)err_set(e, STATUS_INTERNAL, "%s: exit status %d%s%s", what, result->exit_code,
                               *line ? ": " : "", line);
         return -EIO;
+}
+
+/* --- /proc/PID/stat ------------------------------------------------------------------------ */
+
+struct stat_fields {
+        char state;
+        uint64_t start_time;
+        uint64_t exit_status; /* 0 to who may not trace the process */
+};
+
+/* Fields 3, 22 and 52. The name in field 2 may hold anything, also blanks and brackets. */
+static int parse_stat(char *text, struct stat_fields *ret)
+{
+        char *rest = strrchr(text, ')'), *field;
+        bool good = rest != NULL;
+        int i = 2;
+
+        for (; good && (field = strsep(&rest, " \n")) && i <= 52; i++) {
+                if (i == 3)
+                        ret->state = field[0];
+                else if (i == 22)
+                        good = str_to_u64(field, UINT64_MAX, &ret->start_time);
+                else if (i == 52)
+                        good = str_to_u64(field, INT_MAX, &ret->exit_status);
+        }
+        return good && i > 52 ? 0 : -EPROTO;
+}
+
+/* proc(5). -ESRCH when there is no such process. */
+static int read_stat(pid_t pid, struct stat_fields *ret)
+{
+        char path[64];
+        _cleanup_free_ char *text = NULL;
+
+        (void)str_format(path, sizeof(path), "/proc/%d/stat", (int)pid); /* it fits */
+        int r = io_read_file(path, 4096, &text, NULL, NULL);
+        if (r < 0)
+                return r == -ENOENT ? -ESRCH : r;
+        return parse_stat(text, ret);
+}
+
+int proc_start_time(pid_t pid, uint64_t *ret)
+{
+        struct stat_fields fields;
+
+        int r = read_stat(pid, &fields);
+        if (r < 0)
+                return r;
+        *ret = fields.start_time;
+        return 0;
+}
+
+bool proc_has_ended(pid_t pid)
+{
+        struct stat_fields fields;
+
+        int r = read_stat(pid, &fields);
+        return r == -ESRCH || (r == 0 && (fields.state == 'Z' || fields.state == 'X'));
 }
 
 /* --- watches ------------------------------------------------------------------------------- */
@@ -182,9 +259,13 @@ void proc_watch_close(struct proc_watch *w)
         free(w);
 }
 
-void proc_kill(pid_t pid)
+void proc_kill_if(pid_t pid, bool (*is_it)(void *data, pid_t pid), void *data)
 {
-        (void)kill(pid, SIGKILL);
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+        /* What the descriptor names is what is looked at, or is gone: then the signal is lost. */
+        if (fd >= 0 && is_it(data, pid))
+                (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 }
 
 const char *proc_describe_status(int status, char *out, size_t size)
@@ -221,13 +302,58 @@ static void watch_gone(struct proc_watch *w, int status)
         (void)uv_idle_start(&w->proc->tell, on_tell); /* never fails */
 }
 
+/* ioctl PIDFD_GET_INFO of include/uapi/linux/pidfd.h, with the exit status since Linux 6.15; Debian
+ * 12's header has none of it. */
+struct pidfd_info_v0 {
+        uint64_t mask, cgroup_id;
+        uint32_t pid, tgid, ppid;
+        uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+        int32_t exit_code;
+};
+#define GET_INFO  _IOWR(0xFF, 11, struct pidfd_info_v0)
+#define INFO_EXIT (UINT64_C(1) << 3)
+
+/* Only once its parent has reaped it. */
+static bool status_of_reaped(int pidfd, int *ret)
+{
+        struct pidfd_info_v0 info = {.mask = INFO_EXIT};
+
+        if (ioctl(pidfd, GET_INFO, &info) < 0 || !(info.mask & INFO_EXIT))
+                return false;
+        *ret = info.exit_code;
+        return true;
+}
+
+/* Until then it is a zombie, and the last field of its stat is the status: on every kernel. To who
+ * may not trace it, it is always 0 (proc(5)), so that a 0 counts only where another thing can be
+ * seen that needs the same permission. */
+static bool status_of_zombie(const struct proc_watch *w, int *ret)
+{
+        struct stat_fields fields;
+        char path[64], link[64];
+
+        if (!w->start_time || read_stat(w->pid, &fields) < 0 || fields.state != 'Z' ||
+            fields.start_time != w->start_time)
+                return false;
+        (void)str_format(path, sizeof(path), "/proc/%d/ns/user", (int)w->pid); /* it fits */
+        if (fields.exit_status == 0 && readlink(path, link, sizeof(link)) < 0)
+                return false;
+        *ret = (int)fields.exit_status;
+        return true;
+}
+
 static void on_pidfd(uv_poll_t *poll, int status, int events)
 {
         struct proc_watch *w = CONTAINER(poll, struct proc_watch, poll);
+        int exit_status = PROC_STATUS_UNKNOWN;
 
         (void)status, (void)events;   /* readable is all a pidfd can be: the process has ended */
         (void)uv_poll_stop(&w->poll); /* never fails */
-        watch_gone(w, PROC_STATUS_UNKNOWN);
+        /* Its parent may reap it between the first look and the second. Where no kernel tells, the
+         * status stays what it was: unknown. */
+        if (!status_of_reaped(w->pidfd, &exit_status) && !status_of_zombie(w, &exit_status))
+                (void)status_of_reaped(w->pidfd, &exit_status);
+        watch_gone(w, exit_status);
 }
 
 static bool take_early_exit(struct proc *p, pid_t pid, int *ret_status)
@@ -246,25 +372,6 @@ static bool is_child(pid_t pid)
 {
         siginfo_t info;
         return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
-}
-
-int proc_start_time(pid_t pid, uint64_t *ret)
-{
-        char path[64];
-        _cleanup_free_ char *text = NULL;
-
-        (void)str_format(path, sizeof(path), "/proc/%d/stat", (int)pid); /* it fits */
-        int r = io_read_file(path, 4096, &text, NULL, NULL);
-        if (r < 0)
-                return r == -ENOENT ? -ESRCH : r;
-        /* The name in field 2 may hold anything, also blanks and brackets. */
-        char *field = strrchr(text, ')');
-        for (int i = 2; field && i < 22; i++)
-                field = strchr(field + 1, ' ');
-        if (!field)
-                return -EPROTO;
-        field[1 + strcspn(field + 1, " \n")] = '\0';
-        return str_to_u64(field + 1, UINT64_MAX, ret) ? 0 : -EPROTO;
 }
 
 /* The pidfd first, the comparison then: what it names cannot change any more. */
@@ -304,6 +411,7 @@ int proc_watch(struct proc *p, pid_t pid, uint64_t start_time,
         } else {
                 if (w->pidfd < 0)
                         return err_errno(e, -w->pidfd, "watch process %d", (int)pid);
+                w->start_time = start_time;
                 w->child = is_child(pid);
                 if (!w->child) {
                         int r = uv_poll_init(p->loop, &w->poll, w->pidfd);

@@ -2,7 +2,7 @@
  *
  * The daemon is a child subreaper: a sandbox's main process, started by a runtime that has exited,
  * becomes its child. After a restart of the daemon it is nobody's child that we know; then a pidfd
- * tells its end, but not its exit status. */
+ * tells its end, and the kernel, if it is of a mind, its exit status. */
 #pragma once
 
 #include <stdbool.h>
@@ -36,13 +36,20 @@ struct proc_result {
 int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
              void (*done)(void *data, const struct proc_result *result), void *data, struct err *e);
 
+/* The same, but it goes on when the daemon dies: for what must not be cut short. */
+int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_file,
+                         unsigned timeout_ms,
+                         void (*done)(void *data, const struct proc_result *result), void *data,
+                         struct err *e);
+
 /* result as an error: "runc run: exit status 1: <last line of its output>". -EIO or -ETIMEDOUT. */
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e);
 
 /* --- processes that go on --- */
 
-/* SIGKILL for a process that nobody watches. One that has gone is fine. */
-void proc_kill(pid_t pid);
+/* SIGKILL for a process that nobody watches, if is_it says that it is the one that is meant: it is
+ * asked when the pid cannot pass to another process any more. One that has gone is fine. */
+void proc_kill_if(pid_t pid, bool (*is_it)(void *data, pid_t pid), void *data);
 
 #define PROC_STATUS_UNKNOWN (-1)
 
@@ -53,9 +60,14 @@ const char *proc_describe_status(int status, char *out, size_t size);
  * names a process for good. -ESRCH when there is none. */
 int proc_start_time(pid_t pid, uint64_t *ret);
 
+/* There is no such process, or only the zombie of one. */
+bool proc_has_ended(pid_t pid);
+
 /* Watches a process: on_exit comes once, also when it has ended already, never before the return,
- * with its wait status or PROC_STATUS_UNKNOWN. start_time 0: it cannot be another one (it is our
- * child, or was). -ESRCH when the process with that start time has gone. */
+ * with its wait status. Of one that is not our child that is PROC_STATUS_UNKNOWN unless the kernel
+ * tells it: from Linux 6.15 on it does, before only if we are quicker than who reaps it.
+ * start_time 0: it cannot be another one (it is our child, or was). -ESRCH when the process with
+ * that start time has gone. */
 int proc_watch(struct proc *p, pid_t pid, uint64_t start_time,
                void (*on_exit)(void *data, int wait_status), void *data, struct proc_watch **ret,
                struct err *e);

@@ -263,7 +263,9 @@ static void on_prepared(uv_work_t *work, int status)
 
         (void)status; /* it is never cancelled */
         if (s->err.code ||
-            engine->ops->run(engine, runtime_of(s), id_of(s), on_run, s, &s->err) < 0)
+            engine->ops->run(engine, runtime_of(s), id_of(s),
+                             (unsigned)s->registry->config->defaults.start_timeout_ms, on_run, s,
+                             &s->err) < 0)
                 bring_up_failed(s);
 }
 

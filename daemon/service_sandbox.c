@@ -294,7 +294,7 @@ static void on_delete(struct rpc_call *call, const uint8_t *message, size_t n, v
 static const rpc_handler handlers[] = {
         [SANDBOX_SERVICE_CREATE] = on_create, [SANDBOX_SERVICE_GET] = on_get,
         [SANDBOX_SERVICE_LIST] = on_list,     [SANDBOX_SERVICE_START] = on_start,
-        [SANDBOX_SERVICE_STOP] = on_stop,     [SANDBOX_SERVICE_DELETE] = on_delete,
+        [SANDBOX_SERVICE_STOP] = on_stop,     [SANDBOX_SERVICE_DELETE] = on_delete, [SANDBOX_SERVICE_WATCH] = NULL,
 };
 
 int service_sandbox_add(struct rpc_server *server, struct registry *r, struct err *e)

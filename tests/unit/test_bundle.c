@@ -20,6 +20,8 @@
 static char dir[] = "/tmp/test_bundle.XXXXXX";
 
 static const struct bundle_spec valid = {
+        .instance = "01hzz0000000000000000000a1",
+        .runtime = "gvisor-next",
         .hostname = "box-1",
         .rootfs = "/images/busybox/rootfs",
         .workspace = "/workspaces/1",
@@ -122,7 +124,21 @@ static void no_process_has_privileges(void **state)
         assert_true(json_is_integer(at(root, "process/oomScoreAdj")));
         assert_string_equal(json_string_value(json_array_get(at(root, "process/args"), 0)),
                             BUNDLE_RUNTIMED);
-        assert_null(at(root, "annotations"));
+        json_decref(root);
+}
+
+/* Whose it is, and no other annotation: runsc takes some for flags (dev.gvisor.flag.*). */
+static void marks(void **state)
+{
+        (void)state;
+        json_t *root = written(&valid);
+        json_t *annotations = at(root, "annotations");
+
+        assert_int_equal(json_object_size(annotations), 2);
+        assert_string_equal(json_string_value(json_object_get(annotations, "io.sandboxd.instance")),
+                            valid.instance);
+        assert_string_equal(json_string_value(json_object_get(annotations, "io.sandboxd.runtime")),
+                            valid.runtime);
         json_decref(root);
 }
 
@@ -332,6 +348,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(no_process_has_privileges),
+                cmocka_unit_test(marks),
                 cmocka_unit_test(every_namespace_is_fresh),
                 cmocka_unit_test(host_files_are_where_they_belong),
                 cmocka_unit_test(mounts_come_after_what_they_lie_in),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -314,36 +315,139 @@ static void orphan(void **state)
         proc_watch_close(w);
 }
 
-/* Of a process that is no child only the end is seen: no status is made up. Its parent is a shell
- * that lives on, so it stays a grandchild. */
+/* A shell that starts a process, writes its pid to a file, and goes on as `then` says; the process
+ * is our grandchild, and stays one. */
+static pid_t spawn_grandchild(struct fixture *f, const struct temp_dir *dir, const char *what,
+                              const char *then, pid_t *ret_parent)
+{
+        char script[512];
+        _cleanup_free_ char *text = NULL;
+
+        assert_true(str_format(script, sizeof(script), "(%s) & echo $! >%s/pid; %s", what,
+                               dir->path, then));
+        *ret_parent = spawn_shell(script);
+        do {
+                free(TAKE(text));
+                (void)io_read_file(temp_dir_file(dir, "pid"), 100, &text, NULL, NULL);
+                loop_run_for(&f->l, 5);
+        } while (!text || !strchr(text, '\n'));
+        return (pid_t)strtol(text, NULL, 10);
+}
+
+static struct proc_watch *watch_grandchild(struct fixture *f, pid_t pid)
+{
+        uint64_t start_time = 0;
+
+        assert_int_equal(proc_start_time(pid, &start_time), 0);
+        assert_false(proc_has_ended(pid));
+        return watch(f, pid, start_time);
+}
+
+/* PIDFD_GET_INFO tells the status from this version on. */
+static bool kernel_keeps_status(void)
+{
+        struct utsname name;
+        char *rest;
+
+        assert_int_equal(uname(&name), 0);
+        unsigned long major = strtoul(name.release, &rest, 10), minor = strtoul(rest + 1, NULL, 10);
+        return major > 6 || (major == 6 && minor >= 15);
+}
+
+/* Its parent reaps it at once, before or after we look. On a kernel that does not keep the status
+ * none is made up. */
 static void not_a_child(void **state)
 {
         struct fixture *f = *state;
         struct temp_dir dir;
-        char script[256];
-        _cleanup_free_ char *text = NULL;
+        pid_t parent;
 
         temp_dir_make(&dir);
-        assert_true(str_format(script, sizeof(script), "sleep 60 & echo $! >%s/pid; wait; sleep 60",
-                               dir.path));
-        pid_t parent = spawn_shell(script);
-        do {
-                free(TAKE(text));
-                (void)io_read_file(temp_dir_file(&dir, "pid"), 100, &text, NULL, NULL);
-                loop_run_for(&f->l, 5);
-        } while (!text || !strchr(text, '\n'));
-        pid_t pid = (pid_t)strtol(text, NULL, 10);
-        uint64_t start_time = 0;
-        assert_int_equal(proc_start_time(pid, &start_time), 0);
-        struct proc_watch *w = watch(f, pid, start_time);
+        pid_t pid = spawn_grandchild(f, &dir, "exec sleep 60", "wait; sleep 60", &parent);
+        struct proc_watch *w = watch_grandchild(f, pid);
         loop_run_for(&f->l, 20);
         assert_int_equal(f->exits, 0);
-        assert_int_equal(proc_watch_kill(w, SIGKILL), 0);
+        assert_int_equal(proc_watch_kill(w, SIGTERM), 0);
         LOOP_UNTIL(&f->l, f->exits);
-        assert_int_equal(f->status, PROC_STATUS_UNKNOWN);
+        if (kernel_keeps_status() || f->status != PROC_STATUS_UNKNOWN) {
+                assert_true(WIFSIGNALED(f->status));
+                assert_int_equal(WTERMSIG(f->status), SIGTERM);
+        }
         proc_watch_close(w);
         assert_int_equal(kill(-parent, SIGKILL), 0);
         temp_dir_remove(&dir);
+}
+
+/* We look long after it was reaped. */
+static void not_a_child_reaped(void **state)
+{
+        struct fixture *f = *state;
+        struct temp_dir dir;
+        pid_t parent;
+
+        temp_dir_make(&dir);
+        pid_t pid = spawn_grandchild(f, &dir, "sleep 0.1; exit 7", "wait; sleep 60", &parent);
+        struct proc_watch *w = watch_grandchild(f, pid);
+        while (kill(pid, 0) == 0)
+                (void)usleep(5000);
+        assert_true(proc_has_ended(pid));
+        LOOP_UNTIL(&f->l, f->exits);
+        if (kernel_keeps_status()) {
+                assert_true(WIFEXITED(f->status));
+                assert_int_equal(WEXITSTATUS(f->status), 7);
+        } else {
+                assert_int_equal(f->status, PROC_STATUS_UNKNOWN);
+        }
+        proc_watch_close(w);
+        assert_int_equal(kill(-parent, SIGKILL), 0);
+        temp_dir_remove(&dir);
+}
+
+/* Nobody reaps it: a PID 1 that is slow, or none. The zombie tells, on every kernel. */
+static void not_a_child_zombie(void **state)
+{
+        static const int codes[] = {0, 7};
+        struct fixture *f = *state;
+        struct temp_dir dir;
+        char script[64];
+        pid_t parent;
+
+        for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+                temp_dir_make(&dir);
+                assert_true(str_format(script, sizeof(script), "sleep 0.1; exit %d", codes[i]));
+                /* A sleep in the shell's place knows of no child. */
+                pid_t pid = spawn_grandchild(f, &dir, script, "exec sleep 60", &parent);
+                struct proc_watch *w = watch_grandchild(f, pid);
+                LOOP_UNTIL(&f->l, f->exits);
+                assert_true(WIFEXITED(f->status));
+                assert_int_equal(WEXITSTATUS(f->status), codes[i]);
+                assert_int_equal(kill(pid, 0), 0); /* it is there yet */
+                assert_true(proc_has_ended(pid));
+                proc_watch_close(w);
+                assert_int_equal(kill(-parent, SIGKILL), 0);
+                temp_dir_remove(&dir);
+        }
+}
+
+static bool is_it(void *data, pid_t pid)
+{
+        return *(pid_t *)data == pid;
+}
+
+static void kill_only_who_is_meant(void **state)
+{
+        struct fixture *f = *state;
+        pid_t pid = spawn_shell("exec sleep 60"), other = getpid();
+        struct proc_watch *w = watch(f, pid, 0);
+
+        proc_kill_if(pid, is_it, &other);
+        loop_run_for(&f->l, 50);
+        assert_int_equal(f->exits, 0);
+        proc_kill_if(pid, is_it, &pid);
+        LOOP_UNTIL(&f->l, f->exits);
+        assert_int_equal(WTERMSIG(f->status), SIGKILL);
+        proc_watch_close(w);
+        proc_kill_if(pid, is_it, &pid); /* it has gone */
 }
 
 static void start_time_must_match(void **state)
@@ -441,6 +545,9 @@ int main(void)
                 TEST(early_exit),
                 TEST(orphan),
                 TEST(not_a_child),
+                TEST(not_a_child_reaped),
+                TEST(not_a_child_zombie),
+                TEST(kill_only_who_is_meant),
                 TEST(start_time_must_match),
                 TEST(start_time_of_odd_names),
                 TEST(recycled_pid),

@@ -1,0 +1,65 @@
+/* What the files of the OCI engine share: engine_oci.c makes it and runs containers, _remove takes
+ * them away, _ask asks the runtimes and tells them to pause, _survey looks for what there is. */
+#pragma once
+
+#include "daemon/engine_oci.h"
+
+#include <jansson.h>
+
+#include "base/id.h"
+#include "base/str.h"
+
+struct oci_type;
+
+struct engine_oci {
+        struct engine base;
+        uv_loop_t *loop;
+        const struct config *config; /* not for threads, which may outlive it */
+        char *state_dir;
+        struct proc *proc;
+        char instance[ID_LEN + 1]; /* "": not known */
+        struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
+        const struct oci_type *types[CONFIG_RUNTIMES_MAX];
+        bool lacks_systrap[CONFIG_RUNTIMES_MAX]; /* runsc older than 2023: ptrace instead */
+        unsigned probes;                         /* under way */
+};
+
+/* The paths below are the caller's to free; NULL when there is no memory. */
+
+/* "<state_dir>/bundles/<id>", or a file in it. */
+char *oci_bundle_path(const struct engine_oci *e, const char *id, const char *file);
+/* "<state_dir>/runtime/<name>": where a runtime keeps its own state. */
+char *oci_runtime_root(const struct engine_oci *e, const char *name);
+
+/* Of a sandbox, in the hierarchies: where it lies, and where an older sandboxd put it. Ids are
+ * unique in the world. */
+struct oci_cgroups {
+        char now[sizeof("/sandboxd//") + (size_t)(2 * ID_LEN)];
+        char before[sizeof("/sandboxd/") + (size_t)ID_LEN];
+};
+void oci_cgroups_of(const struct engine_oci *e, const char *id, struct oci_cgroups *ret);
+
+/* Begins a command line: the program and the flags that it always gets. */
+void oci_add_program(const struct engine_oci *e, const struct engine_runtime *runtime,
+                     struct strv_builder *argv);
+
+/* The id in the name of something in a runtime's root; false when there is none. runc and crun make
+ * a directory "<id>", runsc files "<id>_sandbox:<id>.state" and "runsc-<id>.sock". */
+bool oci_id_in(const char *name, char ret[ID_LEN + 1]);
+
+/* The operations, as engine.h has them. */
+int oci_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
+               void (*done)(void *data, const struct err *err), void *data, struct err *err);
+int oci_pause(struct engine *base, const struct engine_runtime *runtime, const char *id, bool on,
+              void (*done)(void *data, const struct err *err), void *data, struct err *err);
+int oci_list(struct engine *base, const struct engine_runtime *runtime,
+             void (*done)(void *data, const struct engine_container *list, size_t n,
+                          const struct err *err),
+             void *data, struct err *err);
+int oci_survey(struct engine *base, struct engine_remains **ret, size_t *ret_n, struct err *err);
+
+/* What a program printed as a list or object of JSON (`open` is '[' or '{'): what it warned of may
+ * stand on lines before it. NULL when there is none, or it is broken. The caller's reference. */
+json_t *oci_parse(const char *output, char open);
+/* The elements of `list`, or an error; the caller frees. */
+int oci_parse_list(const char *output, struct engine_container **ret, size_t *ret_n, struct err *e);
