@@ -24,6 +24,12 @@ CFLAGS  := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 HARDEN  := -fno-strict-aliasing
 endif
 
+# `make FAILPOINTS=1 BUILD=build/failpoints …`: sandboxd kills itself where SANDBOXD_FAILPOINT says
+# (base/failpoint.h).
+ifdef FAILPOINTS
+CPPFLAGS += -DFAILPOINTS
+endif
+
 # `make fuzz` builds with this, in a directory of its own. gcc judges the code, not clang. To add 0
 # to NULL, as an empty buffer does, is defined in the next C (N3322), and by every compiler today.
 ifdef FUZZ
@@ -199,6 +205,23 @@ check-interop: all $(PY_STUBS) $(BUILD)/tests/echod
 	PYTHON=$(PYTHON) tests/interop/build.sh $(BUILD)/interop
 	$(E2E_ENV) $(PYTHON) -m pytest -c tests/interop/pytest.ini tests/interop $(PYTEST)
 
+# Run by `make check-torture`.
+$(BUILD)/tests/power_loss: $(addprefix $(BUILD)/obj/tests/torture/,power_loss.o journal_vfs.o) \
+                           $(TEST_LIBS)
+	$(call say,LD,$@)
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+
+# Crashes at every step, kill -9 at random moments, stuck things, damage, loss of power. The short form;
+# LONG=1 is all of it, an hour. One test: make check-torture PYTEST='-k stuck'
+.PHONY: check-torture
+check-torture: all $(PY_STUBS) $(BUILD)/tests/power_loss
+	$(MAKE) FAILPOINTS=1 BUILD=$(BUILD)/failpoints all
+	$(BUILD)/tests/power_loss
+	$(E2E_ENV) FAILPOINTS_BUILD=$(abspath $(BUILD))/failpoints \
+	    $(PYTHON) -m pytest -c tests/torture/pytest.ini tests/torture $(PYTEST)
+
 lint:
 	$(PYTHON) tests/lint/rules.py
 	tests/lint/tools.sh $(BUILD)/lint
@@ -240,6 +263,7 @@ check: deps
 	$(MAKE) $(JOBS) SANITIZE=1 BUILD=$(BUILD)/asan unit
 	$(MAKE) $(JOBS) fuzz
 	$(MAKE) $(JOBS) check-interop
+	$(MAKE) $(JOBS) check-torture
 	$(MAKE) e2e
 
 clean:

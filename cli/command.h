@@ -5,6 +5,7 @@
 
 #include "cli/options.h"
 #include "cli/session.h"
+#include "sandboxd/v1/sandbox.pb-c.h"
 
 enum exit_status {
         EXIT_OK = 0,
@@ -35,11 +36,20 @@ int command_ls(struct session *s, const struct options *o, char **operands);
 int command_get(struct session *s, const struct options *o, char **operands);
 int command_start(struct session *s, const struct options *o, char **operands);
 int command_stop(struct session *s, const struct options *o, char **operands);
+int command_pause(struct session *s, const struct options *o, char **operands);
+int command_resume(struct session *s, const struct options *o, char **operands);
 int command_rm(struct session *s, const struct options *o, char **operands);
+int command_keepalive(struct session *s, const struct options *o, char **operands);
+int command_wait(struct session *s, const struct options *o, char **operands);
+int command_stats(struct session *s, const struct options *o, char **operands);
+int command_events(struct session *s, const struct options *o, char **operands);
 int command_exec(struct session *s, const struct options *o, char **operands);
 int command_info(struct session *s, const struct options *o, char **operands);
 
-/* For the ends of commands. */
+/* For several commands. */
+
+/* The sandbox of this id, name or prefix; NULL with *e filled. */
+const Sandboxd__V1__Sandbox *get_sandbox(struct session *s, char *ref, struct err *e);
 
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);

@@ -164,7 +164,7 @@ int command_exec(struct session *s, const struct options *o, char **operands)
         request.env = env;
         request.cwd = o->workdir;
         request.kill_on_disconnect = true; /* ctrl-C ends us, and with us the command */
-        int r = session_stream(s, &process_service, PROCESS_SERVICE_START, &request.base, on_event,
-                               &x, &e);
+        int r = session_stream(s, &process_service, PROCESS_SERVICE_START, &request.base, 0,
+                               on_event, &x, &e);
         return r < 0 && !x.ended ? stream_failed(s, &e) : exit_status(&x);
 }

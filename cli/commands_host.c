@@ -26,7 +26,7 @@ static json_t *runtimes_json(const Sandboxd__V1__HostServiceInfoResponse *info)
 static json_t *info_json(const Sandboxd__V1__HostServiceInfoResponse *info)
 {
         /* clang-format off */
-        return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:I, s:I}",
+        return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:I, s:I, s:s, s:s}",
                          "version", info->version,
                          "engine", info->engine,
                          "runtime", info->runtime,
@@ -34,7 +34,9 @@ static json_t *info_json(const Sandboxd__V1__HostServiceInfoResponse *info)
                          "data_dir", info->data_dir,
                          "state_dir", info->state_dir,
                          "sandboxes", (json_int_t)info->sandboxes,
-                         "sandboxes_running", (json_int_t)info->sandboxes_running);
+                         "sandboxes_running", (json_int_t)info->sandboxes_running,
+                         "problem", info->problem,
+                         "instance", info->instance);
         /* clang-format on */
 }
 
@@ -51,6 +53,8 @@ static int print_host(const Sandboxd__V1__HostServiceInfoResponse *info)
         table_add_field(&t, "data", info->data_dir);
         table_add_field(&t, "state", info->state_dir);
         table_add_field(&t, "sandboxes", sandboxes);
+        table_add_field(&t, "instance", info->instance);
+        table_add_field(&t, "problem", info->problem);
         return table_print(&t, stdout);
 }
 

@@ -1,9 +1,13 @@
+#include <errno.h>
 #include <time.h>
 
 #include "base/util.h"
 #include "cli/command.h"
+#include "cli/event_view.h"
+#include "cli/history.h"
 #include "cli/output.h"
 #include "cli/sandbox_view.h"
+#include "cli/words.h"
 #include "methods.h"
 
 /* --- how a sandbox is shown to people --- */
@@ -16,9 +20,13 @@ static int print_id(const Sandboxd__V1__Sandbox *sandbox)
         return table_print(&t, stdout);
 }
 
-static int print_fields(const Sandboxd__V1__Sandbox *sandbox)
+static int print_state(const Sandboxd__V1__Sandbox *sandbox)
 {
-        return sandbox_print(sandbox, time(NULL), stdout);
+        char state[WORD_MAX];
+
+        word_of_state(sandbox->state, state);
+        printf("%s\n", state);
+        return 0;
 }
 
 static int print_nothing(const Sandboxd__V1__Sandbox *sandbox)
@@ -64,6 +72,10 @@ int command_create(struct session *s, const struct options *o, char **operands)
         request.resources = &resources;
         request.n_env = o->env.n;
         request.env = env;
+        request.request_key = o->request_key;
+        request.ttl_millis = o->ttl_ms;
+        request.expiry_action = o->expiry;
+        request.workspace = o->workspace;
         const Sandboxd__V1__SandboxServiceCreateResponse *reply =
                 session_call(s, &sandbox_service, SANDBOX_SERVICE_CREATE, &request.base, &e);
         return reply ? show(reply->sandbox, o, print_id) : call_failed(s, &e);
@@ -86,22 +98,49 @@ int command_ls(struct session *s, const struct options *o, char **operands)
         return printed(sandboxes_print(reply->sandboxes, reply->n_sandboxes, time(NULL), stdout));
 }
 
-static const Sandboxd__V1__SandboxServiceGetResponse *get(struct session *s, char *id,
-                                                          struct err *e)
+/* What happened to it is told beside what it is: that it cannot be read is no failure of the
+ * command. */
+static json_t *read_history(struct session *s, const Sandboxd__V1__Sandbox *sandbox)
 {
-        Sandboxd__V1__SandboxServiceGetRequest request =
-                SANDBOXD__V1__SANDBOX_SERVICE_GET_REQUEST__INIT;
+        struct err e;
+        json_t *events = history_read(s, sandbox->id, &e);
 
-        request.sandbox_id = id;
-        return session_call(s, &sandbox_service, SANDBOX_SERVICE_GET, &request.base, e);
+        if (!events)
+                complain("its history cannot be read: %s: %s", status_name(e.code), e.msg);
+        return events;
+}
+
+static int print_with_history(const Sandboxd__V1__Sandbox *sandbox, const json_t *history)
+{
+        int r = sandbox_print(sandbox, time(NULL), stdout);
+
+        if (r < 0 || json_array_size(history) == 0)
+                return r;
+        fputc('\n', stdout);
+        return events_print(history, stdout);
 }
 
 int command_get(struct session *s, const struct options *o, char **operands)
 {
         struct err e;
+        int r;
 
-        const Sandboxd__V1__SandboxServiceGetResponse *reply = get(s, operands[0], &e);
-        return reply ? show(reply->sandbox, o, print_fields) : call_failed(s, &e);
+        const Sandboxd__V1__Sandbox *sandbox = get_sandbox(s, operands[0], &e);
+        if (!sandbox)
+                return call_failed(s, &e);
+        json_t *history = read_history(s, sandbox);
+        if (o->json) {
+                json_t *json = sandbox_json(sandbox);
+                bool whole = json &&
+                             json_object_set(json, "history", history ? history : json_null()) == 0;
+                r = print_json(whole ? json : NULL, stdout);
+                if (!whole)
+                        json_decref(json);
+        } else {
+                r = print_with_history(sandbox, history);
+        }
+        json_decref(history);
+        return printed(r);
 }
 
 int command_start(struct session *s, const struct options *o, char **operands)
@@ -131,42 +170,117 @@ int command_stop(struct session *s, const struct options *o, char **operands)
         return reply ? show(reply->sandbox, o, print_nothing) : call_failed(s, &e);
 }
 
+int command_pause(struct session *s, const struct options *o, char **operands)
+{
+        Sandboxd__V1__SandboxServicePauseRequest request =
+                SANDBOXD__V1__SANDBOX_SERVICE_PAUSE_REQUEST__INIT;
+        struct err e;
+
+        request.sandbox_id = operands[0];
+        const Sandboxd__V1__SandboxServicePauseResponse *reply =
+                session_call(s, &sandbox_service, SANDBOX_SERVICE_PAUSE, &request.base, &e);
+        return reply ? show(reply->sandbox, o, print_nothing) : call_failed(s, &e);
+}
+
+int command_resume(struct session *s, const struct options *o, char **operands)
+{
+        Sandboxd__V1__SandboxServiceResumeRequest request =
+                SANDBOXD__V1__SANDBOX_SERVICE_RESUME_REQUEST__INIT;
+        struct err e;
+
+        request.sandbox_id = operands[0];
+        const Sandboxd__V1__SandboxServiceResumeResponse *reply =
+                session_call(s, &sandbox_service, SANDBOX_SERVICE_RESUME, &request.base, &e);
+        return reply ? show(reply->sandbox, o, print_nothing) : call_failed(s, &e);
+}
+
+int command_keepalive(struct session *s, const struct options *o, char **operands)
+{
+        Sandboxd__V1__SandboxServiceKeepaliveRequest request =
+                SANDBOXD__V1__SANDBOX_SERVICE_KEEPALIVE_REQUEST__INIT;
+        struct err e;
+
+        request.sandbox_id = operands[0];
+        request.ttl_millis = o->ttl_ms;
+        request.forever = o->forever;
+        const Sandboxd__V1__SandboxServiceKeepaliveResponse *reply =
+                session_call(s, &sandbox_service, SANDBOX_SERVICE_KEEPALIVE, &request.base, &e);
+        return reply ? show(reply->sandbox, o, print_nothing) : call_failed(s, &e);
+}
+
+/* It may take as long as it takes, unless somebody says otherwise. */
+int command_wait(struct session *s, const struct options *o, char **operands)
+{
+        Sandboxd__V1__SandboxServiceWaitRequest request =
+                SANDBOXD__V1__SANDBOX_SERVICE_WAIT_REQUEST__INIT;
+        struct err e;
+
+        request.sandbox_id = operands[0];
+        request.states = (Sandboxd__V1__SandboxState *)o->states.states;
+        request.n_states = o->states.n;
+        if (!(o->given & OPTION(TIMEOUT)))
+                s->timeout_ms = 0;
+        const Sandboxd__V1__SandboxServiceWaitResponse *reply =
+                session_call(s, &sandbox_service, SANDBOX_SERVICE_WAIT, &request.base, &e);
+        return reply ? show(reply->sandbox, o, print_state) : call_failed(s, &e);
+}
+
+/* --- rm --- */
+
 /* The id is asked for first: what was named by a name or a prefix is told by its id afterwards.
- * Returns the id, or NULL with *e filled. */
-static const char *remove_one(struct session *s, char *name, struct err *e)
+ * *ret_kept: where its workspace is; empty: nowhere. False with *e filled. */
+static bool remove_one(struct session *s, char *name, bool keep, const char **ret_id,
+                       const char **ret_kept, struct err *e)
 {
         Sandboxd__V1__SandboxServiceDeleteRequest request =
                 SANDBOXD__V1__SANDBOX_SERVICE_DELETE_REQUEST__INIT;
 
-        const Sandboxd__V1__SandboxServiceGetResponse *found = get(s, name, e);
+        const Sandboxd__V1__Sandbox *found = get_sandbox(s, name, e);
         if (!found)
-                return NULL;
-        if (!found->sandbox) {
-                (void)err_set(e, STATUS_INTERNAL, "the answer holds no sandbox");
-                return NULL;
-        }
-        request.sandbox_id = found->sandbox->id;
-        return session_call(s, &sandbox_service, SANDBOX_SERVICE_DELETE, &request.base, e)
-                       ? request.sandbox_id
-                       : NULL;
+                return false;
+        request.sandbox_id = found->id;
+        request.keep_workspace = keep;
+        const Sandboxd__V1__SandboxServiceDeleteResponse *reply =
+                session_call(s, &sandbox_service, SANDBOX_SERVICE_DELETE, &request.base, e);
+        if (!reply)
+                return false;
+        *ret_id = found->id;
+        *ret_kept = reply->workspace_path;
+        return true;
+}
+
+/* Its id; and with --keep-workspace where the workspace is. */
+static json_t *removed_json(const struct options *o, const char *id, const char *kept)
+{
+        return o->keep_workspace ? json_pack("{s:s, s:s}", "id", id, "workspace_path", kept)
+                                 : json_string(id);
 }
 
 int command_rm(struct session *s, const struct options *o, char **operands)
 {
         json_t *removed = json_array();
+        struct table paths = {.columns = 2};
         int status = EXIT_OK;
         struct err e;
 
         for (; *operands && !s->lost; operands++) {
-                const char *id = remove_one(s, *operands, &e);
-                if (!id)
+                const char *id, *kept;
+                if (!remove_one(s, *operands, o->keep_workspace, &id, &kept, &e)) {
                         status = call_failed(s, &e);
-                else if (json_array_append_new(removed, json_string(id)) < 0)
+                        continue;
+                }
+                if (json_array_append_new(removed, removed_json(o, id, kept)) < 0)
                         status = printed(-ENOMEM);
+                if (o->keep_workspace && !o->json) {
+                        table_add(&paths, id);
+                        table_add(&paths, kept);
+                }
         }
         if (!o->json)
                 json_decref(removed);
         else if (print_json(removed, stdout) < 0)
+                status = printed(-ENOMEM);
+        if (paths.cells.n > 0 && table_print(&paths, stdout) < 0)
                 status = printed(-ENOMEM);
         return status;
 }

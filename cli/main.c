@@ -24,13 +24,22 @@ static const char exec_details[] =
         "cannot be executed, 127 when it does not exist. Its standard input is empty.\n"
         "It is killed when " PROGRAM " ends before it.\n\n";
 
+static const char wait_details[] = "There is no time limit unless --timeout is given.\n\n";
+
+static const char events_details[] =
+        "Each line is: number, time, id, name, state or what else happened, and the reason.\n"
+        "Events have numbers, so that nothing is lost or repeated: after the event 17 go on\n"
+        "with --since 18. --no-follow without --since shows all that are kept.\n"
+        "There is no time limit unless --timeout is given.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
                 .operands = "",
                 .help = "Makes a sandbox and prints its id.",
                 .options = OPTION(NAME) | OPTION(IMAGE) | OPTION(RUNTIME) | OPTION(MEMORY) |
-                           OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV),
+                           OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV) | OPTION(REQUEST_KEY) |
+                           OPTION(TTL) | OPTION(EXPIRY) | OPTION(WORKSPACE),
                 .run = command_create,
         },
         {
@@ -42,7 +51,7 @@ static const struct command commands[] = {
         {
                 .name = "get",
                 .operands = " SANDBOX",
-                .help = "Shows one sandbox.",
+                .help = "Shows one sandbox, and what happened to it last.",
                 .min_operands = 1,
                 .max_operands = 1,
                 .run = command_get,
@@ -65,9 +74,61 @@ static const struct command commands[] = {
                 .run = command_stop,
         },
         {
+                .name = "pause",
+                .operands = " SANDBOX",
+                .help = "Freezes every process of a sandbox.",
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_pause,
+        },
+        {
+                .name = "resume",
+                .operands = " SANDBOX",
+                .help = "Lets a paused sandbox go on.",
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_resume,
+        },
+        {
+                .name = "keepalive",
+                .operands = " SANDBOX",
+                .help = "Begins a sandbox's time to live anew, or changes it.",
+                .options = OPTION(TTL) | OPTION(FOREVER),
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_keepalive,
+        },
+        {
+                .name = "wait",
+                .operands = " SANDBOX",
+                .help = "Waits until a sandbox is in some state, and prints it.",
+                .details = wait_details,
+                .options = OPTION(STATE),
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_wait,
+        },
+        {
+                .name = "stats",
+                .operands = " [SANDBOX]...",
+                .help = "Shows what sandboxes use: these, or all that are up.",
+                .max_operands = MANY,
+                .run = command_stats,
+        },
+        {
+                .name = "events",
+                .operands = " [SANDBOX]",
+                .help = "Shows what happens to sandboxes, as it happens.",
+                .details = events_details,
+                .options = OPTION(SINCE) | OPTION(NO_FOLLOW),
+                .max_operands = 1,
+                .run = command_events,
+        },
+        {
                 .name = "rm",
                 .operands = " SANDBOX...",
                 .help = "Removes sandboxes, also running ones, with their workspaces.",
+                .options = OPTION(KEEP_WORKSPACE),
                 .min_operands = 1,
                 .max_operands = MANY,
                 .run = command_rm,

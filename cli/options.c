@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "cli/output.h"
+#include "cli/words.h"
 
 #define SOCKET_DEFAULT  "/run/sandboxd/sandboxd.sock"
 #define TIMEOUT_DEFAULT 120 /* seconds */
@@ -45,6 +46,11 @@ static bool parse_duration(void *field, char *value)
                 return false;
         *(uint32_t *)field = (uint32_t)ms;
         return true;
+}
+
+static bool parse_long_duration(void *field, char *value)
+{
+        return units_parse_duration(value, field) == 0;
 }
 
 static bool parse_count(void *field, char *value)
@@ -90,10 +96,53 @@ static bool parse_env(void *field, char *value)
         return true;
 }
 
+static bool parse_states(void *field, char *value)
+{
+        struct state_list *list = field;
+
+        *list = (struct state_list){.n = 0};
+        for (char *comma = value; comma; value = comma + 1) {
+                comma = strchr(value, ',');
+                if (comma)
+                        *comma = '\0';
+                if (list->n == STATES_MAX || !state_of_word(value, &list->states[list->n]))
+                        return false;
+                list->n++;
+        }
+        return true;
+}
+
+/* "17": a number; "10m": a duration, which has a unit here. */
+static bool parse_since(void *field, char *value)
+{
+        struct since *since = field;
+
+        *since = (struct since){.sequence = 0};
+        if (str_to_u64(value, UINT64_MAX, &since->sequence))
+                return since->sequence > 0;
+        return units_parse_duration(value, &since->age_ms) == 0 && since->age_ms > 0;
+}
+
+static bool parse_expiry(void *field, char *value)
+{
+        Sandboxd__V1__ExpiryAction *action = field;
+
+        *action = str_eq(value, "delete") ? SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE
+                                          : SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP;
+        return str_eq(value, "delete") || str_eq(value, "stop");
+}
+
 static const struct option_type type_switch = {parse_switch, "no value"};
 static const struct option_type type_string = {parse_string, "UTF-8 text"};
 static const struct option_type type_size = {parse_size, "a size such as 512MiB"};
 static const struct option_type type_duration = {parse_duration, "a duration such as 30s"};
+static const struct option_type type_long_duration = {parse_long_duration,
+                                                      "a duration such as 30m"};
+static const struct option_type type_states = {
+        parse_states, "at most 8 states, such as running,paused,stopped,failed"};
+static const struct option_type type_since = {
+        parse_since, "the number of an event, from 1, or a duration such as 10m"};
+static const struct option_type type_expiry = {parse_expiry, "'stop' or 'delete'"};
 static const struct option_type type_count = {parse_count, "a whole number"};
 static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
 static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
@@ -132,6 +181,24 @@ static const struct option_row {
                             "where to run the command (default: /home/sandbox)"},
         [OPTION_GRACE] = {"grace", 0, "SECONDS", &type_duration, FIELD(grace_ms),
                           "how long processes may take to end by themselves"},
+        [OPTION_KEEP_WORKSPACE] = {"keep-workspace", 0, NULL, &type_switch, FIELD(keep_workspace),
+                                   "keep their workspaces on the host, and print where"},
+        [OPTION_STATE] = {"state", 0, "STATE,...", &type_states, FIELD(states),
+                          "any of these will do (default: stopped,failed)"},
+        [OPTION_SINCE] = {"since", 0, "WHEN", &type_since, FIELD(since),
+                          "from the event of this number on, or for so long back: 17, 10m"},
+        [OPTION_NO_FOLLOW] = {"no-follow", 0, NULL, &type_switch, FIELD(no_follow),
+                              "end with what there is now"},
+        [OPTION_TTL] = {"ttl", 0, "DURATION", &type_long_duration, FIELD(ttl_ms),
+                        "its time to live, such as 30m"},
+        [OPTION_FOREVER] = {"forever", 0, NULL, &type_switch, FIELD(forever),
+                            "end its time to live: it may stay"},
+        [OPTION_EXPIRY] = {"expiry", 0, "stop|delete", &type_expiry, FIELD(expiry),
+                           "what happens when its time is over (default: stop)"},
+        [OPTION_REQUEST_KEY] = {"request-key", 0, "KEY", &type_string, FIELD(request_key),
+                                "the same key again makes no second sandbox"},
+        [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),
+                              "take over the workspace that was kept of this one"},
 };
 
 void options_init(struct options *o)
@@ -206,6 +273,7 @@ int options_parse(struct options *o, unsigned allowed, enum options_order order,
                         complain("--%s: expected %s", row->name, row->type->expected);
                         return -EINVAL;
                 }
+                o->given |= 1u << (row - rows);
         }
         return optind;
 }

@@ -6,7 +6,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define ENV_MAX 256 /* sandboxd.v1 takes no more */
+#include "sandboxd/v1/sandbox.pb-c.h"
+
+/* sandboxd.v1 takes no more. */
+#define ENV_MAX    256
+#define STATES_MAX 8
 
 enum option_id {
         OPTION_HELP,
@@ -23,7 +27,16 @@ enum option_id {
         OPTION_ENV,
         OPTION_WORKDIR,
         OPTION_GRACE,
-        N_OPTIONS,
+        OPTION_KEEP_WORKSPACE,
+        OPTION_STATE,
+        OPTION_SINCE,
+        OPTION_NO_FOLLOW,
+        OPTION_TTL,
+        OPTION_FOREVER,
+        OPTION_EXPIRY,
+        OPTION_REQUEST_KEY,
+        OPTION_WORKSPACE,
+        N_OPTIONS, /* at most 32 */
 };
 
 /* A set of options is a mask of these. */
@@ -37,9 +50,20 @@ struct env_list {
         size_t n;
 };
 
+struct state_list {
+        Sandboxd__V1__SandboxState states[STATES_MAX];
+        size_t n;
+};
+
+/* The number of an event, or how long ago; the other one is 0. */
+struct since {
+        uint64_t sequence, age_ms;
+};
+
 /* The values. Strings lie in argv; those not given are NULL, which protobuf-c packs as empty.
  * Numbers not given are 0, which the API takes for "the default". */
 struct options {
+        unsigned given; /* the set of those that were */
         bool help, version, json;
         char *socket;
         char *name, *image, *runtime;
@@ -49,6 +73,14 @@ struct options {
         char *workdir;
         uint32_t timeout_ms; /* 0: none */
         uint32_t grace_ms;
+        bool keep_workspace;
+        struct state_list states;
+        struct since since;
+        bool no_follow;
+        uint64_t ttl_ms;
+        bool forever;
+        Sandboxd__V1__ExpiryAction expiry;
+        char *request_key, *workspace;
 };
 
 void options_init(struct options *o);

@@ -126,22 +126,80 @@ json_t *json_base64(const uint8_t *bytes, size_t n)
         return json_stringn(text, size);
 }
 
-void format_ago(int64_t seconds, char ret[TIME_TEXT_MAX])
+/* "3 minutes"; empty for less than a second. */
+static void format_span(int64_t seconds, char ret[TIME_TEXT_MAX])
 {
         static const struct {
                 int64_t seconds;
                 const char *name;
         } units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
 
+        ret[0] = '\0';
         for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
                 int64_t n = seconds / units[i].seconds;
                 if (n < 1)
                         continue;
-                (void)str_format(ret, TIME_TEXT_MAX, "%" PRId64 " %s%s ago", n, units[i].name,
+                (void)str_format(ret, TIME_TEXT_MAX, "%" PRId64 " %s%s", n, units[i].name,
                                  n == 1 ? "" : "s");
                 return;
         }
-        (void)str_format(ret, TIME_TEXT_MAX, "just now");
+}
+
+void format_ago(int64_t seconds, char ret[TIME_TEXT_MAX])
+{
+        char span[TIME_TEXT_MAX];
+
+        format_span(seconds, span);
+        (void)str_format(ret, TIME_TEXT_MAX, "%s%s", *span ? span : "just now",
+                         *span ? " ago" : "");
+}
+
+void format_in(int64_t seconds, char ret[TIME_TEXT_MAX])
+{
+        char span[TIME_TEXT_MAX];
+
+        format_span(seconds, span);
+        (void)str_format(ret, TIME_TEXT_MAX, "%s%s", *span ? "in " : "now", span);
+}
+
+void format_duration(uint64_t ms, char ret[TIME_TEXT_MAX])
+{
+        static const struct {
+                uint64_t seconds;
+                char letter;
+        } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+        uint64_t seconds = ms / 1000;
+        size_t i = 0;
+
+        if (ms < 10000 && ms % 1000) {
+                (void)str_format(ret, TIME_TEXT_MAX, "%.2fs", (double)ms / 1000);
+                return;
+        }
+        while (i + 1 < ARRAY_SIZE(units) && seconds < units[i].seconds)
+                i++;
+        (void)str_format(ret, TIME_TEXT_MAX, "%" PRIu64 "%c", seconds / units[i].seconds,
+                         units[i].letter);
+        uint64_t rest = seconds % units[i].seconds;
+        if (rest && rest >= units[i + 1].seconds) {
+                size_t n = strlen(ret);
+                (void)str_format(ret + n, TIME_TEXT_MAX - n, " %" PRIu64 "%c",
+                                 rest / units[i + 1].seconds, units[i + 1].letter);
+        }
+}
+
+void format_size(uint64_t bytes, char ret[SIZE_TEXT_MAX])
+{
+        static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+        double n = (double)bytes;
+        size_t i = 0;
+
+        for (; n >= 1024 && i + 1 < ARRAY_SIZE(units); i++)
+                n /= 1024;
+        (void)str_format(ret, SIZE_TEXT_MAX, "%.1f", n);
+        size_t len = strlen(ret);
+        if (ret[len - 1] == '0')
+                len -= 2; /* "512.0" */
+        (void)str_format(ret + len, SIZE_TEXT_MAX - len, "%s", units[i]);
 }
 
 void format_time(int64_t unix_seconds, char ret[TIME_TEXT_MAX])

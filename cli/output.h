@@ -37,8 +37,16 @@ json_t *json_base64(const uint8_t *bytes, size_t n);
 #define TIME_TEXT_MAX 64
 /* "3 minutes ago"; "just now" for less than a second, and for times to come. */
 void format_ago(int64_t seconds, char ret[TIME_TEXT_MAX]);
+/* "in 3 minutes"; "now" for less than a second, and for times past. */
+void format_in(int64_t seconds, char ret[TIME_TEXT_MAX]);
+/* "1h 30m", "12s", "0.35s": the two largest units, or what is below 10 s in hundredths. */
+void format_duration(uint64_t ms, char ret[TIME_TEXT_MAX]);
 /* "2025-07-01T12:00:00Z" (RFC 3339); empty for what no calendar holds. */
 void format_time(int64_t unix_seconds, char ret[TIME_TEXT_MAX]);
+
+/* "512MiB", "1.2GiB": rounded to a tenth of the unit. */
+#define SIZE_TEXT_MAX 32
+void format_size(uint64_t bytes, char ret[SIZE_TEXT_MAX]);
 
 /* Writes all bytes, as they are. Blocks until they are written, also where another program has made
  * the descriptor non-blocking. 0 or a negative errno. */

@@ -1,6 +1,5 @@
 #include "cli/sandbox_view.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -8,17 +7,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "cli/output.h"
-
-void sandbox_state_word(Sandboxd__V1__SandboxState state, char ret[STATE_WORD_MAX])
-{
-        const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
-                &sandboxd__v1__sandbox_state__descriptor, (int)state);
-
-        (void)str_format(ret, STATE_WORD_MAX, "%s",
-                         value ? value->name + strlen("SANDBOX_STATE_") : "unknown");
-        for (char *c = ret; *c; c++)
-                *c = (char)tolower((unsigned char)*c);
-}
+#include "cli/words.h"
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
@@ -53,13 +42,38 @@ static json_t *resources_json(const Sandboxd__V1__Resources *r)
                          "cpu_millis", (json_int_t)r->cpu_millis, "pids", (json_int_t)r->pids);
 }
 
+static json_t *operation_json(const Sandboxd__V1__Operation *op)
+{
+        char kind[WORD_MAX];
+
+        if (!op)
+                return json_null();
+        word_of_operation(op->kind, kind);
+        return json_pack("{s:s, s:s, s:o, s:o, s:I}", "kind", kind, "step", op->step, "started_at",
+                         time_json(op->started_at), "deadline", time_json(op->deadline), "waiting",
+                         (json_int_t)op->waiting);
+}
+
+static json_t *exit_json(const Sandboxd__V1__SandboxExit *end)
+{
+        char cause[WORD_MAX];
+
+        if (!end)
+                return json_null();
+        word_of_exit_cause(end->cause, cause);
+        return json_pack("{s:s, s:i, s:i, s:o}", "cause", cause, "code", (int)end->code, "signal",
+                         (int)end->signal, "at", time_json(end->at));
+}
+
 json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
 {
-        char state[STATE_WORD_MAX];
+        char state[WORD_MAX], expiry[WORD_MAX];
 
-        sandbox_state_word(s->state, state);
+        word_of_state(s->state, state);
+        word_of_expiry(s->expiry_action, expiry);
         /* clang-format off */
-        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
+        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o,"
+                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s}",
                          "id", s->id,
                          "name", s->name,
                          "state", state,
@@ -69,7 +83,15 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
                          "resources", resources_json(s->resources),
                          "env", env_json(s),
                          "created_at", time_json(s->created_at),
-                         "started_at", time_json(s->started_at));
+                         "started_at", time_json(s->started_at),
+                         "owner_uid", (json_int_t)s->owner_uid,
+                         "generation", (json_int_t)s->generation,
+                         "operation", operation_json(s->operation),
+                         "exit", exit_json(s->exit),
+                         "expires_at", time_json(s->expires_at),
+                         "ttl_millis", (json_int_t)s->ttl_millis,
+                         "expiry_action", expiry,
+                         "request_key", s->request_key);
         /* clang-format on */
 }
 
@@ -126,30 +148,133 @@ static void add_env(struct table *t, const Sandboxd__V1__Sandbox *s)
         }
 }
 
+/* "running", or "running (pausing)" where an operation does not show in the state itself. */
+#define STATE_TEXT_MAX (WORD_MAX + 16)
+static void format_state(const Sandboxd__V1__Sandbox *s, char ret[STATE_TEXT_MAX])
+{
+        char state[WORD_MAX];
+        const char *progress = s->operation ? word_of_progress(s->operation->kind) : "";
+
+        word_of_state(s->state, state);
+        if (*progress && !str_eq(progress, state))
+                (void)str_format(ret, STATE_TEXT_MAX, "%s (%s)", state, progress);
+        else
+                (void)str_format(ret, STATE_TEXT_MAX, "%s", state);
+}
+
+/* "stop: killing; it ends in 8 seconds at the latest; 2 wait behind it" */
+static void add_operation(struct table *t, const Sandboxd__V1__Operation *op, int64_t now)
+{
+        char kind[WORD_MAX], left[TIME_TEXT_MAX] = "", waiting[32] = "";
+
+        if (!op)
+                return;
+        word_of_operation(op->kind, kind);
+        if (op->deadline)
+                format_in(op->deadline->seconds - now, left);
+        if (op->waiting)
+                (void)str_format(waiting, sizeof(waiting), "; %" PRIu32 " wait behind it",
+                                 op->waiting);
+        _cleanup_free_ char *text =
+                str_printf("%s%s%s%s%s%s%s", kind, *op->step ? ": " : "", op->step,
+                           *left ? "; it ends " : "", left, *left ? " at the latest" : "", waiting);
+        if (text)
+                table_add_field(t, "operation", text);
+        else
+                t->cells.failed = true;
+}
+
+static void format_exit(const Sandboxd__V1__SandboxExit *end, char *ret, size_t size)
+{
+        const char *name = sigabbrev_np(end->signal);
+
+        switch (end->cause) {
+        case SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_STOPPED:
+                (void)str_format(ret, size, "stopped, as it was asked to");
+                break;
+        case SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_EXITED:
+                (void)str_format(ret, size, "by itself, with status %" PRId32, end->code);
+                break;
+        case SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_SIGNALED:
+                (void)str_format(ret, size, "killed by signal %" PRId32 "%s%s", end->signal,
+                                 name ? ", SIG" : "", name ? name : "");
+                break;
+        case SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_OUT_OF_MEMORY:
+                (void)str_format(ret, size, "killed by the kernel: out of memory");
+                break;
+        case SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_UNKNOWN:
+                (void)str_format(ret, size, "nobody saw how");
+                break;
+        default:
+                (void)str_format(ret, size, "unknown"); /* of a later version */
+        }
+}
+
+static void add_exit(struct table *t, const Sandboxd__V1__SandboxExit *end, int64_t now)
+{
+        char how[128], ago[TIME_TEXT_MAX], both[sizeof(how) + TIME_TEXT_MAX + 8];
+
+        if (!end)
+                return;
+        format_exit(end, how, sizeof(how));
+        if (end->at) {
+                format_ago(now - end->at->seconds, ago);
+                (void)str_format(both, sizeof(both), "%s (%s)", how, ago);
+        } else {
+                (void)str_format(both, sizeof(both), "%s", how);
+        }
+        table_add_field(t, "ended", both);
+}
+
+static void add_expiry(struct table *t, const Sandboxd__V1__Sandbox *s, int64_t now)
+{
+        char when[TIME_TEXT_MAX], left[TIME_TEXT_MAX], text[3 * TIME_TEXT_MAX];
+        bool deletes = s->expiry_action == SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE;
+
+        if (s->ttl_millis) {
+                format_duration(s->ttl_millis, left);
+                (void)str_format(text, sizeof(text), "%s, then it is %s", left,
+                                 deletes ? "deleted" : "stopped");
+                table_add_field(t, "ttl", text);
+        }
+        if (s->expires_at) {
+                format_time(s->expires_at->seconds, when);
+                format_in(s->expires_at->seconds - now, left);
+                (void)str_format(text, sizeof(text), "%s (%s)", when, left);
+                table_add_field(t, "expires", text);
+        }
+}
+
 int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
 {
         struct table t = {.columns = 2};
-        char state[STATE_WORD_MAX];
+        char state[STATE_TEXT_MAX], owner[32];
 
-        sandbox_state_word(s->state, state);
+        format_state(s, state);
+        (void)str_format(owner, sizeof(owner), "uid %" PRIu32, s->owner_uid);
         table_add_field(&t, "id", s->id);
         table_add_field(&t, "name", s->name);
         table_add_field(&t, "state", state);
+        add_operation(&t, s->operation, now);
         table_add_field(&t, "reason", s->reason);
+        add_exit(&t, s->exit, now);
         table_add_field(&t, "runtime", s->runtime);
         table_add_field(&t, "image", s->image);
         add_resources(&t, s->resources);
         add_env(&t, s);
+        table_add_field(&t, "owner", owner);
+        table_add_field(&t, "request key", s->request_key);
         add_time(&t, "created", s->created_at, now);
         add_time(&t, "started", s->started_at, now);
+        add_expiry(&t, s, now);
         return table_print(&t, out);
 }
 
 static void add_row(struct table *t, const Sandboxd__V1__Sandbox *s, int64_t now)
 {
-        char state[STATE_WORD_MAX], ago[TIME_TEXT_MAX] = "";
+        char state[STATE_TEXT_MAX], ago[TIME_TEXT_MAX] = "";
 
-        sandbox_state_word(s->state, state);
+        format_state(s, state);
         if (s->created_at)
                 format_ago(now - s->created_at->seconds, ago);
         table_add(t, s->id);

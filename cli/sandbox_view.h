@@ -6,10 +6,6 @@
 
 #include "sandboxd/v1/sandbox.pb-c.h"
 
-/* The state's word: "running" for SANDBOX_STATE_RUNNING; "unknown" for states of later versions. */
-#define STATE_WORD_MAX 32
-void sandbox_state_word(Sandboxd__V1__SandboxState state, char ret[STATE_WORD_MAX]);
-
 /* All fields under their names in sandbox.proto; states are words, times RFC 3339 or null. NULL
  * when there is no memory. */
 json_t *sandbox_json(const Sandboxd__V1__Sandbox *s);

@@ -213,8 +213,8 @@ void *session_call(struct session *s, const struct rpc_service *service, unsigne
 }
 
 int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
-                   const ProtobufCMessage *request, session_on_message on_message, void *data,
-                   struct err *e)
+                   const ProtobufCMessage *request, uint64_t timeout_ms,
+                   session_on_message on_message, void *data, struct err *e)
 {
         static const struct rpc_reply_ops ops = {.on_message = on_stream_message,
                                                  .on_done = on_done};
@@ -226,5 +226,5 @@ int session_stream(struct session *s, const struct rpc_service *service, unsigne
                 .err = e,
         };
 
-        return run(&x, service, request, 0, &ops);
+        return run(&x, service, request, timeout_ms, &ops);
 }

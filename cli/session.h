@@ -31,10 +31,11 @@ void *session_call(struct session *s, const struct rpc_service *service, unsigne
 /* Gets each message of a stream; it is gone after the return. False gives the stream up. */
 typedef bool (*session_on_message)(void *data, const ProtobufCMessage *message);
 
-/* A server-streaming call, without a timeout. While on_message blocks nothing is read: that is the
- * back-pressure. Returns 0 at the stream's good end and when on_message gave it up, else a negative
- * errno with *e filled. After a stream that was given up only session_close may follow.
+/* A server-streaming call, which may last for so long; 0: for ever. While on_message blocks nothing
+ * is read: that is the back-pressure. Returns 0 at the stream's good end and when on_message gave
+ * it up, else a negative errno with *e filled. After a stream that was given up only session_close
+ * may follow.
  */
 int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
-                   const ProtobufCMessage *request, session_on_message on_message, void *data,
-                   struct err *e);
+                   const ProtobufCMessage *request, uint64_t timeout_ms,
+                   session_on_message on_message, void *data, struct err *e);

@@ -8,28 +8,33 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/engine_oci.h"
 #include "daemon/image.h"
+#include "daemon/lock.h"
 #include "daemon/reconcile.h"
 #include "daemon/registry.h"
 #include "daemon/router.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_host.h"
 #include "daemon/service_sandbox.h"
+#include "daemon/watch.h"
+#include "daemon/workspaces.h"
 #include "methods.h"
 #include "rpc/server.h"
 #include "rpc/service_health.h"
 #include "rpc/service_reflection.h"
 
+/* One place on the host, whatever the configuration. */
+#define INSTANCE_LOCKS     "/run/lock/sandboxd.instances"
 #define INSTALLED_RUNTIMED "/usr/libexec/sandboxd/runtimed"
 /* Operations under way may end before the daemon does; what takes longer is taken up again by the
  * next one. */
@@ -39,11 +44,15 @@ struct daemon {
         uv_loop_t loop;
         const struct config *config;
         char *runtimed;
-        int lock;
+        int data_lock, state_lock, instance_lock;
+        char *instance_path; /* of the lock; NULL: none was taken */
         struct proc *proc;
         struct engine *engine;
         struct store *store;
         struct registry registry;
+        struct reconciler reconciler;
+        struct watch_hub hub;
+        struct service_sandbox sandboxes;
         struct router router;
         struct service_health health;
         struct service_reflection reflection;
@@ -89,9 +98,9 @@ static int make_directories(const struct config *c, struct err *e)
         int r = socket ? 0 : err_oom(e);
 
         if (r == 0)
-                r = make_dir(c->data_dir, "workspaces", 0700, e);
-        if (r == 0)
                 r = make_dir(c->data_dir, "images", 0700, e);
+        if (r == 0)
+                r = workspaces_prepare(c, e);
         if (r == 0)
                 r = io_mkdir_all(c->state_dir, 0755, e);
         if (r == 0)
@@ -99,26 +108,42 @@ static int make_directories(const struct config *c, struct err *e)
         return r == 0 ? io_mkdir_all(dirname(socket), 0755, e) : r;
 }
 
-/* Held until the process ends, however it ends. */
-static int take_lock(const char *data_dir, int *ret, struct err *e)
+static int lock_directory(const char *key, const char *directory, int *ret_fd, struct err *e)
 {
-        _cleanup_free_ char *path = str_printf("%s/lock", data_dir);
+        _cleanup_free_ char *path = str_printf("%s/lock", directory);
 
         if (!path)
                 return err_oom(e);
-        _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return err_errno(e, errno, "open '%s'", path);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                if (errno == EWOULDBLOCK)
-                        return err_set(e, STATUS_ALREADY_EXISTS,
-                                       "another sandboxd uses data_dir '%s'; stop it, or give this "
-                                       "one a data_dir of its own",
-                                       data_dir);
-                return err_errno(e, errno, "lock '%s'", path);
-        }
-        *ret = TAKE_FD(fd);
-        return 0;
+        int r = lock_take(path, ret_fd, e);
+        if (r == -EWOULDBLOCK)
+                return err_set(e, STATUS_ALREADY_EXISTS,
+                               "another sandboxd uses %s '%s'; stop it, or give this one a %s of "
+                               "its own",
+                               key, directory, key);
+        return r;
+}
+
+/* A copy of a data directory has the same instance: it would take the original's sandboxes for its
+ * own. */
+static int lock_instance(struct daemon *d, struct err *e)
+{
+        const char *instance = store_instance(d->store);
+
+        if (!instance[0])
+                return 0; /* the database was refused, and nothing is changed */
+        int r = io_mkdir_all(INSTANCE_LOCKS, 0700, e);
+        if (r < 0)
+                return r;
+        if (!(d->instance_path = str_printf("%s/%s", INSTANCE_LOCKS, instance)))
+                return err_oom(e);
+        r = lock_take(d->instance_path, &d->instance_lock, e);
+        if (r == -EWOULDBLOCK)
+                return err_set(
+                        e, STATUS_ALREADY_EXISTS,
+                        "data_dir '%s' is a copy of one that another sandboxd uses now; stop "
+                        "that one, or begin with an empty data_dir",
+                        d->config->data_dir);
+        return r;
 }
 
 /* As many open files as may be: a thousand sandboxes need some thousand. What a sandbox may have is
@@ -154,11 +179,13 @@ static int make_default_image(const struct config *c, struct err *e)
 }
 
 /* A burst of large messages shall not stay resident; without the fixed thresholds glibc raises its
- * own to 32 MiB with the first large buffer that is freed (mallopt(3)). */
+ * own to 32 MiB with the first large buffer that is freed (mallopt(3)). Nor shall every thread that
+ * comes and goes leave an arena behind. */
 static void keep_memory_small(void)
 {
-        (void)mallopt(M_MMAP_THRESHOLD, (int)MiB); /* neither fails */
+        (void)mallopt(M_MMAP_THRESHOLD, (int)MiB); /* none fails */
         (void)mallopt(M_TRIM_THRESHOLD, (int)MiB);
+        (void)mallopt(M_ARENA_MAX, 2);
 }
 
 static int settle(struct daemon *d, struct err *e)
@@ -173,17 +200,44 @@ static int settle(struct daemon *d, struct err *e)
         if (r == 0)
                 r = make_directories(c, e);
         if (r == 0)
-                r = take_lock(c->data_dir, &d->lock, e);
+                r = lock_directory("data_dir", c->data_dir, &d->data_lock, e);
+        if (r == 0)
+                r = lock_directory("state_dir", c->state_dir, &d->state_lock, e);
         return r == 0 ? make_default_image(c, e) : r;
 }
 
 /* --- its parts ----------------------------------------------------------------------------- */
 
+/* A database that cannot be trusted is left as it is, and the sandboxes with it. */
+static bool is_refused(const struct err *e)
+{
+        return e->code == STATUS_DATA_LOSS || e->code == STATUS_FAILED_PRECONDITION;
+}
+
 static int open_store(struct daemon *d, struct err *e)
 {
         _cleanup_free_ char *path = str_printf("%s/sandboxd.db", d->config->data_dir);
+        _cleanup_free_ char *witness = str_printf("%s/witness", d->config->state_dir);
+        const struct store_options options = {.path = path, .witness = witness};
 
-        return path ? store_open(&d->loop, path, &d->store, e) : err_oom(e);
+        if (!path || !witness)
+                return err_oom(e);
+        int r = store_open(&d->loop, &options, &d->store, e);
+        if (r == 0 || !is_refused(e))
+                return r;
+        const struct err why = *e;
+        log_error("%s; nothing is changed until that is repaired", why.msg);
+        return store_open_refused(&d->loop, &options, d->config->state_dir, &why, &d->store, e);
+}
+
+static int read_host_boot_id(char ret[HOST_BOOT_ID_LEN + 1], struct err *e)
+{
+        _cleanup_free_ char *text = NULL;
+
+        int r = io_read_file("/proc/sys/kernel/random/boot_id", 64, &text, NULL, e);
+        if (r == 0)
+                (void)str_format(ret, HOST_BOOT_ID_LEN + 1, "%s", text); /* without the newline */
+        return r;
 }
 
 static int open_parts(struct daemon *d, struct err *e)
@@ -191,9 +245,12 @@ static int open_parts(struct daemon *d, struct err *e)
         int r = proc_new(&d->loop, &d->proc, e);
 
         if (r == 0)
-                r = engine_oci_new(&d->loop, d->config, "", d->proc, &d->engine, e);
-        if (r == 0)
                 r = open_store(d, e);
+        if (r == 0)
+                r = lock_instance(d, e);
+        if (r == 0)
+                r = engine_oci_new(&d->loop, d->config, store_instance(d->store), d->proc,
+                                   &d->engine, e);
         if (r < 0)
                 return r;
         d->registry = (struct registry){
@@ -205,7 +262,9 @@ static int open_parts(struct daemon *d, struct err *e)
                 .runtimed = d->runtimed,
         };
         TAILQ_INIT(&d->registry.waiting);
-        return reconcile(&d->registry, e);
+        watch_hub_init(&d->hub, d->store);
+        r = read_host_boot_id(d->registry.host_boot_id, e);
+        return r == 0 ? reconcile_open(&d->reconciler, &d->registry, e) : r;
 }
 
 /* The configuration's ranges are narrower than the types here. */
@@ -251,13 +310,15 @@ static int open_server(struct daemon *d, struct err *e)
         d->router.registry = &d->registry;
         int r = rpc_server_new(&d->loop, wires, &limits, &d->server, e);
         if (r == 0)
-                r = service_sandbox_add(d->server, &d->registry, e);
+                r = service_sandbox_add(&d->sandboxes, d->server, &d->registry, &d->hub, e);
         if (r == 0)
                 r = service_host_add(d->server, &d->registry, e);
         if (r == 0)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
+        if (r == 0)
+                service_health_set(&d->health, !store_problem(d->store));
         if (r == 0)
                 r = service_reflection_add(&d->reflection, d->server, tables, e);
         if (r == 0)
@@ -267,12 +328,13 @@ static int open_server(struct daemon *d, struct err *e)
 
 static void close_parts(struct daemon *d)
 {
-        if (d->store)
-                store_close(TAKE(d->store));
         if (d->engine) {
                 struct engine *engine = TAKE(d->engine);
                 engine->ops->close(engine);
         }
+        if (d->store)
+                store_close(TAKE(d->store));
+        watch_hub_done(&d->hub);
         if (d->proc)
                 proc_close(TAKE(d->proc));
 }
@@ -312,6 +374,14 @@ static void on_idle(void *data)
                 on_server_closed(d);
 }
 
+static void on_reconcile_closed(void *data)
+{
+        struct daemon *d = data;
+
+        if (!sandbox_close_all(&d->registry, on_idle, d))
+                on_idle(d);
+}
+
 static void on_stop_timeout(uv_timer_t *timer)
 {
         (void)timer;
@@ -324,15 +394,16 @@ static void stop(struct daemon *d)
         if (d->stopping)
                 return;
         d->stopping = true;
+        d->registry.closing = true; /* nothing new begins */
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout,
                              STOP_TIMEOUT_MS + d->config->rpc.drain_timeout_ms,
                              0); /* never fails */
         if (d->server) {
                 service_health_stop(&d->health);
+                service_sandbox_stop(&d->sandboxes);
                 rpc_server_drain(d->server);
         }
-        if (!sandbox_close_all(&d->registry, on_idle, d))
-                on_idle(d);
+        reconcile_close(&d->reconciler, on_reconcile_closed, d);
 }
 
 static void on_signal(uv_signal_t *signal, int signum)
@@ -360,7 +431,8 @@ static void watch_signals(struct daemon *d)
 
 int daemon_run(const struct config *config, struct err *e)
 {
-        struct daemon d = {.config = config, .lock = -1};
+        struct daemon d = {
+                .config = config, .data_lock = -1, .state_lock = -1, .instance_lock = -1};
 
         if (geteuid() != 0)
                 return err_set(e, STATUS_PERMISSION_DENIED,
@@ -384,9 +456,18 @@ int daemon_run(const struct config *config, struct err *e)
         int open = uv_loop_close(&d.loop);
         if (open < 0)
                 log_error("the event loop did not close clean: %s", uv_strerror(open));
+        if (offload_threads() > 0) {
+                log_warn("%u pieces of work hang; left to themselves", offload_threads());
+                _exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE); /* what they use must stay */
+        }
 out:
         free(d.runtimed);
-        if (d.lock >= 0)
-                (void)close(d.lock);
+        if (d.instance_lock >= 0)
+                lock_remove(d.instance_path, d.instance_lock);
+        free(d.instance_path);
+        if (d.data_lock >= 0)
+                (void)close(d.data_lock);
+        if (d.state_lock >= 0)
+                (void)close(d.state_lock);
         return r;
 }

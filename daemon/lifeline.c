@@ -150,6 +150,14 @@ struct runtimed_client *lifeline_runtimed(struct lifeline *l)
         return l->exited || l->hung_up ? NULL : l->runtimed;
 }
 
+void lifeline_retry_now(struct lifeline *l)
+{
+        if (!uv_is_active((uv_handle_t *)&l->retry))
+                return;
+        l->retry_ms = 0;
+        (void)uv_timer_start(&l->retry, on_retry, 0, 0); /* never fails */
+}
+
 void lifeline_hang_up(struct lifeline *l)
 {
         l->hung_up = true;

@@ -43,6 +43,8 @@ bool lifeline_is_alive(const struct lifeline *l);
 int lifeline_kill(struct lifeline *l, int signum);
 /* NULL when there is no way to the supervisor now. */
 struct runtimed_client *lifeline_runtimed(struct lifeline *l);
+/* What kept the supervisor from answering is over: tries now, not after the back-off. */
+void lifeline_retry_now(struct lifeline *l);
 /* Stops talking to the supervisor; the main process is watched on. */
 void lifeline_hang_up(struct lifeline *l);
 /* The memory goes on the loop's next turns. NULL is fine. */

@@ -14,6 +14,8 @@
 #define CPU_MILLIS_MAX 1024000
 #define PIDS_MIN       16
 #define PIDS_MAX       (4 * MiB) /* the kernel's own limit, proc(5), pid_max */
+#define TTL_MIN_MS     1000
+#define TTL_MAX_MS     (365ULL * 24 * 3600 * 1000)
 
 static int check_range(const char *what, uint64_t value, uint64_t min, uint64_t max, struct err *e)
 {
@@ -78,6 +80,38 @@ static int check_runtime(struct registry *r, const char *name, struct err *e)
                        str_escape(shown, sizeof(shown), name, strlen(name)), known);
 }
 
+int params_check_ttl(uint64_t ttl_ms, struct err *e)
+{
+        return ttl_ms ? check_range("ttl_millis", ttl_ms, TTL_MIN_MS, TTL_MAX_MS, e) : 0;
+}
+
+static int check_request_key(const char *key, struct err *e)
+{
+        size_t n = strlen(key);
+
+        for (size_t i = 0; i < n; i++)
+                if (key[i] < ' ' || key[i] > '~')
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "request_key: only printable ASCII is possible");
+        if (n > REQUEST_KEY_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "request_key has %zu bytes, at most %d are possible", n,
+                               REQUEST_KEY_MAX);
+        return 0;
+}
+
+static int check_workspace_of(const char *id, struct err *e)
+{
+        char shown[128];
+
+        if (!*id || id_is_valid(id))
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT,
+                       "workspace '%s': it must be the id of a sandbox that was deleted with "
+                       "keep_workspace",
+                       str_escape(shown, sizeof(shown), id, strlen(id)));
+}
+
 static int check(struct registry *r, const struct sandbox_params *p, const struct record *rec,
                  struct err *e)
 {
@@ -93,6 +127,12 @@ static int check(struct registry *r, const struct sandbox_params *p, const struc
                 n = check_range("pids", rec->pids, PIDS_MIN, PIDS_MAX, e);
         if (n == 0)
                 n = check_env(p, e);
+        if (n == 0)
+                n = check_request_key(p->request_key, e);
+        if (n == 0)
+                n = check_workspace_of(p->workspace_of, e);
+        if (n == 0)
+                n = params_check_ttl(p->ttl_ms, e);
         if (n == 0 && r->n >= REGISTRY_MAX)
                 n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
                             "there are %d sandboxes already; delete some", REGISTRY_MAX);
@@ -103,7 +143,7 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
                  struct err *e)
 {
         const struct config_defaults *defaults = &r->config->defaults;
-        const struct record given = {
+        struct record given = {
                 .name = (char *)p->name,
                 .runtime = p->runtime[0] ? (char *)p->runtime : r->config->runtime,
                 .image = p->image[0] ? (char *)p->image : defaults->image,
@@ -111,11 +151,65 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
                 .memory = p->memory ? p->memory : defaults->memory,
                 .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
                 .pids = p->pids ? p->pids : defaults->pids,
+                .owner = p->owner,
+                .ttl_ms = p->ttl_ms,
+                .expiry = p->expiry,
+                .desired = SANDBOX_RUNNING,
                 .state = SANDBOX_CREATING,
         };
 
         int n = check(r, p, &given, e);
         if (n < 0)
                 return n;
+        (void)str_format(given.request_key, sizeof(given.request_key), "%s",
+                         p->request_key); /* both fit: they were checked */
+        (void)str_format(given.workspace_of, sizeof(given.workspace_of), "%s", p->workspace_of);
         return record_copy(&given, ret) < 0 ? err_oom(e) : 0;
+}
+
+static bool has(char *const *env, const char *variable)
+{
+        for (; *env; env++)
+                if (str_eq(*env, variable))
+                        return true;
+        return false;
+}
+
+/* A map has no order on the wire. */
+static bool is_same_env(const char *const *a, char *const *b)
+{
+        size_t n = strv_len(a);
+
+        if (n != strv_len((const char *const *)b))
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (!has(b, a[i]))
+                        return false;
+        return true;
+}
+
+/* "" and 0 stand for a default, and for the lack of a name. */
+static bool is_same_text(const char *asked, const char *is)
+{
+        return !*asked || str_eq(asked, is);
+}
+
+static bool is_same_number(uint64_t asked, uint64_t is)
+{
+        return !asked || asked == is;
+}
+
+int params_check_same(const struct sandbox_params *p, const struct record *rec, struct err *e)
+{
+        if (str_eq(p->name, rec->name) && is_same_text(p->runtime, rec->runtime) &&
+            is_same_text(p->image, rec->image) && is_same_env(p->env, rec->env) &&
+            is_same_number(p->memory, rec->memory) &&
+            is_same_number(p->cpu_millis, rec->cpu_millis) && is_same_number(p->pids, rec->pids) &&
+            str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry &&
+            p->owner == rec->owner)
+                return 0;
+        return err_set(e, STATUS_ALREADY_EXISTS,
+                       "request_key '%s' was used for sandbox %s, with other values; make up "
+                       "another key",
+                       rec->request_key, rec->id);
 }

@@ -9,9 +9,22 @@ struct sandbox_params {
         const char *name, *runtime, *image; /* "" for none or the default */
         const char *const *env;             /* "K=V", NULL at the end */
         uint64_t memory, cpu_millis, pids;  /* 0: the default */
+        const char *request_key;            /* "" for none */
+        const char *workspace_of;           /* id of a sandbox; "" for none */
+        uint32_t owner;                     /* uid on the host */
+        uint64_t ttl_ms;                    /* 0: none */
+        enum expiry_action expiry;
 };
 
 /* Checks everything that can be checked at once (not the image: that needs the disk), puts in the
  * defaults, and fills *ret, but for its id and times; the caller owns it. */
 int params_check(struct registry *r, const struct sandbox_params *p, struct record *ret,
                  struct err *e);
+
+/* The range of a time to live; 0, which means another thing everywhere, is fine. */
+int params_check_ttl(uint64_t ttl_ms, struct err *e);
+
+/* Asks this request for what the sandbox of this record is? For one that is repeated. What it left
+ * to the defaults is not compared, nor is the time to live: they may have changed. ALREADY_EXISTS
+ * when it does not. */
+int params_check_same(const struct sandbox_params *p, const struct record *rec, struct err *e);

@@ -1,34 +1,16 @@
 #include "daemon/prepare.h"
 
-#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/failpoint.h"
+#include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/bundle.h"
 #include "daemon/image.h"
 #include "daemon/resolv.h"
-#include "runtimed-client/workspace.h"
-
-char *workspace_path(const struct config *config, const char *id)
-{
-        return str_printf("%s/workspaces/%s", config->data_dir, id);
-}
-
-static int make_workspace(const char *path, struct err *e)
-{
-        if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                return err_errno(e, errno, "create workspace '%s'", path);
-        _cleanup_close_ int fd = workspace_open(path, e);
-        if (fd < 0)
-                return fd;
-        if (chown(path, BUNDLE_UID, BUNDLE_GID) < 0)
-                return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
-        return workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
-}
+#include "daemon/workspaces.h"
 
 /* No runtime could set more than this without a capability that it may not have either. */
 static uint64_t nofile_limit(uint64_t configured)
@@ -38,26 +20,16 @@ static uint64_t nofile_limit(uint64_t configured)
         return getrlimit(RLIMIT_NOFILE, &own) == 0 ? MIN(configured, own.rlim_max) : configured;
 }
 
-int prepare(const struct registry *r, const struct record *rec, struct err *e)
+static int make_bundle(const struct registry *r, const struct record *rec, const char *rootfs,
+                       const char *resolv_conf, struct err *e)
 {
         const struct config_defaults *defaults = &r->config->defaults;
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
-        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
         _cleanup_free_ char *workspace = workspace_path(r->config, rec->id);
-        _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
-
-        if (!images || !workspace)
-                return err_oom(e);
-        int n = image_resolve(images, rec->image, &rootfs, e);
-        if (n == 0)
-                n = resolv_render(&r->config->dns, runtime->netstack, RESOLV_HOST_FILE,
-                                  RESOLV_UPSTREAM_FILE, &resolv_conf, e);
-        if (n == 0)
-                n = make_workspace(workspace, e);
         const struct engine_spec spec = {
                 .id = rec->id,
-                .runtime = rec->runtime,
                 .hostname = rec->name[0] ? rec->name : rec->id,
+                .runtime = rec->runtime,
                 .rootfs = rootfs,
                 .workspace = workspace,
                 .runtimed = r->runtimed,
@@ -69,5 +41,101 @@ int prepare(const struct registry *r, const struct record *rec, struct err *e)
                 .nofile = nofile_limit(defaults->nofile),
                 .tmp_size = defaults->tmp_size,
         };
-        return n == 0 ? r->engine->ops->prepare(r->engine, &spec, e) : n;
+
+        return workspace ? r->engine->ops->prepare(r->engine, &spec, e) : err_oom(e);
+}
+
+/* The image first: it may lie on a file system that hangs, and until it is found nothing has been
+ * made that somebody would have to remove. */
+static int prepare(const struct preparation *p, struct err *e)
+{
+        const struct registry *r = p->registry;
+        const struct record *rec = &p->record;
+        const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
+        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
+        _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
+
+        int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
+        if (n == 0)
+                n = resolv_render(&r->config->dns, runtime->netstack, RESOLV_HOST_FILE,
+                                  RESOLV_UPSTREAM_FILE, &resolv_conf, e);
+        if (n == 0 && uv_hrtime() > p->deadline)
+                n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");
+        if (n == 0)
+                n = workspace_make(r->config, store_instance(r->store), rec->id, rec->workspace_of,
+                                   e);
+        if (n < 0)
+                return n;
+        FAILPOINT("bring_up.workspace");
+        return make_bundle(r, rec, rootfs, resolv_conf, e);
+}
+
+/* Under way, also those that are late: an image that hangs shall not take all threads there are. */
+static atomic_uint preparations;
+#define PREPARATIONS_MAX (OFFLOAD_MAX * 3 / 4)
+
+static void work(void *data)
+{
+        struct preparation *p = data;
+
+        (void)prepare(p, &p->err); /* the error says it */
+}
+
+void preparation_free(struct preparation *p)
+{
+        if (!p)
+                return;
+        record_done(&p->record);
+        free(p);
+        atomic_fetch_sub(&preparations, 1);
+}
+
+static void drop(void *data)
+{
+        preparation_free(data);
+}
+
+struct job {
+        void (*done)(void *ctx, struct preparation *p);
+        void *ctx;
+};
+
+static void on_done(void *ctx, void *data)
+{
+        struct job *job = ctx;
+
+        job->done(job->ctx, data);
+        free(job);
+}
+
+int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
+                  void (*done)(void *ctx, struct preparation *p), void *ctx, struct err *e)
+{
+        static const struct offload_ops ops = {work, on_done, drop};
+        struct preparation *p = calloc(1, sizeof(*p));
+        struct job *job = malloc(sizeof(*job));
+        int n;
+
+        if (!p || !job || record_copy(rec, &p->record) < 0) {
+                free(p);
+                free(job);
+                return err_oom(e);
+        }
+        if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX) {
+                preparation_free(p);
+                free(job);
+                return err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                               "%d sandboxes wait for their images, on file systems that hang; "
+                               "retry later",
+                               (int)PREPARATIONS_MAX);
+        }
+        *job = (struct job){done, ctx};
+        p->registry = r;
+        p->deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
+        n = offload(r->loop, timeout_ms, &ops, job, p, e);
+        if (n < 0) {
+                preparation_free(p);
+                free(job);
+        }
+        return n;
 }

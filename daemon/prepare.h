@@ -6,8 +6,16 @@
 #include "daemon/record.h"
 #include "daemon/registry.h"
 
-/* Blocks: for a pool thread. The record must not change meanwhile. */
-int prepare(const struct registry *r, const struct record *rec, struct err *e);
+struct preparation {
+        struct err err; /* code OK: all is there */
+        /* its own */
+        struct record record;
+        const struct registry *registry;
+        uint64_t deadline; /* uv_hrtime: after it nobody waits any more, and nothing is made */
+};
+void preparation_free(struct preparation *p); /* NULL is fine */
 
-/* Host path of a sandbox's workspace. The caller frees; NULL when there is no memory. */
-char *workspace_path(const struct config *config, const char *id);
+/* On a thread of its own. done comes once, never before the return: with the outcome, which is the
+ * callee's, or with NULL when it did not end in time. */
+int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
+                  void (*done)(void *ctx, struct preparation *p), void *ctx, struct err *e);

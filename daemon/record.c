@@ -11,8 +11,34 @@ static const char *const state_names[SANDBOX_STATES] = {
         [SANDBOX_CREATING] = "creating", [SANDBOX_STARTING] = "starting",
         [SANDBOX_RUNNING] = "running",   [SANDBOX_STOPPING] = "stopping",
         [SANDBOX_STOPPED] = "stopped",   [SANDBOX_DELETING] = "deleting",
-        [SANDBOX_FAILED] = "failed",
+        [SANDBOX_FAILED] = "failed",     [SANDBOX_PAUSED] = "paused",
 };
+
+static const char *const operation_names[OPERATION_KINDS] = {
+        [OPERATION_NONE] = "",         [OPERATION_CREATE] = "create",
+        [OPERATION_START] = "start",   [OPERATION_STOP] = "stop",
+        [OPERATION_PAUSE] = "pause",   [OPERATION_RESUME] = "resume",
+        [OPERATION_DELETE] = "delete", [OPERATION_CLEAN_UP] = "clean_up",
+};
+
+static const char *const cause_names[EXIT_CAUSES] = {
+        [EXIT_NONE] = "",
+        [EXIT_STOPPED] = "stopped",
+        [EXIT_EXITED] = "exited",
+        [EXIT_SIGNALED] = "signaled",
+        [EXIT_OUT_OF_MEMORY] = "out_of_memory",
+        [EXIT_UNKNOWN] = "unknown",
+};
+
+/* The place of a name in a list; -EINVAL when it is not in it. */
+static int find_name(const char *const *names, int n, const char *name)
+{
+        for (int i = 0; i < n; i++) {
+                if (str_eq(name, names[i]))
+                        return i;
+        }
+        return -EINVAL;
+}
 
 const char *sandbox_state_name(enum sandbox_state state)
 {
@@ -21,13 +47,42 @@ const char *sandbox_state_name(enum sandbox_state state)
 
 int sandbox_state_parse(const char *name, enum sandbox_state *ret)
 {
-        for (int i = 0; i < SANDBOX_STATES; i++) {
-                if (str_eq(name, state_names[i])) {
-                        *ret = (enum sandbox_state)i;
-                        return 0;
-                }
-        }
-        return -EINVAL;
+        int i = find_name(state_names, SANDBOX_STATES, name);
+
+        if (i < 0)
+                return i;
+        *ret = (enum sandbox_state)i;
+        return 0;
+}
+
+const char *operation_kind_name(enum operation_kind kind)
+{
+        return operation_names[kind];
+}
+
+int operation_kind_parse(const char *name, enum operation_kind *ret)
+{
+        int i = find_name(operation_names, OPERATION_KINDS, name);
+
+        if (i < 0)
+                return i;
+        *ret = (enum operation_kind)i;
+        return 0;
+}
+
+const char *exit_cause_name(enum exit_cause cause)
+{
+        return cause_names[cause];
+}
+
+int exit_cause_parse(const char *name, enum exit_cause *ret)
+{
+        int i = find_name(cause_names, EXIT_CAUSES, name);
+
+        if (i < 0)
+                return i;
+        *ret = (enum exit_cause)i;
+        return 0;
 }
 
 int64_t record_now(void)

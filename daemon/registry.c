@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
 
@@ -16,9 +17,15 @@ static int compare_names(const struct registry_entry *a, const struct registry_e
         return strcmp(a->name, b->name);
 }
 
+static int compare_keys(const struct registry_entry *a, const struct registry_entry *b)
+{
+        return strcmp(a->key, b->key);
+}
+
 /* Use registry_ids_RB_NEXT: RB_NEXT takes the tree too in libuv 1.44, and does not in 1.50. */
 RB_GENERATE_STATIC(registry_ids, registry_entry, by_id, compare_ids)
 RB_GENERATE_STATIC(registry_names, registry_entry, by_name, compare_names)
+RB_GENERATE_STATIC(registry_keys, registry_entry, by_key, compare_keys)
 
 static struct sandbox *sandbox_of(struct registry_entry *entry)
 {
@@ -30,13 +37,32 @@ static struct registry_entry *entry_of(struct sandbox *s)
         return (struct registry_entry *)(void *)s;
 }
 
+/* Two never share one; where a database says so the second is to be found by its id only. */
+static void index_name(struct registry *r, struct registry_entry *entry)
+{
+        if (!RB_INSERT(registry_names, &r->by_name, entry))
+                return;
+        log_error("sandbox %s: the name '%s' is taken; it goes without", entry->id, entry->name);
+        entry->name = "";
+}
+
+static void index_key(struct registry *r, struct registry_entry *entry)
+{
+        if (!RB_INSERT(registry_keys, &r->by_key, entry))
+                return;
+        log_error("sandbox %s: its request_key is another's too; it goes without", entry->id);
+        entry->key = "";
+}
+
 void registry_add(struct registry *r, struct sandbox *s)
 {
         struct registry_entry *entry = entry_of(s);
 
         RB_INSERT(registry_ids, &r->by_id, entry);
         if (entry->name[0])
-                RB_INSERT(registry_names, &r->by_name, entry);
+                index_name(r, entry);
+        if (entry->key[0])
+                index_key(r, entry);
         r->n++;
 }
 
@@ -47,6 +73,8 @@ void registry_remove(struct registry *r, struct sandbox *s)
         RB_REMOVE(registry_ids, &r->by_id, entry);
         if (entry->name[0])
                 RB_REMOVE(registry_names, &r->by_name, entry);
+        if (entry->key[0])
+                RB_REMOVE(registry_keys, &r->by_key, entry);
         r->n--;
 }
 
@@ -58,6 +86,30 @@ struct sandbox *registry_first(struct registry *r)
 struct sandbox *registry_next(struct sandbox *s)
 {
         return sandbox_of(registry_ids_RB_NEXT(entry_of(s)));
+}
+
+struct sandbox *registry_after(struct registry *r, const char *id)
+{
+        struct registry_entry key = {.id = id};
+        struct registry_entry *found = RB_NFIND(registry_ids, &r->by_id, &key);
+
+        if (found && strcmp(found->id, id) == 0)
+                found = registry_ids_RB_NEXT(found);
+        return sandbox_of(found);
+}
+
+struct sandbox *registry_find_id(struct registry *r, const char *id)
+{
+        struct registry_entry key = {.id = id};
+
+        return sandbox_of(RB_FIND(registry_ids, &r->by_id, &key));
+}
+
+struct sandbox *registry_find_key(struct registry *r, const char *key)
+{
+        struct registry_entry wanted = {.key = key};
+
+        return sandbox_of(RB_FIND(registry_keys, &r->by_key, &wanted));
 }
 
 static struct registry_entry *find_name(struct registry *r, const char *name)

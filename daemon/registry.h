@@ -17,13 +17,14 @@ struct sandbox;
 
 /* The first member of struct sandbox; the strings are the sandbox's own. */
 struct registry_entry {
-        const char *id, *name; /* name: "" for none */
-        RB_ENTRY(registry_entry) by_id, by_name;
+        const char *id, *name, *key; /* name, key (that of the request): "" for none */
+        RB_ENTRY(registry_entry) by_id, by_name, by_key;
         TAILQ_ENTRY(registry_entry) waiting;
 };
 
 RB_HEAD(registry_ids, registry_entry);
 RB_HEAD(registry_names, registry_entry);
+RB_HEAD(registry_keys, registry_entry);
 
 struct registry {
         uv_loop_t *loop;
@@ -32,8 +33,10 @@ struct registry {
         struct engine *engine;
         struct store *store;
         const char *runtimed; /* host path of the supervisor */
+        char host_boot_id[HOST_BOOT_ID_LEN + 1];
         struct registry_ids by_id;
         struct registry_names by_name; /* those that have one */
+        struct registry_keys by_key;   /* likewise */
         size_t n;
         /* Those that come up now, and those that wait because there are enough of them. */
         unsigned n_coming_up;
@@ -54,7 +57,13 @@ void registry_remove(struct registry *r, struct sandbox *s);
 struct sandbox *registry_first(struct registry *r);
 struct sandbox *registry_next(struct sandbox *s);
 
+/* The first whose id is above this one, which need not be there; NULL when there is none. */
+struct sandbox *registry_after(struct registry *r, const char *id);
+
 bool registry_has_name(struct registry *r, const char *name);
+struct sandbox *registry_find_id(struct registry *r, const char *id); /* a whole id; NULL */
+/* The one that was created with this request key; NULL when there is none. */
+struct sandbox *registry_find_key(struct registry *r, const char *key);
 
 /* By id, name, or a prefix of an id that no other has; NOT_FOUND or INVALID_ARGUMENT. ref need not
  * end in NUL. */

@@ -1,73 +1,21 @@
 #include "daemon/sandbox.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/lifeline.h"
-#include "daemon/prepare.h"
+#include "daemon/sandbox_private.h"
 
-#define COMING_UP_MAX     16               /* sandboxes at once */
-#define OPS_MAX           16               /* waiting on one sandbox */
-#define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
-#define DELETE_TIMEOUT_MS (10 * 60 * 1000) /* of a workspace, however many files it has */
-#define GRACE_MAX_MS      600000
-
-enum verb {
-        OP_CREATE,
-        OP_START,
-        OP_STOP,
-        OP_DELETE,
-        OP_FAIL, /* our own: it died, or must */
-};
-
-struct op {
-        enum verb verb;
-        uint64_t grace_ms;
-        char reason[REASON_MAX]; /* of OP_FAIL, as is the next */
-        pid_t pid;               /* whose end it is about */
-        sandbox_done done;       /* NULL: nobody waits */
-        void *data;
-        TAILQ_ENTRY(op) entry;
-};
-
-struct sandbox {
-        struct registry_entry entry;
-        struct record rec;
-        struct registry *registry;
-        TAILQ_HEAD(, op) ops; /* the first is under way when `busy` */
-        unsigned n_ops;
-        bool busy;
-
-        struct lifeline *lifeline; /* NULL: its processes have gone, its remains too */
-        int wait_status;           /* of the main process, once it has ended */
-
-        /* Of the operation under way: */
-        struct err err;            /* what went wrong last; code OK: nothing did */
-        struct err cause;          /* why it fails, while it is being cleaned up after */
-        enum sandbox_state before; /* the last move */
-        void (*begin)(struct sandbox *s);
-        void (*after_save)(struct sandbox *s);
-        void (*after_take_down)(struct sandbox *s);
-        bool coming_up; /* counted in the registry's n_coming_up */
-        bool awaits_hello, awaits_exit;
-        uv_timer_t timer; /* begins an operation; then of SIGTERM, SIGKILL and giving up */
-        uv_work_t work;
-
-        bool closing; /* the sandbox goes on without us */
-        bool gone;    /* it was deleted */
-};
+#define GRACE_MAX_MS 600000
 
 #define TO(state) (1u << SANDBOX_##state)
 static const unsigned legal_moves[SANDBOX_STATES] = {
         [SANDBOX_CREATING] = TO(RUNNING) | TO(DELETING) | TO(FAILED),
         [SANDBOX_STARTING] = TO(RUNNING) | TO(FAILED),
-        [SANDBOX_RUNNING] = TO(STOPPING) | TO(DELETING) | TO(FAILED),
+        [SANDBOX_RUNNING] = TO(PAUSED) | TO(STOPPING) | TO(DELETING) | TO(FAILED),
+        [SANDBOX_PAUSED] = TO(RUNNING) | TO(STOPPING) | TO(DELETING) | TO(FAILED),
         [SANDBOX_STOPPING] = TO(STOPPED) | TO(FAILED),
         [SANDBOX_STOPPED] = TO(STARTING) | TO(DELETING),
         [SANDBOX_FAILED] = TO(STARTING) | TO(STOPPING) | TO(DELETING),
@@ -75,14 +23,10 @@ static const unsigned legal_moves[SANDBOX_STATES] = {
 };
 #undef TO
 
-static bool may_move(const struct sandbox *s, enum sandbox_state to)
+bool sandbox_may_move(const struct sandbox *s, enum sandbox_state to)
 {
         return legal_moves[s->rec.state] & 1u << to;
 }
-
-static void enqueue_fail(struct sandbox *s, const char *reason);
-static void op_done(struct sandbox *s);
-static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s));
 
 static const char *id_of(const struct sandbox *s)
 {
@@ -91,15 +35,27 @@ static const char *id_of(const struct sandbox *s)
 
 static struct op *current_op(struct sandbox *s)
 {
-        return TAILQ_FIRST(&s->ops);
+        return op_queue_first(&s->ops);
 }
 
-static const struct engine_runtime *runtime_of(const struct sandbox *s)
+const struct engine_runtime *sandbox_runtime(const struct sandbox *s)
 {
         return engine_find_runtime(s->registry->engine, s->rec.runtime);
 }
 
 /* --- state --------------------------------------------------------------------------------- */
+
+static void tell_observers(struct sandbox *s, const struct err *gone)
+{
+        struct sandbox_observer *o, *next;
+
+        for (o = LIST_FIRST(&s->observers); o; o = next) {
+                next = LIST_NEXT(o, entry);
+                if (gone)
+                        LIST_REMOVE(o, entry);
+                o->on_change(o, gone ? NULL : s, gone);
+        }
+}
 
 static void on_saved(void *data, const struct err *e)
 {
@@ -107,477 +63,211 @@ static void on_saved(void *data, const struct err *e)
 
         if (e && !s->err.code)
                 s->err = *e;
+        s->dirty = e != NULL;
+        if (!e && s->ends)
+                s->rec.op = (struct operation){0};
+        if (!e)
+                tell_observers(s, NULL);
         s->after_save(s);
 }
 
-/* Changes the state, and goes on in `after` when that is on the disk, or with s->err set. */
-static void move(struct sandbox *s, enum sandbox_state to, const char *reason,
-                 void (*after)(struct sandbox *s))
+struct event sandbox_event(const struct sandbox *s, enum event_kind kind)
 {
+        struct event event = {
+                .at = record_now(),
+                .kind = kind,
+                .state = s->rec.state,
+                .operation = s->rec.op.kind,
+        };
+
+        /* All of them fit. */
+        (void)str_format(event.sandbox_id, sizeof(event.sandbox_id), "%s", s->rec.id);
+        (void)str_format(event.sandbox_name, sizeof(event.sandbox_name), "%s", s->rec.name);
+        (void)str_format(event.reason, sizeof(event.reason), "%s", s->rec.reason);
+        return event;
+}
+
+/* Saves the record; with `ends`, as it is when the operation under way has ended. */
+static void save(struct sandbox *s, const struct event *event, bool ends, sandbox_step after)
+{
+        enum operation_kind kind = s->rec.op.kind;
         struct err e;
 
-        if (may_move(s, to))
+        s->after_save = after;
+        s->ends = ends;
+        if (ends)
+                s->rec.op.kind = OPERATION_NONE;
+        int r = store_put(s->registry->store, &s->rec, event, on_saved, s, &e);
+        s->rec.op.kind = kind; /* until it is on the disk */
+        if (r < 0)
+                on_saved(s, &e);
+}
+
+/* The one place that writes the state. Changes it, and goes on in `after` when that is on the disk,
+ * or with s->err set. */
+static void move(struct sandbox *s, enum sandbox_state to, const char *reason, bool ends,
+                 sandbox_step after)
+{
+        bool first = s->rec.generation == 1 && !ends; /* a create's intent: it is new */
+        bool changes = s->rec.state != to || first;
+
+        if (sandbox_may_move(s, to))
                 log_info("sandbox %s: %s -> %s%s%s", id_of(s), sandbox_state_name(s->rec.state),
                          sandbox_state_name(to), *reason ? ": " : "", reason);
         else if (s->rec.state != to)
                 log_error("sandbox %s: illegal move from %s to %s", id_of(s),
                           sandbox_state_name(s->rec.state), sandbox_state_name(to));
-        s->before = s->rec.state;
         s->rec.state = to;
-        (void)str_format(s->rec.reason, sizeof(s->rec.reason), "%s", reason); /* cut on purpose */
-        s->after_save = after;
-        if (store_put(s->registry->store, &s->rec, on_saved, s, &e) < 0)
-                on_saved(s, &e);
+        if (reason != s->rec.reason)
+                (void)str_format(s->rec.reason, sizeof(s->rec.reason), "%s", reason); /* or cut */
+        const struct event event = sandbox_event(s, EVENT_STATE);
+        save(s, changes ? &event : NULL, ends, after);
+}
+
+/* How long an operation may take with all that follows a failure, in milliseconds. */
+static uint64_t time_for(const struct sandbox *s, const struct op *op)
+{
+        const struct config_defaults *defaults = &s->registry->config->defaults;
+        uint64_t end = KILL_TIMEOUT_MS + REMOVE_TIMEOUT_MS;
+
+        switch (op->kind) {
+        case OPERATION_CREATE:
+        case OPERATION_START:
+                return REMOVE_TIMEOUT_MS + defaults->start_timeout_ms + end;
+        case OPERATION_STOP:
+                return FREEZE_TIMEOUT_MS + op->grace_ms + end;
+        case OPERATION_PAUSE:
+        case OPERATION_RESUME:
+                return 2 * FREEZE_TIMEOUT_MS;
+        case OPERATION_DELETE:
+                return end + ERASE_TIMEOUT_MS;
+        default:
+                return end;
+        }
+}
+
+static void describe_op(struct sandbox *s, const struct op *op)
+{
+        int64_t now = record_now();
+
+        s->rec.op = (struct operation){
+                .kind = op->kind,
+                .step = "saving",
+                .started_at = now,
+                .deadline = now + (int64_t)time_for(s, op),
+                .grace_ms = op->grace_ms,
+                .keep_workspace = op->keep_workspace,
+        };
 }
 
 /* Without the intent on the disk nothing is done: all is as before, but for a create, which leaves
- * nothing. */
+ * nothing, and for what cannot be refused, because it has happened. */
 static void after_intent(struct sandbox *s)
 {
+        if (s->err.code && s->rec.op.kind == OPERATION_CLEAN_UP) {
+                log_error("sandbox %s: %s", id_of(s), s->err.msg);
+                s->err.code = STATUS_OK;
+        }
         if (!s->err.code) {
                 s->begin(s);
                 return;
         }
-        s->rec.state = s->before;
-        if (current_op(s)->verb == OP_CREATE)
-                s->gone = s->closing = true;
-        op_done(s);
+        s->rec.state = s->before.state;
+        s->rec.desired = s->before.desired;
+        s->rec.generation = s->before.generation;
+        s->rec.op = s->before.op;
+        memcpy(s->rec.reason, s->before.reason, sizeof(s->rec.reason));
+        s->dirty = s->before.dirty;
+        if (s->rec.generation == 0)
+                s->gone = s->closing = true; /* it never was */
+        sandbox_op_done(s);
 }
 
-static void intend(struct sandbox *s, enum sandbox_state to, void (*begin)(struct sandbox *s))
+void sandbox_intend(struct sandbox *s, enum sandbox_state desired, enum sandbox_state state,
+                    const char *reason, sandbox_step begin)
 {
+        s->before.state = s->rec.state;
+        s->before.desired = s->rec.desired;
+        s->before.generation = s->rec.generation;
+        s->before.op = s->rec.op;
+        s->before.dirty = s->dirty;
+        memcpy(s->before.reason, s->rec.reason, sizeof(s->before.reason));
+        s->rec.desired = desired;
+        s->rec.generation++;
+        describe_op(s, current_op(s));
         s->begin = begin;
-        move(s, to, "", after_intent);
+        move(s, state, reason, false, after_intent);
 }
 
-/* --- bringing up --------------------------------------------------------------------------- */
-
-static void bring_up_failed(struct sandbox *s);
-static void after_exit(struct sandbox *s);
-
-static void prepare_work(uv_work_t *work)
+void sandbox_settle(struct sandbox *s, enum sandbox_state state, const char *reason,
+                    sandbox_step after)
 {
-        struct sandbox *s = CONTAINER(work, struct sandbox, work);
-
-        (void)prepare(s->registry, &s->rec, &s->err); /* the error says it */
+        move(s, state, reason, true, after);
 }
 
-static void on_up(struct sandbox *s)
+void sandbox_suspend(struct sandbox *s, enum sandbox_state desired, const char *reason)
 {
-        s->err.code ? bring_up_failed(s) : op_done(s);
+        s->rec.desired = desired;
+        sandbox_step_is(s, "to be tried again");
+        move(s, SANDBOX_FAILED, reason, false, sandbox_op_done);
 }
 
-static void on_ready(void *data, const char *boot_id)
+void sandbox_step_is(struct sandbox *s, const char *step)
 {
-        struct sandbox *s = data;
-
-        (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
-        if (!s->awaits_hello)
-                return; /* found again */
-        s->awaits_hello = false;
-        s->rec.started_at = record_now();
-        move(s, SANDBOX_RUNNING, "", on_up);
+        (void)str_format(s->rec.op.step, sizeof(s->rec.op.step), "%s", step); /* it fits */
 }
 
-static void on_unreachable(void *data, const struct err *e, bool no_socket)
+void sandbox_save_step(struct sandbox *s, const char *step)
 {
-        struct sandbox *s = data;
-        const char *hint = no_socket ? runtime_of(s)->no_socket_hint : "";
-
-        s->awaits_hello = false;
-        s->err = *e;
-        if (*hint)
-                (void)err_set(&s->err, e->code, "%s; %s", e->msg, hint);
-        bring_up_failed(s);
-}
-
-static void on_main_exit(void *data, int status)
-{
-        struct sandbox *s = data;
-        struct engine *engine = s->registry->engine;
-        char how[64];
-
-        s->wait_status = status;
-        if (s->awaits_exit) {
-                after_exit(s);
-        } else if (s->awaits_hello) {
-                s->awaits_hello = false;
-                _cleanup_free_ char *log = engine->ops->read_log(engine, id_of(s));
-                const char *words = log ? str_last_line(log) : "";
-                (void)err_set(
-                        &s->err, STATUS_INTERNAL, "the sandbox ended before it was ready: %s%s%s",
-                        proc_describe_status(status, how, sizeof(how)), *words ? ": " : "", words);
-                bring_up_failed(s);
-        } else {
-                enqueue_fail(s, "");
-        }
-}
-
-static const struct lifeline_ops lifeline_ops = {
-        .on_ready = on_ready,
-        .on_unreachable = on_unreachable,
-        .on_exit = on_main_exit,
-};
-
-static int tie(struct sandbox *s, bool adopted, struct err *e)
-{
-        const struct registry *r = s->registry;
-        _cleanup_free_ char *workspace = workspace_path(r->config, id_of(s));
-        const struct lifeline_target target = {
-                .id = id_of(s),
-                .workspace = workspace,
-                .pid = s->rec.pid,
-                .start_time = s->rec.pid_start_time,
-                .timeout_ms = r->config->defaults.start_timeout_ms,
-                .adopted = adopted,
-        };
-
-        if (!workspace)
-                return err_oom(e);
-        return lifeline_new(r->loop, r->proc, &target, &lifeline_ops, s, &s->lifeline, e);
-}
-
-static void on_run(void *data, pid_t pid, const struct err *e)
-{
-        struct sandbox *s = data;
-
-        if (e) {
-                s->err = *e;
-                bring_up_failed(s);
-                return;
-        }
-        s->rec.pid = pid;
-        /* It may have ended already, then there is no such time any more. */
-        if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
-                s->rec.pid_start_time = 0;
-        if (tie(s, false, &s->err) < 0)
-                bring_up_failed(s);
-        else
-                s->awaits_hello = true;
-}
-
-static void on_prepared(uv_work_t *work, int status)
-{
-        struct sandbox *s = CONTAINER(work, struct sandbox, work);
-        struct engine *engine = s->registry->engine;
-
-        (void)status; /* it is never cancelled */
-        if (s->err.code ||
-            engine->ops->run(engine, runtime_of(s), id_of(s),
-                             (unsigned)s->registry->config->defaults.start_timeout_ms, on_run, s,
-                             &s->err) < 0)
-                bring_up_failed(s);
-}
-
-/* The sandbox's directories, container and supervisor, in this order; ends in op_done. */
-static void bring_up_now(struct sandbox *s)
-{
-        s->coming_up = true;
-        s->registry->n_coming_up++;
-        (void)uv_queue_work(s->registry->loop, &s->work, prepare_work,
-                            on_prepared); /* fails only without a work function */
-}
-
-/* A flood of creates shall not become a flood of runtime programs. */
-static void bring_up(struct sandbox *s)
-{
-        struct registry *r = s->registry;
-
-        if (r->n_coming_up < COMING_UP_MAX)
-                bring_up_now(s);
-        else
-                TAILQ_INSERT_TAIL(&r->waiting, &s->entry, waiting);
-}
-
-/* It is up, or failed: the next may come. */
-static void bring_up_ended(struct sandbox *s)
-{
-        struct registry *r = s->registry;
-        struct registry_entry *next = TAILQ_FIRST(&r->waiting);
-
-        if (!s->coming_up)
-                return;
-        s->coming_up = false;
-        r->n_coming_up--;
-        if (next) {
-                TAILQ_REMOVE(&r->waiting, next, waiting);
-                bring_up_now(CONTAINER(next, struct sandbox, entry));
-        }
-}
-
-/* --- taking down --------------------------------------------------------------------------- */
-
-static void on_removed(void *data, const struct err *e)
-{
-        struct sandbox *s = data;
-
-        if (e && !s->err.code)
-                s->err = *e;
-        s->rec.pid = 0;
-        s->rec.pid_start_time = 0;
-        s->after_take_down(s);
-}
-
-static void remove_container(struct sandbox *s)
-{
-        struct engine *engine = s->registry->engine;
-        const struct engine_runtime *runtime = runtime_of(s);
-        struct err e;
-        int r = runtime ? engine->ops->remove(engine, runtime, id_of(s), on_removed, s, &e)
-                        : err_set(&e, STATUS_FAILED_PRECONDITION,
-                                  "the configuration names no runtime '%s' any more",
-                                  s->rec.runtime);
-
-        if (r < 0)
-                on_removed(s, &e);
-}
-
-static void after_exit(struct sandbox *s)
-{
-        s->awaits_exit = false;
-        (void)uv_timer_stop(&s->timer); /* never fails */
-        lifeline_close(TAKE(s->lifeline));
-        remove_container(s);
-}
-
-static void on_kill_timeout(uv_timer_t *timer)
-{
-        struct sandbox *s = CONTAINER(timer, struct sandbox, timer);
-
-        if (!s->err.code)
-                (void)err_set(&s->err, STATUS_DEADLINE_EXCEEDED,
-                              "process %d of sandbox %s does not end after SIGKILL",
-                              (int)s->rec.pid, id_of(s));
-        after_exit(s);
-}
-
-static void kill_now(struct sandbox *s)
-{
-        int r = lifeline_kill(s->lifeline, SIGKILL);
-
-        if (r < 0)
-                log_error("sandbox %s: kill: %s", id_of(s), strerror(-r));
-        (void)uv_timer_start(&s->timer, on_kill_timeout, KILL_TIMEOUT_MS, 0); /* never fails */
-}
-
-static void on_grace_over(uv_timer_t *timer)
-{
-        kill_now(CONTAINER(timer, struct sandbox, timer));
-}
-
-/* Ends the processes and removes the container; goes on in `after`, with s->err set if something
- * could not be removed. What is not there is no error. */
-static void take_down(struct sandbox *s, uint64_t grace_ms, void (*after)(struct sandbox *s))
-{
-        s->after_take_down = after;
-        if (!s->lifeline) {
-                remove_container(s);
-                return;
-        }
-        lifeline_hang_up(s->lifeline);
-        if (!lifeline_is_alive(s->lifeline)) {
-                after_exit(s);
-                return;
-        }
-        s->awaits_exit = true;
-        if (grace_ms == 0 || lifeline_kill(s->lifeline, SIGTERM) < 0)
-                kill_now(s);
-        else
-                (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
-}
-
-/* --- erasing ------------------------------------------------------------------------------- */
-
-static void erase_failed(struct sandbox *s)
-{
-        move(s, SANDBOX_FAILED, s->err.msg, op_done);
-}
-
-static void on_row_removed(void *data, const struct err *e)
-{
-        struct sandbox *s = data;
-
-        if (e) {
-                s->err = *e;
-                erase_failed(s);
-                return;
-        }
-        log_info("sandbox %s: gone", id_of(s));
-        s->gone = s->closing = true;
-        op_done(s);
-}
-
-static void on_workspace_removed(void *data, const struct proc_result *result)
-{
-        struct sandbox *s = data;
         struct err e;
 
-        if (result->exit_code != 0) {
-                (void)proc_result_error(result, "remove the workspace", &s->err);
-                erase_failed(s);
-        } else if (store_remove(s->registry->store, id_of(s), on_row_removed, s, &e) < 0) {
-                s->err = e;
-                erase_failed(s);
-        }
+        sandbox_step_is(s, step);
+        if (store_put(s->registry->store, &s->rec, NULL, NULL, NULL, &e) < 0)
+                log_error("sandbox %s: %s", id_of(s), e.msg);
 }
 
-/* The workspace, then the row, so that no workspace is left without one. `rm` is led outside by no
- * link, and no process of the sandbox is left to try. */
-static void erase(struct sandbox *s)
-{
-        _cleanup_free_ char *workspace = workspace_path(s->registry->config, id_of(s));
-        const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", workspace, NULL};
-
-        if (!workspace && !s->err.code)
-                (void)err_oom(&s->err);
-        if (s->err.code || proc_run(s->registry->proc, argv, -1, DELETE_TIMEOUT_MS,
-                                    on_workspace_removed, s, &s->err) < 0)
-                erase_failed(s);
-}
-
-/* --- the operations ------------------------------------------------------------------------ */
-
-static void after_failed_bring_up(struct sandbox *s)
-{
-        if (s->err.code) {
-                log_error("sandbox %s: clean up: %s", id_of(s), s->err.msg);
-                move(s, SANDBOX_FAILED, s->err.msg, op_done);
-        } else if (current_op(s)->verb == OP_CREATE) {
-                erase(s);
-        } else {
-                move(s, SANDBOX_FAILED, s->cause.msg, op_done);
-        }
-}
-
-/* The client is told why the operation failed, not how the cleaning after it went. */
-static void bring_up_failed(struct sandbox *s)
-{
-        s->cause = s->err;
-        s->err.code = STATUS_OK;
-        take_down(s, 0, after_failed_bring_up);
-}
-
-static void start_from_clean(struct sandbox *s)
-{
-        if (s->err.code)
-                after_failed_bring_up(s);
-        else
-                intend(s, SANDBOX_STARTING, bring_up);
-}
-
-static void run_start(struct sandbox *s)
-{
-        if (s->rec.state == SANDBOX_RUNNING)
-                op_done(s);
-        else if (s->rec.state == SANDBOX_FAILED)
-                take_down(s, 0, start_from_clean); /* what an earlier clean-up may have left */
-        else
-                start_from_clean(s);
-}
-
-static void after_stop(struct sandbox *s)
-{
-        if (s->err.code)
-                move(s, SANDBOX_FAILED, s->err.msg, op_done);
-        else
-                move(s, SANDBOX_STOPPED, "", op_done);
-}
-
-static void stop_now(struct sandbox *s)
-{
-        take_down(s, current_op(s)->grace_ms, after_stop);
-}
-
-static void run_stop(struct sandbox *s)
-{
-        if (s->rec.state == SANDBOX_STOPPED)
-                op_done(s);
-        else
-                intend(s, SANDBOX_STOPPING, stop_now);
-}
-
-static void delete_now(struct sandbox *s)
-{
-        take_down(s, 0, erase);
-}
-
-static void after_fail(struct sandbox *s)
-{
-        if (s->err.code)
-                log_error("sandbox %s: clean up: %s", id_of(s), s->err.msg);
-        move(s, SANDBOX_FAILED, current_op(s)->reason, op_done);
-}
-
-static void run_fail(struct sandbox *s)
-{
-        struct op *op = current_op(s);
-        char how[64];
-
-        if (!may_move(s, SANDBOX_FAILED) || op->pid != s->rec.pid) {
-                op_done(s); /* it was stopped meanwhile, and perhaps started again */
-                return;
-        }
-        if (!op->reason[0])
-                (void)str_format(
-                        op->reason, sizeof(op->reason), "it ended by itself: %s",
-                        proc_describe_status(s->wait_status, how, sizeof(how))); /* it fits */
-        take_down(s, 0, after_fail);
-}
+/* --- the queue ----------------------------------------------------------------------------- */
 
 static void let_go(struct sandbox *s);
 
+/* Nothing is changed while the database cannot be written: what has happened is only shown. */
+static void show_failed(struct sandbox *s)
+{
+        s->rec.state = SANDBOX_FAILED;
+        (void)str_format(s->rec.reason, sizeof(s->rec.reason), "it ended"); /* it fits */
+        lifeline_close(TAKE(s->lifeline));
+        sandbox_op_done(s);
+}
+
 static void next_op(struct sandbox *s)
 {
-        struct op *op = current_op(s);
-
-        if (s->busy)
+        if (s->busy || s->mending)
                 return;
         if (s->closing) {
                 let_go(s);
                 return;
         }
-        if (!op)
+        if (!current_op(s))
                 return;
         s->busy = true;
         s->err.code = s->cause.code = STATUS_OK;
-        switch (op->verb) {
-        case OP_CREATE:
-                intend(s, SANDBOX_CREATING, bring_up);
-                break;
-        case OP_START:
-                run_start(s);
-                break;
-        case OP_STOP:
-                run_stop(s);
-                break;
-        case OP_DELETE:
-                intend(s, SANDBOX_DELETING, delete_now);
-                break;
-        case OP_FAIL:
-                run_fail(s);
-                break;
-        }
+        s->ends = s->given_up = false;
+        if (store_problem(s->registry->store))
+                show_failed(s);
+        else
+                sandbox_run(s);
 }
 
-/* Takes the first operation off the queue and tells whoever waits for it. */
-static void op_tell(struct sandbox *s, const struct err *e)
+void sandbox_op_done(struct sandbox *s)
 {
-        struct op *op = current_op(s);
+        const struct err *e = s->cause.code ? &s->cause : s->err.code ? &s->err : NULL;
+        enum operation_kind kind = current_op(s)->kind;
 
-        TAILQ_REMOVE(&s->ops, op, entry);
-        s->n_ops--;
-        if (op->done)
-                op->done(op->data, s->gone ? NULL : s, e);
-        else if (e)
-                log_error("sandbox %s: %s", id_of(s), e->msg);
-        free(op);
-}
-
-static void op_done(struct sandbox *s)
-{
         s->busy = false;
-        bring_up_ended(s);
-        op_tell(s, s->cause.code ? &s->cause : s->err.code ? &s->err : NULL);
+        if (s->ends)
+                s->rec.op = (struct operation){0}; /* also where that could not be saved yet */
+        if (op_queue_finish(&s->ops, s->gone ? NULL : s, e) == 0 && e)
+                log_error("sandbox %s: %s: %s", id_of(s), operation_kind_name(kind), e->msg);
         next_op(s);
 }
 
@@ -586,73 +276,86 @@ static void on_kick(uv_timer_t *timer)
         next_op(CONTAINER(timer, struct sandbox, timer));
 }
 
-/* The operation begins on a later turn of the loop, so that no caller is called back too early. */
-static void kick(struct sandbox *s)
+void sandbox_kick(struct sandbox *s)
 {
         if (!s->busy)
                 (void)uv_timer_start(&s->timer, on_kick, 0, 0); /* never fails */
 }
 
-static struct op *op_new(enum verb verb, sandbox_done done, void *data)
+void sandbox_own_op(struct sandbox *s, const struct op_request *request)
 {
-        struct op *op = calloc(1, sizeof(*op));
+        struct err e;
 
-        if (op)
-                *op = (struct op){.verb = verb, .done = done, .data = data};
-        return op;
+        if (op_queue_add_own(&s->ops, request, &e) < 0)
+                log_error("sandbox %s: %s: %s", id_of(s), operation_kind_name(request->kind),
+                          e.msg);
+        sandbox_kick(s);
 }
 
-static void enqueue(struct sandbox *s, struct op *op)
+void sandbox_died(struct sandbox *s)
 {
-        TAILQ_INSERT_TAIL(&s->ops, op, entry);
-        s->n_ops++;
-        kick(s);
+        sandbox_own_op(s, &(struct op_request){.kind = OPERATION_CLEAN_UP, .pid = s->rec.pid});
 }
 
-static void enqueue_fail(struct sandbox *s, const char *reason)
+/* What makes the operation under way pointless does not wait for it. */
+static void hurry(struct sandbox *s, const struct op_request *request)
 {
-        struct op *op = op_new(OP_FAIL, NULL, NULL);
+        struct op *op = current_op(s);
+        bool comes_up =
+                op->kind == OPERATION_START || (op->kind == OPERATION_CREATE && !op->roll_back);
 
-        if (!op) {
-                log_error("sandbox %s: out of memory; its end goes unrecorded", id_of(s));
+        if (!s->busy || (request->kind != OPERATION_STOP && request->kind != OPERATION_DELETE))
                 return;
-        }
-        op->pid = s->rec.pid;
-        (void)str_format(op->reason, sizeof(op->reason), "%s", reason); /* cut on purpose */
-        enqueue(s, op);
+        if (comes_up)
+                bring_up_abort(s);
+        else if (op->kind == OPERATION_STOP)
+                take_down_hurry(s, request->kind == OPERATION_STOP ? request->grace_ms : 0);
 }
 
-/* For clients: within the bounds, and while there is somebody to do it. */
-static int request_op(struct sandbox *s, struct op op, struct err *e)
+int sandbox_may(const struct sandbox *s, enum operation_kind kind, struct err *e)
 {
-        const struct engine_runtime *runtime = runtime_of(s);
+        const struct engine_runtime *runtime = sandbox_runtime(s);
+        const struct err *problem = store_problem(s->registry->store);
+        bool comes_up = kind == OPERATION_CREATE || kind == OPERATION_START;
 
         if (s->registry->closing)
                 return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        if (problem)
+                return err_set(e, problem->code, "%s", problem->msg);
         if (!runtime)
                 return err_set(
                         e, STATUS_FAILED_PRECONDITION,
                         "sandbox %s needs the runtime '%s', which the configuration names no "
                         "more; add it again",
                         id_of(s), s->rec.runtime);
-        if ((op.verb == OP_CREATE || op.verb == OP_START) && runtime->problem[0])
+        if (comes_up && runtime->problem[0])
                 return err_set(e, STATUS_FAILED_PRECONDITION, "runtime %s cannot be used: %s",
                                runtime->name, runtime->problem);
-        if (s->n_ops >= OPS_MAX)
+        if (comes_up && store_is_short(s->registry->store))
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
-                               "%d operations on sandbox %s are waiting already; retry later",
-                               OPS_MAX, id_of(s));
-        struct op *queued = op_new(op.verb, op.done, op.data);
-        if (!queued)
-                return err_oom(e);
-        queued->grace_ms = op.grace_ms;
-        enqueue(s, queued);
+                               "the disk of data_dir '%s' is full; delete sandboxes, or make room",
+                               s->registry->config->data_dir);
+        return 0;
+}
+
+/* For clients: within the bounds, and while there is somebody to do it. */
+static int request_op(struct sandbox *s, struct op_request request, sandbox_done done, void *data,
+                      struct err *e)
+{
+        int r = sandbox_may(s, request.kind, e);
+
+        if (r == 0)
+                r = op_queue_add(&s->ops, &request, done, data, e);
+        if (r < 0)
+                return r;
+        sandbox_kick(s);
+        hurry(s, &request);
         return 0;
 }
 
 int sandbox_start(struct sandbox *s, sandbox_done done, void *data, struct err *e)
 {
-        return request_op(s, (struct op){.verb = OP_START, .done = done, .data = data}, e);
+        return request_op(s, (struct op_request){.kind = OPERATION_START}, done, data, e);
 }
 
 int sandbox_stop(struct sandbox *s, uint64_t grace_ms, sandbox_done done, void *data, struct err *e)
@@ -663,24 +366,58 @@ int sandbox_stop(struct sandbox *s, uint64_t grace_ms, sandbox_done done, void *
                                (unsigned long long)grace_ms, GRACE_MAX_MS);
         if (grace_ms == 0)
                 grace_ms = s->registry->config->defaults.stop_timeout_ms;
-        return request_op(
-                s, (struct op){.verb = OP_STOP, .grace_ms = grace_ms, .done = done, .data = data},
-                e);
+        return request_op(s, (struct op_request){.kind = OPERATION_STOP, .grace_ms = grace_ms},
+                          done, data, e);
 }
 
-int sandbox_delete(struct sandbox *s, sandbox_done done, void *data, struct err *e)
+void sandbox_undo_create(struct sandbox *s)
 {
-        return request_op(s, (struct op){.verb = OP_DELETE, .done = done, .data = data}, e);
+        sandbox_own_op(s, &(struct op_request){
+                                  .kind = OPERATION_CREATE,
+                                  .roll_back = true,
+                                  .reason = "its client had gone",
+                          });
+}
+
+int sandbox_pause(struct sandbox *s, sandbox_done done, void *data, struct err *e)
+{
+        return request_op(s, (struct op_request){.kind = OPERATION_PAUSE}, done, data, e);
+}
+
+int sandbox_resume(struct sandbox *s, sandbox_done done, void *data, struct err *e)
+{
+        return request_op(s, (struct op_request){.kind = OPERATION_RESUME}, done, data, e);
+}
+
+int sandbox_delete(struct sandbox *s, bool keep_workspace, sandbox_done done, void *data,
+                   struct err *e)
+{
+        const struct op_request request = {
+                .kind = OPERATION_DELETE,
+                .keep_workspace = keep_workspace,
+        };
+
+        return request_op(s, request, done, data, e);
 }
 
 /* --- creating ------------------------------------------------------------------------------ */
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_handle_closed(struct sandbox *s)
 {
-        struct sandbox *s = CONTAINER(handle, struct sandbox, timer);
-
+        if (--s->handles > 0)
+                return;
         record_done(&s->rec);
         free(s);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+        on_handle_closed(CONTAINER(handle, struct sandbox, timer));
+}
+
+static void on_expiry_closed(uv_handle_t *handle)
+{
+        on_handle_closed(CONTAINER(handle, struct sandbox, expiry));
 }
 
 static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
@@ -694,10 +431,21 @@ static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
         s->registry = r;
         s->entry.id = s->rec.id;
         s->entry.name = s->rec.name;
-        TAILQ_INIT(&s->ops);
-        (void)uv_timer_init(r->loop, &s->timer); /* never fails */
+        s->entry.key = s->rec.request_key;
+        op_queue_init(&s->ops);
+        LIST_INIT(&s->observers);
+        (void)uv_timer_init(r->loop, &s->timer); /* never fails, nor does the next */
+        (void)uv_timer_init(r->loop, &s->expiry);
+        s->handles = 2;
         registry_add(r, s);
         return s;
+}
+
+/* Has what went on just now done what this asks for? A create that was taken back keeps nothing. */
+static bool is_deleted_as(const struct sandbox *s, const struct op *op)
+{
+        return s->rec.op.kind == OPERATION_DELETE ? op->keep_workspace == s->rec.op.keep_workspace
+                                                  : !op->keep_workspace;
 }
 
 static void let_go(struct sandbox *s)
@@ -706,24 +454,53 @@ static void let_go(struct sandbox *s)
         struct err e;
 
         registry_remove(r, s);
-        (void)err_set(&e, s->gone ? STATUS_NOT_FOUND : STATUS_UNAVAILABLE, "%s",
-                      s->gone ? "the sandbox was deleted" : "sandboxd is stopping; retry later");
-        while (current_op(s))
-                op_tell(s, &e);
-        lifeline_close(s->lifeline);
+        if (s->gone)
+                (void)err_set(&e, STATUS_NOT_FOUND, "sandbox %s was deleted", id_of(s));
+        else
+                (void)err_set(&e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        tell_observers(s, &e);
+        while (current_op(s)) {
+                const struct op *op = current_op(s);
+                bool done = s->gone && op->kind == OPERATION_DELETE && is_deleted_as(s, op);
+                (void)op_queue_finish(&s->ops, NULL, done ? NULL : &e); /* nobody may wait */
+        }
+        lifeline_close(TAKE(s->lifeline));
         uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+        uv_close((uv_handle_t *)&s->expiry, on_expiry_closed);
         if (r->closing && r->n == 0)
                 r->on_idle(r->on_idle_data);
 }
 
-int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_done done,
-                   void *data, struct err *e)
+/* A request that is repeated: gets the sandbox that the first one made, or waits with it. */
+static int create_again(struct sandbox *s, const struct sandbox_params *p, sandbox_done done,
+                        void *data, struct err *e)
+{
+        struct op *op = current_op(s);
+        bool is_made = s->busy && op->kind == OPERATION_CREATE;
+        bool goes =
+                s->rec.desired == SANDBOX_DELETING && (s->busy || s->rec.op.kind != OPERATION_NONE);
+        int r = params_check_same(p, &s->rec, e);
+
+        if (r == 0 && goes)
+                r = err_set(e, STATUS_UNAVAILABLE,
+                            "the sandbox of request_key '%s' is being removed; retry later",
+                            s->rec.request_key);
+
+        if (r == 0)
+                r = sandbox_may(s, OPERATION_NONE, e);
+        if (r < 0)
+                return r;
+        if (is_made)
+                return op_queue_join(&s->ops, op, done, data, e);
+        return request_op(s, (struct op_request){.kind = OPERATION_NONE}, done, data, e);
+}
+
+static int create_new(struct registry *r, const struct sandbox_params *p, sandbox_done done,
+                      void *data, struct err *e)
 {
         struct record rec;
         struct sandbox *s = NULL;
 
-        if (r->closing)
-                return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
         int n = params_check(r, p, &rec, e);
         if (n < 0)
                 return n;
@@ -736,24 +513,51 @@ int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_d
                 return n;
         }
         s->rec.created_at = record_now();
-        n = request_op(s, (struct op){.verb = OP_CREATE, .done = done, .data = data}, e);
+        n = request_op(s, (struct op_request){.kind = OPERATION_CREATE}, done, data, e);
         if (n < 0)
                 let_go(s);
         return n;
 }
 
-/* --- the rest ------------------------------------------------------------------------------ */
+int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_done done,
+                   void *data, struct err *e)
+{
+        struct sandbox *first = p->request_key[0] ? registry_find_key(r, p->request_key) : NULL;
+
+        if (r->closing)
+                return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
+        return first ? create_again(first, p, done, data, e) : create_new(r, p, done, data, e);
+}
+
+/* --- looking at it ------------------------------------------------------------------------- */
 
 const struct record *sandbox_record(const struct sandbox *s)
 {
         return &s->rec;
 }
 
+unsigned sandbox_waiting(const struct sandbox *s)
+{
+        return s->ops.n - (s->busy ? 1 : 0);
+}
+
+void sandbox_observe(struct sandbox *s, struct sandbox_observer *o)
+{
+        LIST_INSERT_HEAD(&s->observers, o, entry);
+}
+
+void sandbox_unobserve(struct sandbox_observer *o)
+{
+        LIST_REMOVE(o, entry);
+}
+
 struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e)
 {
-        bool running = s->rec.state == SANDBOX_RUNNING && s->lifeline;
+        bool running = s->rec.state == SANDBOX_RUNNING;
         bool at_rest = s->rec.state == SANDBOX_STOPPED || s->rec.state == SANDBOX_FAILED;
-        struct runtimed_client *runtimed = running ? lifeline_runtimed(s->lifeline) : NULL;
+        bool paused = s->rec.state == SANDBOX_PAUSED;
+        struct runtimed_client *runtimed =
+                running && s->lifeline ? lifeline_runtimed(s->lifeline) : NULL;
 
         if (running && !runtimed)
                 (void)err_set(e, STATUS_UNAVAILABLE,
@@ -761,9 +565,14 @@ struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e)
                               id_of(s));
         else if (!running)
                 (void)err_set(e, STATUS_FAILED_PRECONDITION, "sandbox %s is %s%s", id_of(s),
-                              sandbox_state_name(s->rec.state), at_rest ? "; start it first" : "");
+                              sandbox_state_name(s->rec.state),
+                              at_rest  ? "; start it first"
+                              : paused ? "; resume it first"
+                                       : "");
         return runtimed;
 }
+
+/* --- the start and the end of the daemon --------------------------------------------------- */
 
 int sandbox_restore(struct registry *r, struct record *record, struct sandbox **ret, struct err *e)
 {
@@ -771,21 +580,8 @@ int sandbox_restore(struct registry *r, struct record *record, struct sandbox **
 
         if (!s)
                 return err_oom(e);
+        sandbox_watch_expiry(s);
         *ret = s;
-        return 0;
-}
-
-int sandbox_adopt(struct sandbox *s, struct err *e)
-{
-        return tie(s, true, e);
-}
-
-int sandbox_recover(struct sandbox *s, const char *reason, struct err *e)
-{
-        if (s->rec.state == SANDBOX_CREATING || s->rec.state == SANDBOX_DELETING)
-                return request_op(s, (struct op){.verb = OP_DELETE}, e);
-        s->wait_status = PROC_STATUS_UNKNOWN;
-        enqueue_fail(s, reason);
         return 0;
 }
 
@@ -796,7 +592,7 @@ bool sandbox_close_all(struct registry *r, void (*on_idle)(void *data), void *da
         r->on_idle_data = data;
         for (struct sandbox *s = registry_first(r); s; s = registry_next(s)) {
                 s->closing = true;
-                kick(s); /* or at the end of the operation under way */
+                sandbox_kick(s); /* or at the end of the operation under way */
         }
         return r->n > 0;
 }

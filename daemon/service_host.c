@@ -1,5 +1,8 @@
 #include "daemon/service_host.h"
 
+#include <string.h>
+
+#include "base/str.h"
 #include "daemon/sandbox.h"
 #include "methods.h"
 #include "sandboxd/v1/host.pb-c.h"
@@ -21,6 +24,7 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
                 SANDBOXD__V1__HOST_SERVICE_INFO_RESPONSE__INIT;
         Sandboxd__V1__RuntimeInfo runtimes[CONFIG_RUNTIMES_MAX];
         Sandboxd__V1__RuntimeInfo *pointers[CONFIG_RUNTIMES_MAX];
+        char problem[2 * ERR_MSG_MAX];
 
         if (!rpc_call_unpack(call, message, n))
                 return;
@@ -42,6 +46,11 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
         response.state_dir = r->config->state_dir;
         response.sandboxes = (uint32_t)r->n;
         response.sandboxes_running = count_running(ctx);
+        if (store_problem(r->store)) {
+                const char *text = store_problem(r->store)->msg; /* it may have been cut */
+                response.problem = str_escape(problem, sizeof(problem), text, strlen(text));
+        }
+        response.instance = (char *)store_instance(r->store);
         rpc_call_reply(call, &response.base);
 }
 

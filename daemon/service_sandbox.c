@@ -7,118 +7,15 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/sandbox.h"
+#include "daemon/service_sandbox_messages.h"
+#include "daemon/service_sandbox_wait.h"
+#include "daemon/service_sandbox_watch.h"
+#include "daemon/stats.h"
+#include "daemon/workspaces.h"
 #include "methods.h"
-#include "rpc/arena.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
-/* A reply is built in an arena of its own, large enough for List over a full registry. */
-#define REPLY_BUDGET (256 * MiB)
-
-static const Sandboxd__V1__SandboxState wire_states[SANDBOX_STATES] = {
-        [SANDBOX_CREATING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_CREATING,
-        [SANDBOX_STARTING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STARTING,
-        [SANDBOX_RUNNING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_RUNNING,
-        [SANDBOX_STOPPING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPING,
-        [SANDBOX_STOPPED] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPED,
-        [SANDBOX_DELETING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_DELETING,
-        [SANDBOX_FAILED] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_FAILED,
-};
-
-/* --- replies ------------------------------------------------------------------------------- */
-
-static Google__Protobuf__Timestamp *timestamp(struct arena *a, int64_t ms)
-{
-        Google__Protobuf__Timestamp *t = ms ? arena_alloc(a, sizeof(*t)) : NULL;
-
-        if (t) {
-                google__protobuf__timestamp__init(t);
-                t->seconds = ms / 1000;
-                t->nanos = (int32_t)(ms % 1000) * 1000000;
-        }
-        return t;
-}
-
-static char *arena_strndup(struct arena *a, const char *s, size_t n)
-{
-        char *copy = arena_alloc(a, n + 1);
-
-        if (copy) {
-                memcpy(copy, s, n);
-                copy[n] = '\0';
-        }
-        return copy;
-}
-
-/* "K=V" strings into the entries of a map. */
-static void put_env(struct arena *a, char *const *env, Sandboxd__V1__Sandbox *m)
-{
-        size_t n = strv_len((const char *const *)env);
-
-        m->env = arena_alloc(a, n * sizeof(*m->env));
-        for (size_t i = 0; m->env && i < n; i++) {
-                const char *equals = strchr(env[i], '=');
-                Sandboxd__V1__Sandbox__EnvEntry *entry = arena_alloc(a, sizeof(*entry));
-                if (!entry || !equals)
-                        return;
-                sandboxd__v1__sandbox__env_entry__init(entry);
-                entry->key = arena_strndup(a, env[i], (size_t)(equals - env[i]));
-                entry->value = (char *)equals + 1;
-                if (!entry->key)
-                        return;
-                m->env[m->n_env++] = entry;
-        }
-}
-
-/* The record as a message, but for its environment; its strings stay the record's. A message that
- * the arena has no room for is noticed by a->exhausted. */
-static Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct record *rec)
-{
-        Sandboxd__V1__Sandbox *m = arena_alloc(a, sizeof(*m));
-        Sandboxd__V1__Resources *resources = arena_alloc(a, sizeof(*resources));
-
-        if (!m || !resources)
-                return NULL;
-        sandboxd__v1__sandbox__init(m);
-        sandboxd__v1__resources__init(resources);
-        resources->memory_bytes = rec->memory;
-        resources->cpu_millis = (uint32_t)rec->cpu_millis;
-        resources->pids = (uint32_t)rec->pids;
-        m->id = (char *)rec->id;
-        m->name = rec->name;
-        m->state = wire_states[rec->state];
-        m->reason = (char *)rec->reason;
-        m->runtime = rec->runtime;
-        m->image = rec->image;
-        m->resources = resources;
-        m->created_at = timestamp(a, rec->created_at);
-        m->started_at = timestamp(a, rec->started_at);
-        return m;
-}
-
-static void reply(struct rpc_call *call, struct arena *a, const ProtobufCMessage *message)
-{
-        if (a->exhausted)
-                rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED, "out of memory for the reply");
-        else
-                rpc_call_reply(call, message);
-}
-
-/* Create, Get, Start and Stop answer with the sandbox alone. Their replies are different messages
- * with the same one field, which the pointer to the descriptor tells apart. */
-static void reply_sandbox(struct rpc_call *call, const struct sandbox *s)
-{
-        struct arena a;
-        Sandboxd__V1__SandboxServiceGetResponse response =
-                SANDBOXD__V1__SANDBOX_SERVICE_GET_RESPONSE__INIT;
-
-        arena_init(&a, REPLY_BUDGET);
-        response.base.descriptor = rpc_call_method(call)->response;
-        response.sandbox = sandbox_message(&a, sandbox_record(s));
-        if (response.sandbox)
-                put_env(&a, sandbox_record(s)->env, response.sandbox);
-        reply(call, &a, &response.base);
-        arena_done(&a);
-}
+/* --- operands and answers ------------------------------------------------------------------- */
 
 /* Who changes what: the operator's record. Reading leaves none. */
 static void log_request(const struct rpc_call *call, const struct sandbox *s)
@@ -139,43 +36,41 @@ static void on_sandbox(void *data, struct sandbox *s, const struct err *e)
                 reply_sandbox(data, s);
 }
 
-/* A client that went away meanwhile never learns the id: for it the create has failed, and then
- * nothing is left of it. */
-static void on_created(void *data, struct sandbox *s, const struct err *e)
-{
-        struct err why;
-
-        if (!e)
-                log_request(data, s);
-        if (!e && rpc_call_is_cancelled(data) && sandbox_delete(s, NULL, NULL, &why) < 0)
-                log_error("sandbox %s: its client has gone: %s", sandbox_record(s)->id, why.msg);
-        on_sandbox(data, s, e);
-}
-
-static void on_deleted(void *data, struct sandbox *s, const struct err *e)
-{
-        Sandboxd__V1__SandboxServiceDeleteResponse response =
-                SANDBOXD__V1__SANDBOX_SERVICE_DELETE_RESPONSE__INIT;
-
-        (void)s; /* NULL */
-        if (e)
-                rpc_call_finish(data, e);
-        else
-                rpc_call_reply(data, &response.base);
-}
-
-/* --- requests ------------------------------------------------------------------------------ */
-
 /* NULL with the call failed. */
-static struct sandbox *resolve(struct rpc_call *call, struct registry *r, const char *ref)
+static struct sandbox *resolve(struct rpc_call *call, const struct service_sandbox *service,
+                               const char *ref)
 {
         struct sandbox *s;
         struct err e;
 
-        if (registry_resolve(r, ref, strlen(ref), &s, &e) == 0)
+        if (registry_resolve(service->registry, ref, strlen(ref), &s, &e) == 0)
                 return s;
         rpc_call_finish(call, &e);
         return NULL;
+}
+
+/* For a method that changes it. */
+static struct sandbox *resolve_to_change(struct rpc_call *call,
+                                         const struct service_sandbox *service, const char *ref)
+{
+        struct sandbox *s = resolve(call, service, ref);
+
+        if (s)
+                log_request(call, s);
+        return s;
+}
+
+/* --- create -------------------------------------------------------------------------------- */
+
+/* A client that went away meanwhile never learns the id: for it the create has failed, and then
+ * nothing is left of it. With a request_key it may ask again. */
+static void on_created(void *data, struct sandbox *s, const struct err *e)
+{
+        if (!e)
+                log_request(data, s);
+        if (!e && rpc_call_is_cancelled(data) && !sandbox_record(s)->request_key[0])
+                sandbox_undo_create(s);
+        on_sandbox(data, s, e);
 }
 
 static char **env_strings(Sandboxd__V1__SandboxServiceCreateRequest__EnvEntry *const *entries,
@@ -188,22 +83,36 @@ static char **env_strings(Sandboxd__V1__SandboxServiceCreateRequest__EnvEntry *c
         return strv_take(&env);
 }
 
+/* What only the message shows; the values are the sandbox's to check. */
+static int check_create(const Sandboxd__V1__SandboxServiceCreateRequest *request,
+                        enum expiry_action *ret_expiry, struct err *e)
+{
+        for (size_t i = 0; i < request->n_env; i++)
+                if (strchr(request->env[i]->key, '='))
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "env: '%s' is no name of a variable; it may not contain '='",
+                                       request->env[i]->key);
+        if (expiry_from_wire(request->expiry_action, ret_expiry) < 0)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "expiry_action is %d, it must be from 0 to %d",
+                               (int)request->expiry_action,
+                               SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE);
+        return 0;
+}
+
 static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
-        struct registry *r = ctx;
+        const struct service_sandbox *service = ctx;
+        enum expiry_action expiry;
         struct err e;
         const Sandboxd__V1__SandboxServiceCreateRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
 
         if (!request)
                 return;
-        for (size_t i = 0; i < request->n_env; i++) {
-                if (strchr(request->env[i]->key, '=')) {
-                        rpc_call_fail(call, STATUS_INVALID_ARGUMENT,
-                                      "env: '%s' is no name of a variable; it may not contain '='",
-                                      request->env[i]->key);
-                        return;
-                }
+        if (check_create(request, &expiry, &e) < 0) {
+                rpc_call_finish(call, &e);
+                return;
         }
         _cleanup_strv_ char **env = env_strings(request->env, request->n_env);
         struct sandbox_params params = {
@@ -211,16 +120,24 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .runtime = request->runtime,
                 .image = request->image,
                 .env = (const char *const *)env,
+                .request_key = request->request_key,
+                .workspace_of = request->workspace,
+                .owner = rpc_call_peer(call)->uid,
+                .ttl_ms = request->ttl_millis,
+                .expiry = expiry,
         };
         if (request->resources) {
                 params.memory = request->resources->memory_bytes;
                 params.cpu_millis = request->resources->cpu_millis;
                 params.pids = request->resources->pids;
         }
-        int k = env ? sandbox_create(r, &params, on_created, call, &e) : err_oom(&e);
+        int k = env ? sandbox_create(service->registry, &params, on_created, call, &e)
+                    : err_oom(&e);
         if (k < 0)
                 rpc_call_finish(call, &e);
 }
+
+/* --- what is answered at once -------------------------------------------------------------- */
 
 static void on_get(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
@@ -234,7 +151,8 @@ static void on_get(struct rpc_call *call, const uint8_t *message, size_t n, void
 
 static void on_list(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
-        struct registry *r = ctx;
+        const struct service_sandbox *service = ctx;
+        struct registry *r = service->registry;
         struct arena a;
         Sandboxd__V1__SandboxServiceListResponse response =
                 SANDBOXD__V1__SANDBOX_SERVICE_LIST_RESPONSE__INIT;
@@ -244,22 +162,21 @@ static void on_list(struct rpc_call *call, const uint8_t *message, size_t n, voi
         arena_init(&a, REPLY_BUDGET);
         response.sandboxes = arena_alloc(&a, r->n * sizeof(*response.sandboxes));
         for (struct sandbox *s = registry_first(r); s && !a.exhausted; s = registry_next(s))
-                response.sandboxes[response.n_sandboxes++] = sandbox_message(&a, sandbox_record(s));
-        reply(call, &a, &response.base);
+                response.sandboxes[response.n_sandboxes++] = sandbox_message(&a, s);
+        reply_message(call, &a, &response.base);
         arena_done(&a);
 }
+
+/* --- operations ---------------------------------------------------------------------------- */
 
 static void on_start(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
         struct err e;
         const Sandboxd__V1__SandboxServiceStartRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
 
-        if (!s)
-                return;
-        log_request(call, s);
-        if (sandbox_start(s, on_sandbox, call, &e) < 0)
+        if (s && sandbox_start(s, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
 }
 
@@ -268,36 +185,224 @@ static void on_stop(struct rpc_call *call, const uint8_t *message, size_t n, voi
         struct err e;
         const Sandboxd__V1__SandboxServiceStopRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
 
-        if (!s)
-                return;
-        log_request(call, s);
-        if (sandbox_stop(s, request->grace_millis, on_sandbox, call, &e) < 0)
+        if (s && sandbox_stop(s, request->grace_millis, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
+}
+
+static void on_pause(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        struct err e;
+        const Sandboxd__V1__SandboxServicePauseRequest *request =
+                (const void *)rpc_call_unpack(call, message, n);
+        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+
+        if (s && sandbox_pause(s, on_sandbox, call, &e) < 0)
+                rpc_call_finish(call, &e);
+}
+
+static void on_resume(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        struct err e;
+        const Sandboxd__V1__SandboxServiceResumeRequest *request =
+                (const void *)rpc_call_unpack(call, message, n);
+        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+
+        if (s && sandbox_resume(s, on_sandbox, call, &e) < 0)
+                rpc_call_finish(call, &e);
+}
+
+static void on_keepalive(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        struct err e;
+        const Sandboxd__V1__SandboxServiceKeepaliveRequest *request =
+                (const void *)rpc_call_unpack(call, message, n);
+
+        if (!request)
+                return;
+        if (request->forever && request->ttl_millis) {
+                rpc_call_fail(call, STATUS_INVALID_ARGUMENT,
+                              "ttl_millis is %llu, with forever it must be 0",
+                              (unsigned long long)request->ttl_millis);
+                return;
+        }
+        struct sandbox *s = resolve_to_change(call, ctx, request->sandbox_id);
+        if (s &&
+            sandbox_keepalive(s, request->ttl_millis, request->forever, on_sandbox, call, &e) < 0)
+                rpc_call_finish(call, &e);
+}
+
+/* --- delete -------------------------------------------------------------------------------- */
+
+/* What must be known when the sandbox is not any more. */
+struct deletion {
+        struct rpc_call *call;
+        char *kept; /* where its workspace will be; NULL: nowhere */
+};
+
+static void free_deletion(struct deletion *d)
+{
+        if (d)
+                free(d->kept);
+        free(d);
+}
+
+static void on_deleted(void *data, struct sandbox *s, const struct err *e)
+{
+        struct deletion *d = data;
+        Sandboxd__V1__SandboxServiceDeleteResponse response =
+                SANDBOXD__V1__SANDBOX_SERVICE_DELETE_RESPONSE__INIT;
+
+        (void)s; /* NULL */
+        if (d->kept)
+                response.workspace_path = d->kept;
+        if (e)
+                rpc_call_finish(d->call, e);
+        else
+                rpc_call_reply(d->call, &response.base);
+        free_deletion(d);
 }
 
 static void on_delete(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
+        const struct service_sandbox *service = ctx;
         struct err e;
         const Sandboxd__V1__SandboxServiceDeleteRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
 
         if (!s)
                 return;
-        log_request(call, s);
-        if (sandbox_delete(s, on_deleted, call, &e) < 0)
+        struct deletion *d = calloc(1, sizeof(*d));
+        if (d && request->keep_workspace)
+                d->kept = kept_workspace_path(service->registry->config, sandbox_record(s)->id);
+        int r = 0;
+        if (!d || (request->keep_workspace && !d->kept)) {
+                r = err_oom(&e);
+        } else {
+                d->call = call;
+                r = sandbox_delete(s, request->keep_workspace, on_deleted, d, &e);
+        }
+        if (r < 0) {
+                free_deletion(d);
                 rpc_call_finish(call, &e);
+        }
 }
 
-static const rpc_handler handlers[] = {
-        [SANDBOX_SERVICE_CREATE] = on_create, [SANDBOX_SERVICE_GET] = on_get,
-        [SANDBOX_SERVICE_LIST] = on_list,     [SANDBOX_SERVICE_START] = on_start,
-        [SANDBOX_SERVICE_STOP] = on_stop,     [SANDBOX_SERVICE_DELETE] = on_delete, [SANDBOX_SERVICE_WATCH] = NULL,
+/* --- stats --------------------------------------------------------------------------------- */
+
+/* What must be known when the sandbox may be gone. */
+struct measurement {
+        struct rpc_call *call; /* NULL: it was told already */
+        char id[ID_LEN + 1];
+        uint64_t memory_limit, pids_limit;
+        LIST_ENTRY(measurement) entry;
 };
 
-int service_sandbox_add(struct rpc_server *server, struct registry *r, struct err *e)
+static void on_measured(void *data, const struct stats *stats, const struct err *e)
 {
-        return rpc_server_add(server, &sandbox_service, handlers, r, e);
+        struct measurement *m = data;
+        Google__Protobuf__Timestamp at;
+        Sandboxd__V1__SandboxStats item = SANDBOXD__V1__SANDBOX_STATS__INIT;
+        Sandboxd__V1__SandboxServiceStatsResponse response =
+                SANDBOXD__V1__SANDBOX_SERVICE_STATS_RESPONSE__INIT;
+
+        if (m->call)
+                LIST_REMOVE(m, entry);
+        if (m->call && e) {
+                rpc_call_finish(m->call, e);
+        } else if (m->call) {
+                timestamp_message(stats->at, &at);
+                item.sandbox_id = m->id;
+                item.at = &at;
+                item.cpu_nanos = stats->usage.cpu_nanos;
+                item.memory_bytes = stats->usage.memory;
+                item.memory_cache_bytes = stats->usage.memory_cache;
+                item.memory_limit_bytes = m->memory_limit;
+                item.oom_kills = stats->usage.oom_kills;
+                item.pids = stats->usage.pids;
+                item.pids_limit = m->pids_limit;
+                item.workspace_bytes = stats->workspace;
+                response.stats = &item;
+                rpc_call_reply(m->call, &response.base);
+        }
+        free(m);
+}
+
+/* stats_read has the bound on how many there are at once. */
+static void on_stats(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+{
+        struct service_sandbox *service = ctx;
+        struct err e;
+        const Sandboxd__V1__SandboxServiceStatsRequest *request =
+                (const void *)rpc_call_unpack(call, message, n);
+        const struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
+
+        if (!s)
+                return;
+        const struct record *rec = sandbox_record(s);
+        bool alive = rec->state == SANDBOX_RUNNING || rec->state == SANDBOX_PAUSED;
+        struct measurement *m = calloc(1, sizeof(*m));
+        int r = m ? 0 : err_oom(&e);
+        if (m) {
+                *m = (struct measurement){
+                        .call = call,
+                        .memory_limit = rec->memory,
+                        .pids_limit = rec->pids,
+                };
+                memcpy(m->id, rec->id, sizeof(m->id));
+                r = stats_read(service->registry, m->id, alive, on_measured, m, &e);
+        }
+        if (r < 0) {
+                free(m);
+                rpc_call_finish(call, &e);
+        } else {
+                LIST_INSERT_HEAD(&service->measurements, m, entry);
+        }
+}
+
+/* A workspace may take long to measure; the daemon's end does not wait for that. */
+static void end_measurements(struct service_sandbox *service)
+{
+        struct measurement *m;
+
+        while ((m = LIST_FIRST(&service->measurements))) {
+                LIST_REMOVE(m, entry);
+                rpc_call_fail(TAKE(m->call), STATUS_UNAVAILABLE, "the daemon is stopping");
+        }
+}
+
+/* --- for the owner ------------------------------------------------------------------------- */
+
+static const rpc_handler handlers[] = {
+        [SANDBOX_SERVICE_CREATE] = on_create,
+        [SANDBOX_SERVICE_GET] = on_get,
+        [SANDBOX_SERVICE_LIST] = on_list,
+        [SANDBOX_SERVICE_START] = on_start,
+        [SANDBOX_SERVICE_STOP] = on_stop,
+        [SANDBOX_SERVICE_PAUSE] = on_pause,
+        [SANDBOX_SERVICE_RESUME] = on_resume,
+        [SANDBOX_SERVICE_DELETE] = on_delete,
+        [SANDBOX_SERVICE_KEEPALIVE] = on_keepalive,
+        [SANDBOX_SERVICE_WAIT] = service_sandbox_on_wait,
+        [SANDBOX_SERVICE_STATS] = on_stats,
+        [SANDBOX_SERVICE_WATCH] = service_sandbox_on_watch,
+};
+
+int service_sandbox_add(struct service_sandbox *s, struct rpc_server *server, struct registry *r,
+                        struct watch_hub *hub, struct err *e)
+{
+        *s = (struct service_sandbox){.registry = r, .hub = hub};
+        LIST_INIT(&s->waits);
+        LIST_INIT(&s->watches);
+        return rpc_server_add(server, &sandbox_service, handlers, s, e);
+}
+
+void service_sandbox_stop(struct service_sandbox *s)
+{
+        s->stopped = true;
+        service_sandbox_end_waits(s);
+        service_sandbox_end_watches(s);
+        end_measurements(s);
 }

@@ -7,8 +7,8 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/prepare.h"
 #include "daemon/record.h"
+#include "daemon/workspaces.h"
 
 #define USAGE_TIMEOUT_MS 5000
 #define DISK_TIMEOUT_MS  30000

@@ -1,8 +1,6 @@
 #include "daemon/store.h"
 
 #include <errno.h>
-#include <jansson.h>
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -10,57 +8,23 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/store_private.h"
 
-#define SCHEMA_VERSION 1
+/* Pages read in a row before the thread looks for writes again. */
+#define READS_AT_ONCE 4
 
-static const char schema[] = "BEGIN;"
-                             "CREATE TABLE sandbox ("
-                             "  id TEXT PRIMARY KEY,"
-                             "  name TEXT NOT NULL,"
-                             "  runtime TEXT NOT NULL,"
-                             "  image TEXT NOT NULL,"
-                             "  env TEXT NOT NULL," /* a JSON array of "K=V" */
-                             "  memory INTEGER NOT NULL,"
-                             "  cpu_millis INTEGER NOT NULL,"
-                             "  pids INTEGER NOT NULL,"
-                             "  state TEXT NOT NULL,"
-                             "  reason TEXT NOT NULL,"
-                             "  pid INTEGER NOT NULL,"
-                             "  pid_start_time INTEGER NOT NULL,"
-                             "  boot_id TEXT NOT NULL,"
-                             "  created_at INTEGER NOT NULL,"
-                             "  started_at INTEGER NOT NULL"
-                             ") STRICT;"
-                             "PRAGMA user_version = 1;"
-                             "COMMIT;";
-
-/* The columns in the order of enum column. */
-#define COLUMNS                                                                        \
-        "id, name, runtime, image, env, memory, cpu_millis, pids, state, reason, pid," \
-        " pid_start_time, boot_id, created_at, started_at"
-enum column {
-        COL_ID,
-        COL_NAME,
-        COL_RUNTIME,
-        COL_IMAGE,
-        COL_ENV,
-        COL_MEMORY,
-        COL_CPU_MILLIS,
-        COL_PIDS,
-        COL_STATE,
-        COL_REASON,
-        COL_PID,
-        COL_PID_START_TIME,
-        COL_BOOT_ID,
-        COL_CREATED_AT,
-        COL_STARTED_AT,
-};
+enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ };
 
 struct job {
-        bool remove;          /* else put */
-        struct record record; /* of a removal: only the id */
-        store_done done;
+        enum job_kind kind;
+        struct record record; /* of a put; of a removal and a read only the id */
+        bool has_event;
+        struct event event;
+        store_done done; /* may be NULL */
         void *data;
+        uint64_t from; /* of a read, to the page */
+        store_page_done page_done;
+        struct store_page page;
         bool failed;
         struct err err;
         TAILQ_ENTRY(job) entry;
@@ -68,190 +32,122 @@ struct job {
 TAILQ_HEAD(job_list, job);
 
 struct store {
-        sqlite3 *db; /* the thread's own once the thread runs */
-        sqlite3_stmt *put, *remove;
+        bool refused; /* `why`: then only `copy` is in use */
+        struct err why;
+        struct store_copy copy;
+
+        struct store_db db; /* the thread's own once the thread has work */
+        struct store_witness witness;
+        struct store_reserve reserve;
+
         uv_thread_t thread;
-        uv_mutex_t mutex; /* guards the next three */
+        uv_mutex_t mutex; /* guards the next five */
         uv_cond_t cond;
-        struct job_list waiting, finished;
+        /* Each sandbox has few writes under way, each watcher one read: those bound the lists. */
+        struct job_list writes, reads, finished;
         bool stop;
+
         uv_async_t async; /* jobs have finished */
         bool closing;
+        void (*on_event)(void *data, const struct event *event);
+        void *on_event_data;
+        uint64_t last_told;
 };
-
-static int sql_error(struct store *s, const char *what, struct err *e)
-{
-        int code = sqlite3_errcode(s->db);
-        enum status status = code == SQLITE_FULL ? STATUS_RESOURCE_EXHAUSTED : STATUS_INTERNAL;
-
-        return err_set(e, status, "database: %s: %s", what, sqlite3_errmsg(s->db));
-}
-
-static int exec(struct store *s, const char *sql, struct err *e)
-{
-        return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sql_error(s, sql, e);
-}
-
-/* --- rows ---------------------------------------------------------------------------------- */
-
-/* NULL: a string is not UTF-8, or there is no memory. */
-static char *env_to_json(char *const *env)
-{
-        json_t *array = json_array();
-        bool whole = array != NULL;
-
-        for (; whole && *env; env++)
-                whole = json_array_append_new(array, json_string(*env)) == 0;
-        char *text = whole ? json_dumps(array, JSON_COMPACT) : NULL;
-        json_decref(array);
-        return text;
-}
-
-static char **env_from_json(const char *text)
-{
-        struct strv_builder env = {0};
-        json_t *array = json_loads(text, 0, NULL);
-
-        env.failed = !json_is_array(array);
-        for (size_t i = 0; i < json_array_size(array); i++) {
-                const char *s = json_string_value(json_array_get(array, i));
-                if (s)
-                        strv_add(&env, s);
-                else
-                        env.failed = true;
-        }
-        json_decref(array);
-        return strv_take(&env);
-}
-
-static void bind_text(sqlite3_stmt *stmt, enum column column, const char *text)
-{
-        /* A failure shows in the step that follows, as a NULL in a NOT NULL column. */
-        (void)sqlite3_bind_text(stmt, (int)column + 1, text, -1, SQLITE_TRANSIENT);
-}
-
-static void bind_number(sqlite3_stmt *stmt, enum column column, int64_t number)
-{
-        (void)sqlite3_bind_int64(stmt, (int)column + 1, number); /* as above */
-}
-
-static int step(struct store *s, sqlite3_stmt *stmt, const char *what, struct err *e)
-{
-        int r = sqlite3_step(stmt) == SQLITE_DONE ? 0 : sql_error(s, what, e);
-        (void)sqlite3_reset(stmt); /* repeats the step's error */
-        return r;
-}
-
-static int put(struct store *s, const struct record *r, struct err *e)
-{
-        _cleanup_free_ char *env = env_to_json(r->env);
-
-        if (!env)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "database: the environment of sandbox '%s' is not UTF-8", r->id);
-        bind_text(s->put, COL_ID, r->id);
-        bind_text(s->put, COL_NAME, r->name);
-        bind_text(s->put, COL_RUNTIME, r->runtime);
-        bind_text(s->put, COL_IMAGE, r->image);
-        bind_text(s->put, COL_ENV, env);
-        bind_number(s->put, COL_MEMORY, (int64_t)r->memory);
-        bind_number(s->put, COL_CPU_MILLIS, (int64_t)r->cpu_millis);
-        bind_number(s->put, COL_PIDS, (int64_t)r->pids);
-        bind_text(s->put, COL_STATE, sandbox_state_name(r->state));
-        bind_text(s->put, COL_REASON, r->reason);
-        bind_number(s->put, COL_PID, r->pid);
-        bind_number(s->put, COL_PID_START_TIME, (int64_t)r->pid_start_time);
-        bind_text(s->put, COL_BOOT_ID, r->boot_id);
-        bind_number(s->put, COL_CREATED_AT, r->created_at);
-        bind_number(s->put, COL_STARTED_AT, r->started_at);
-        return step(s, s->put, "save a sandbox", e);
-}
-
-static int remove_row(struct store *s, const char *id, struct err *e)
-{
-        bind_text(s->remove, COL_ID, id);
-        return step(s, s->remove, "remove a sandbox", e);
-}
-
-static const char *text_of(sqlite3_stmt *stmt, enum column column)
-{
-        const char *text = (const char *)sqlite3_column_text(stmt, (int)column);
-        return text ? text : "";
-}
-
-static int read_row(sqlite3_stmt *stmt, struct record *ret, struct err *e)
-{
-        struct record r = {
-                .name = strdup(text_of(stmt, COL_NAME)),
-                .runtime = strdup(text_of(stmt, COL_RUNTIME)),
-                .image = strdup(text_of(stmt, COL_IMAGE)),
-                .env = env_from_json(text_of(stmt, COL_ENV)),
-                .memory = (uint64_t)sqlite3_column_int64(stmt, COL_MEMORY),
-                .cpu_millis = (uint64_t)sqlite3_column_int64(stmt, COL_CPU_MILLIS),
-                .pids = (uint64_t)sqlite3_column_int64(stmt, COL_PIDS),
-                .pid = (pid_t)sqlite3_column_int64(stmt, COL_PID),
-                .pid_start_time = (uint64_t)sqlite3_column_int64(stmt, COL_PID_START_TIME),
-                .created_at = sqlite3_column_int64(stmt, COL_CREATED_AT),
-                .started_at = sqlite3_column_int64(stmt, COL_STARTED_AT),
-        };
-        const char *id = text_of(stmt, COL_ID);
-
-        (void)str_format(r.reason, sizeof(r.reason), "%s", text_of(stmt, COL_REASON)); /* cut */
-        (void)str_format(r.boot_id, sizeof(r.boot_id), "%s", text_of(stmt, COL_BOOT_ID));
-        if (!r.name || !r.runtime || !r.image || !r.env || !id_is_valid(id) ||
-            sandbox_state_parse(text_of(stmt, COL_STATE), &r.state) < 0) {
-                record_done(&r);
-                return err_set(e, STATUS_DATA_LOSS, "database: the row of sandbox '%s' is damaged",
-                               id);
-        }
-        memcpy(r.id, id, sizeof(r.id));
-        *ret = r;
-        return 0;
-}
-
-int store_load(struct store *s, int (*on_record)(void *data, struct record *r, struct err *e),
-               void *data, struct err *e)
-{
-        sqlite3_stmt *stmt;
-        int code, r = 0;
-
-        if (sqlite3_prepare_v2(s->db, "SELECT " COLUMNS " FROM sandbox ORDER BY id", -1, &stmt,
-                               NULL) != SQLITE_OK)
-                return sql_error(s, "read the sandboxes", e);
-        while (r == 0 && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-                struct record record;
-                r = read_row(stmt, &record, e);
-                if (r == 0)
-                        r = on_record(data, &record, e);
-        }
-        if (r == 0 && code != SQLITE_DONE)
-                r = sql_error(s, "read the sandboxes", e);
-        (void)sqlite3_finalize(stmt); /* repeats the step's error */
-        return r;
-}
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
-/* All of them in one transaction. A statement that fails fails alone, unless SQLite has rolled back
- * the whole (a full disk, an I/O error): then nothing of it counts. */
-static void run_jobs(struct store *s, struct job_list *jobs)
+static int write_job(struct store_db *db, struct job *job)
 {
-        struct err whole;
-        struct job *job;
-        int r = exec(s, "BEGIN", &whole);
+        int r = 0;
 
+        if (job->kind == JOB_PUT)
+                r = store_put_row(db, &job->record, &job->err);
+        else if (job->kind == JOB_PUT_TTL)
+                r = store_update_ttl(db, &job->record, &job->err);
+        else if (job->kind == JOB_REMOVE)
+                r = store_remove_row(db, job->record.id, &job->err);
+        if (r == 0 && job->has_event)
+                r = store_put_event(db, &job->event, &job->err);
+        return r;
+}
+
+/* Whole or not at all, and by itself: what it fails with does not touch the others. */
+static int run_job(struct store_db *db, struct job *job)
+{
+        uint64_t sequence = db->sequence;
+
+        int r = store_exec(db, "SAVEPOINT job", &job->err);
+        if (r < 0)
+                return r;
+        r = write_job(db, job);
+        if (r == 0)
+                return store_exec(db, "RELEASE job", &job->err);
+        db->sequence = sequence;
+        if (!sqlite3_get_autocommit(db->sqlite)) /* SQLite has not rolled back everything */
+                (void)store_exec(db, "ROLLBACK TO job; RELEASE job", NULL); /* r tells */
+        return r;
+}
+
+static void prune(struct store_db *db)
+{
+        struct err e;
+
+        if (store_prune(db, &e) < 0)
+                log_warn("%s", e.msg);
+}
+
+/* All of them in one transaction. A job that fails fails alone, unless SQLite has rolled back the
+ * whole (an I/O error) or the disk is full: then nothing of it counts. */
+static int run_transaction(struct store_db *db, struct job_list *jobs, struct err *whole)
+{
+        struct job *job;
+
+        int r = store_exec(db, "BEGIN IMMEDIATE", whole);
         TAILQ_FOREACH (job, jobs, entry) {
                 if (r < 0)
                         break;
-                job->failed = (job->remove ? remove_row(s, job->record.id, &job->err)
-                                           : put(s, &job->record, &job->err)) < 0;
-                if (sqlite3_get_autocommit(s->db)) {
-                        whole = job->err;
+                job->failed = run_job(db, job) < 0;
+                if (job->failed && (sqlite3_get_autocommit(db->sqlite) ||
+                                    job->err.code == STATUS_RESOURCE_EXHAUSTED)) {
+                        *whole = job->err;
                         r = -EIO;
                 }
         }
-        if (r == 0 && (r = exec(s, "COMMIT", &whole)) < 0)
-                (void)exec(s, "ROLLBACK", NULL); /* SQLite may have done so itself */
+        if (r == 0) {
+                prune(db);
+                r = store_put_commits(db, db->commits + 1, whole);
+        }
+        if (r == 0)
+                r = store_exec(db, "COMMIT", whole);
+        if (r < 0 && !sqlite3_get_autocommit(db->sqlite))
+                (void)store_exec(db, "ROLLBACK", NULL); /* the first error is told */
+        return r;
+}
+
+static int try_jobs(struct store *s, struct job_list *jobs, struct err *whole)
+{
+        uint64_t sequence = s->db.sequence;
+
+        int r = run_transaction(&s->db, jobs, whole);
+        if (r < 0) {
+                s->db.sequence = sequence;
+                return r;
+        }
+        s->db.commits++;
+        store_witness_write(&s->witness, s->db.instance, s->db.commits);
+        return 0;
+}
+
+static void run_writes(struct store *s, struct job_list *jobs)
+{
+        struct err whole = {0};
+        struct job *job;
+
+        if (TAILQ_EMPTY(jobs))
+                return;
+        int r = try_jobs(s, jobs, &whole);
+        if (r < 0 && whole.code == STATUS_RESOURCE_EXHAUSTED && store_reserve_give_up(&s->reserve))
+                r = try_jobs(s, jobs, &whole);
         if (r == 0)
                 return;
         TAILQ_FOREACH (job, jobs, entry) {
@@ -260,24 +156,69 @@ static void run_jobs(struct store *s, struct job_list *jobs)
         }
 }
 
+static void run_reads(struct store *s, struct job_list *jobs)
+{
+        struct job *job;
+
+        TAILQ_FOREACH (job, jobs, entry)
+                job->failed = store_read_page(&s->db, job->from, job->record.id, &job->page,
+                                              &job->err) < 0;
+}
+
+/* Called with the mutex held; while the reserve is missing also returns to look for room. */
+static void wait_for_jobs(struct store *s)
+{
+        if (!TAILQ_EMPTY(&s->writes) || !TAILQ_EMPTY(&s->reads) || s->stop)
+                return;
+        if (s->reserve.missing) /* woken or not: the caller looks */
+                (void)uv_cond_timedwait(&s->cond, &s->mutex,
+                                        STORE_RESERVE_RETRY_MS * NSEC_PER_MSEC);
+        else
+                uv_cond_wait(&s->cond, &s->mutex);
+}
+
+static void take_reads(struct store *s, struct job_list *ret)
+{
+        struct job *job;
+
+        TAILQ_INIT(ret);
+        for (unsigned i = 0; i < READS_AT_ONCE && (job = TAILQ_FIRST(&s->reads)); i++) {
+                TAILQ_REMOVE(&s->reads, job, entry);
+                TAILQ_INSERT_TAIL(ret, job, entry);
+        }
+}
+
+/* Called with the mutex held. */
+static void finish(struct store *s, struct job_list *jobs)
+{
+        if (TAILQ_EMPTY(jobs))
+                return;
+        TAILQ_CONCAT(&s->finished, jobs, entry);
+        (void)uv_async_send(&s->async); /* cannot fail for an open handle */
+}
+
+/* All writes that wait, then a few reads: a page holds what was committed, and handed to the loop,
+ * before it. Neither waits long for the other. */
 static void thread_main(void *data)
 {
         struct store *s = data;
-        struct job_list jobs;
+        struct job_list writes, reads;
 
         uv_mutex_lock(&s->mutex);
-        for (;;) {
-                while (TAILQ_EMPTY(&s->waiting) && !s->stop)
-                        uv_cond_wait(&s->cond, &s->mutex);
-                if (TAILQ_EMPTY(&s->waiting))
-                        break;
-                TAILQ_INIT(&jobs);
-                TAILQ_CONCAT(&jobs, &s->waiting, entry);
+        while (!s->stop || !TAILQ_EMPTY(&s->writes)) {
+                wait_for_jobs(s);
+                TAILQ_INIT(&writes);
+                TAILQ_CONCAT(&writes, &s->writes, entry);
+                take_reads(s, &reads);
                 uv_mutex_unlock(&s->mutex);
-                run_jobs(s, &jobs);
+                run_writes(s, &writes);
+                store_reserve_keep(&s->reserve);
                 uv_mutex_lock(&s->mutex);
-                TAILQ_CONCAT(&s->finished, &jobs, entry);
-                (void)uv_async_send(&s->async); /* cannot fail for an open handle */
+                finish(s, &writes);
+                uv_mutex_unlock(&s->mutex);
+                run_reads(s, &reads);
+                uv_mutex_lock(&s->mutex);
+                finish(s, &reads);
         }
         uv_mutex_unlock(&s->mutex);
 }
@@ -287,7 +228,41 @@ static void thread_main(void *data)
 static void job_free(struct job *job)
 {
         record_done(&job->record);
+        free((struct event *)job->page.events); /* allocated by the read */
         free(job);
+}
+
+static void tell_event(struct store *s, const struct event *event)
+{
+        s->last_told = event->sequence;
+        if (s->on_event)
+                s->on_event(s->on_event_data, event);
+}
+
+static void tell(struct store *s, struct job *job)
+{
+        const struct err *e = job->failed ? &job->err : NULL;
+
+        if (!e && job->has_event)
+                tell_event(s, &job->event);
+        if (s->closing) /* the listener did it */
+                return;
+        if (job->kind == JOB_READ)
+                job->page_done(job->data, e ? NULL : &job->page, e);
+        else if (job->done)
+                job->done(job->data, e);
+        else if (e)
+                log_error("sandbox %s: a change was not saved: %s", job->record.id, e->msg);
+}
+
+static void drop_jobs(struct job_list *jobs)
+{
+        struct job *job;
+
+        while ((job = TAILQ_FIRST(jobs))) {
+                TAILQ_REMOVE(jobs, job, entry);
+                job_free(job);
+        }
 }
 
 static void on_finished(uv_async_t *async)
@@ -300,147 +275,222 @@ static void on_finished(uv_async_t *async)
         uv_mutex_lock(&s->mutex);
         TAILQ_CONCAT(&jobs, &s->finished, entry);
         uv_mutex_unlock(&s->mutex);
-        while ((job = TAILQ_FIRST(&jobs))) {
+        while (!s->closing && (job = TAILQ_FIRST(&jobs))) {
                 TAILQ_REMOVE(&jobs, job, entry);
-                if (!s->closing)
-                        job->done(job->data, job->failed ? &job->err : NULL);
+                tell(s, job);
                 job_free(job);
         }
+        drop_jobs(&jobs);
+}
+
+/* NULL, with the error: nothing is written or read, or there is no memory. */
+static struct job *job_new(const struct store *s, enum job_kind kind, const char *id, struct err *e)
+{
+        struct job *job = NULL;
+
+        if (s->refused)
+                (void)err_set(e, s->why.code, "%s", s->why.msg);
+        else if (!(job = calloc(1, sizeof(*job))))
+                (void)err_oom(e);
+        else
+                (void)str_format(job->record.id, sizeof(job->record.id), "%s", id); /* fits */
+        if (job)
+                job->kind = kind;
+        return job;
+}
+
+static int refusal(const struct store *s)
+{
+        return s->refused ? -status_to_errno(s->why.code) : -ENOMEM;
 }
 
 static void enqueue(struct store *s, struct job *job)
 {
         uv_mutex_lock(&s->mutex);
-        TAILQ_INSERT_TAIL(&s->waiting, job, entry);
+        if (job->kind == JOB_READ)
+                TAILQ_INSERT_TAIL(&s->reads, job, entry);
+        else
+                TAILQ_INSERT_TAIL(&s->writes, job, entry);
         uv_cond_signal(&s->cond);
         uv_mutex_unlock(&s->mutex);
 }
 
-int store_put(struct store *s, const struct record *r, store_done done, void *data, struct err *e)
+static void enqueue_write(struct store *s, struct job *job, const struct event *event,
+                          store_done done, void *data)
 {
-        struct job *job = calloc(1, sizeof(*job));
+        job->has_event = event != NULL;
+        if (event)
+                job->event = *event;
+        job->done = done;
+        job->data = data;
+        enqueue(s, job);
+}
 
-        if (!job || record_copy(r, &job->record) < 0) {
+static int put(struct store *s, enum job_kind kind, const struct record *r,
+               const struct event *event, store_done done, void *data, struct err *e)
+{
+        struct job *job = job_new(s, kind, r->id, e);
+
+        if (!job)
+                return refusal(s);
+        if (record_copy(r, &job->record) < 0) {
                 free(job);
                 return err_oom(e);
         }
-        job->done = done;
-        job->data = data;
-        enqueue(s, job);
+        enqueue_write(s, job, event, done, data);
         return 0;
 }
 
-int store_remove(struct store *s, const char *id, store_done done, void *data, struct err *e)
+int store_put(struct store *s, const struct record *r, const struct event *event, store_done done,
+              void *data, struct err *e)
 {
-        struct job *job = calloc(1, sizeof(*job));
+        return put(s, JOB_PUT, r, event, done, data, e);
+}
+
+int store_put_ttl(struct store *s, const struct record *r, store_done done, void *data,
+                  struct err *e)
+{
+        return put(s, JOB_PUT_TTL, r, NULL, done, data, e);
+}
+
+int store_remove(struct store *s, const char *id, const struct event *event, store_done done,
+                 void *data, struct err *e)
+{
+        struct job *job = job_new(s, JOB_REMOVE, id, e);
 
         if (!job)
-                return err_oom(e);
-        job->remove = true;
-        (void)str_format(job->record.id, sizeof(job->record.id), "%s", id); /* an id fits */
-        job->done = done;
+                return refusal(s);
+        enqueue_write(s, job, event, done, data);
+        return 0;
+}
+
+int store_add_event(struct store *s, const struct event *event, struct err *e)
+{
+        struct job *job = job_new(s, JOB_EVENT, event->sandbox_id, e);
+
+        if (!job)
+                return refusal(s);
+        enqueue_write(s, job, event, NULL, NULL);
+        return 0;
+}
+
+int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, store_page_done done,
+                      void *data, struct err *e)
+{
+        struct job *job = job_new(s, JOB_READ, sandbox_id, e);
+
+        if (!job)
+                return refusal(s);
+        job->from = from;
+        job->page_done = done;
         job->data = data;
         enqueue(s, job);
         return 0;
 }
 
-/* The first value that a PRAGMA gives. */
-static int pragma_text(struct store *s, const char *sql, char *out, size_t size, struct err *e)
+void store_listen(struct store *s, void (*on_event)(void *data, const struct event *event),
+                  void *data)
 {
-        sqlite3_stmt *stmt;
-
-        if (sqlite3_prepare_v2(s->db, sql, -1, &stmt, NULL) != SQLITE_OK)
-                return sql_error(s, sql, e);
-        int code = sqlite3_step(stmt);
-        if (code == SQLITE_ROW)
-                (void)str_format(out, size, "%s", text_of(stmt, 0)); /* cut on purpose */
-        (void)sqlite3_finalize(stmt);                                /* repeats the step's error */
-        return code == SQLITE_ROW ? 0 : sql_error(s, sql, e);
+        s->on_event = on_event;
+        s->on_event_data = data;
 }
 
-/* Before anything is written: what is refused stays as it is. */
-static int check(struct store *s, uint64_t *ret_version, struct err *e)
+uint64_t store_last_sequence(const struct store *s)
 {
-        char text[256];
+        return s->last_told;
+}
 
-        int r = pragma_text(s, "PRAGMA quick_check(1)", text, sizeof(text), e);
+bool store_is_short(const struct store *s)
+{
+        return !s->refused && s->reserve.missing;
+}
+
+const struct err *store_problem(const struct store *s)
+{
+        return s->refused ? &s->why : NULL;
+}
+
+const char *store_instance(const struct store *s)
+{
+        return s->db.instance;
+}
+
+int store_load(struct store *s, int (*on_record)(void *data, struct record *r, struct err *e),
+               void *data, struct err *e)
+{
+        if (!s->refused)
+                return store_load_rows(&s->db, false, on_record, data, e);
+        return s->copy.db.sqlite ? store_load_rows(&s->copy.db, true, on_record, data, e) : 0;
+}
+
+/* --- opening and closing ------------------------------------------------------------------- */
+
+/* The threadless part: files. */
+static int open_files(struct store *s, const struct store_options *options, struct err *e)
+{
+        const char *path = options->path;
+        struct err ours = {0};
+
+        e = e ? e : &ours; /* it is looked into */
+        if (store_witness_init(&s->witness, options->witness) < 0 ||
+            store_reserve_init(&s->reserve, path) < 0)
+                return err_oom(e);
+        int r = store_db_open(&s->db, path, &s->witness, &s->reserve, e);
+        if (r < 0 && e->code == STATUS_RESOURCE_EXHAUSTED && store_reserve_give_up(&s->reserve))
+                r = store_db_open(&s->db, path, &s->witness, &s->reserve, e);
         if (r < 0)
                 return r;
-        if (!str_eq(text, "ok"))
-                return err_set(
-                        e, STATUS_DATA_LOSS,
-                        "database: it is damaged (%s) and was left as it is; restore a copy, "
-                        "or move it away to begin anew",
-                        text);
-        r = pragma_text(s, "PRAGMA user_version", text, sizeof(text), e);
-        if (r < 0)
-                return r;
-        if (!str_to_u64(text, SCHEMA_VERSION, ret_version))
-                return err_set(e, STATUS_FAILED_PRECONDITION,
-                               "database: it was written by a newer sandboxd (schema %s, this one "
-                               "knows %d); install that version again",
-                               text, SCHEMA_VERSION);
+        store_witness_write(&s->witness, s->db.instance, s->db.commits);
+        store_reserve_keep(&s->reserve);
+        s->last_told = s->db.sequence;
         return 0;
 }
 
-static int prepare(struct store *s, struct err *e)
+static void close_files(struct store *s)
 {
-        static const char put_sql[] = "INSERT OR REPLACE INTO sandbox (" COLUMNS
-                                      ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
-
-        if (sqlite3_prepare_v2(s->db, put_sql, -1, &s->put, NULL) != SQLITE_OK ||
-            sqlite3_prepare_v2(s->db, "DELETE FROM sandbox WHERE id = ?", -1, &s->remove, NULL) !=
-                    SQLITE_OK)
-                return sql_error(s, "prepare its statements", e);
-        return 0;
+        store_db_close(&s->db);
+        store_witness_done(&s->witness);
+        store_reserve_done(&s->reserve);
 }
 
-static void close_db(struct store *s)
-{
-        (void)sqlite3_finalize(s->put);
-        (void)sqlite3_finalize(s->remove);
-        if (sqlite3_close(s->db) != SQLITE_OK)
-                log_warn("database: close: %s", sqlite3_errmsg(s->db));
-}
-
-static int open_db(struct store *s, const char *path, struct err *e)
-{
-        uint64_t version;
-
-        if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
-            SQLITE_OK)
-                return sql_error(s, path, e);
-        int r = check(s, &version, e);
-        /* FULL: what was acknowledged must outlive a loss of power. */
-        if (r == 0)
-                r = exec(s,
-                         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                         "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
-                         e);
-        if (r == 0 && version == 0)
-                r = exec(s, schema, e);
-        return r == 0 ? prepare(s, e) : r;
-}
-
-int store_open(uv_loop_t *loop, const char *path, struct store **ret, struct err *e)
+int store_open(uv_loop_t *loop, const struct store_options *options, struct store **ret,
+               struct err *e)
 {
         _cleanup_free_ struct store *s = calloc(1, sizeof(*s));
 
         if (!s)
                 return err_oom(e);
-        TAILQ_INIT(&s->waiting);
+        TAILQ_INIT(&s->writes);
+        TAILQ_INIT(&s->reads);
         TAILQ_INIT(&s->finished);
-        int r = open_db(s, path, e);
+        int r = open_files(s, options, e);
         if (r < 0) {
-                close_db(s);
+                close_files(s);
                 return r;
         }
         if ((r = uv_mutex_init(&s->mutex)) < 0 || (r = uv_cond_init(&s->cond)) < 0 ||
             (r = uv_async_init(loop, &s->async, on_finished)) < 0 ||
             (r = uv_thread_create(&s->thread, thread_main, s)) < 0) {
-                close_db(s); /* start-up fails: the process ends, and the rest with it */
+                close_files(s); /* start-up fails: the process ends, and the rest with it */
                 return err_errno(e, -r, "start the database's thread");
         }
+        *ret = TAKE(s);
+        return 0;
+}
+
+int store_open_refused(uv_loop_t *loop, const struct store_options *options, const char *scratch,
+                       const struct err *why, struct store **ret, struct err *e)
+{
+        _cleanup_free_ struct store *s = calloc(1, sizeof(*s));
+
+        (void)loop; /* nothing happens later */
+        if (!s)
+                return err_oom(e);
+        s->refused = true;
+        s->why = *why;
+        int r = store_copy_open(&s->copy, options->path, scratch, e);
+        if (r < 0)
+                return r;
         *ret = TAKE(s);
         return 0;
 }
@@ -456,6 +506,11 @@ static void on_async_closed(uv_handle_t *handle)
 
 void store_close(struct store *s)
 {
+        if (s->refused) {
+                store_copy_close(&s->copy);
+                free(s);
+                return;
+        }
         s->closing = true;
         uv_mutex_lock(&s->mutex);
         s->stop = true;
@@ -463,6 +518,7 @@ void store_close(struct store *s)
         uv_mutex_unlock(&s->mutex);
         (void)uv_thread_join(&s->thread); /* it was created */
         on_finished(&s->async);
-        close_db(s);
+        drop_jobs(&s->reads);
+        close_files(s);
         uv_close((uv_handle_t *)&s->async, on_async_closed);
 }

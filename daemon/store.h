@@ -1,27 +1,93 @@
 /* The durable state: SQLite on a thread of its own, so that no fsync ever holds up the loop.
- * Writes are committed in the order of the calls; those that wait together share a transaction. */
+ * Writes are committed in the order of the calls; those that wait together share a transaction.
+ * What one call writes is committed whole or not at all. docs/state.md */
 #pragma once
 
+#include <stdbool.h>
 #include <uv.h>
 
 #include "base/err.h"
+#include "daemon/event.h"
 #include "daemon/record.h"
 
 struct store;
 
-/* Opens or makes the file. A schema newer than ours and a damaged file are refused, untouched.
- * Blocks: before the loop runs. */
-int store_open(uv_loop_t *loop, const char *path, struct store **ret, struct err *e);
+#define STORE_EVENTS_MAX     10000
+#define STORE_EVENTS_MAX_AGE (7 * 24 * 3600 * 1000LL) /* milliseconds */
+
+struct store_options {
+        const char *path;
+        /* A small file that does not outlive a reboot of the host. In it the store counts its
+         * commits, so that a database that has lost some (a damaged write-ahead log, an old copy)
+         * is noticed. NULL: none. */
+        const char *witness;
+};
+
+/* Opens or makes the file; an older schema is brought forward, after a backup beside it
+ * ("<path>.v1.backup"). Refused, and left as they are: a schema newer than ours
+ * (FAILED_PRECONDITION); a damaged file, one with rows that were changed behind our back, one that
+ * lacks commits (DATA_LOSS). Blocks: before the loop runs. */
+int store_open(uv_loop_t *loop, const struct store_options *options, struct store **ret,
+               struct err *e);
+
+/* For a database that was refused: a store that never writes. store_load reads what can be read
+ * (from a copy in `scratch`, a directory; the original is not touched), all else fails with `why`.
+ */
+int store_open_refused(uv_loop_t *loop, const struct store_options *options, const char *scratch,
+                       const struct err *why, struct store **ret, struct err *e);
+
+/* Why nothing is written; NULL when all is well. */
+const struct err *store_problem(const struct store *s);
+
+/* The id made with the database, as base/id.h has them; "" when it was refused. */
+const char *store_instance(const struct store *s);
 
 /* Every record, oldest first; the callback owns what it is given, and its negative return ends the
  * loading. Blocks: before the loop runs. */
 int store_load(struct store *s, int (*on_record)(void *data, struct record *r, struct err *e),
                void *data, struct err *e);
 
-/* done comes once, when the write is on the disk or has failed; never before the return. */
+/* done comes once, when the write is on the disk or has failed; never before the return. NULL:
+ * nobody waits, a failure is logged.
+ * event may be NULL, else it is committed with the row and given its sequence number. */
 typedef void (*store_done)(void *data, const struct err *e);
-int store_put(struct store *s, const struct record *r, store_done done, void *data, struct err *e);
-int store_remove(struct store *s, const char *id, store_done done, void *data, struct err *e);
+int store_put(struct store *s, const struct record *r, const struct event *event, store_done done,
+              void *data, struct err *e);
+/* The time to live alone, of a row that is there; else nothing: whatever is under way on the
+ * sandbox is neither saved nor brought back by it. */
+int store_put_ttl(struct store *s, const struct record *r, store_done done, void *data,
+                  struct err *e);
+int store_remove(struct store *s, const char *id, const struct event *event, store_done done,
+                 void *data, struct err *e);
+int store_add_event(struct store *s, const struct event *event, struct err *e);
+
+/* One listener: gets every event once it is committed, in the order of their numbers, before the
+ * `done` of its write. */
+void store_listen(struct store *s, void (*on_event)(void *data, const struct event *event),
+                  void *data);
+
+/* The number of the last event that the listener was given; 0: there never was any. */
+uint64_t store_last_sequence(const struct store *s);
+
+/* Some events that are kept, from one number on. done comes once, never before the return, and
+ * between two calls of the listener: what it was given before is in the page if it fits, what it
+ * is given later is not. */
+#define STORE_PAGE_MAX 256
+struct store_page {
+        const struct event *events; /* at most STORE_PAGE_MAX, rising numbers */
+        size_t n;
+        bool more;       /* the page is full: there may be others */
+        uint64_t oldest; /* the first number that is kept, whosever; last + 1 when none is */
+        uint64_t last;   /* the last that is committed; 0: none ever was */
+};
+typedef void (*store_page_done)(void *data, const struct store_page *page, const struct err *e);
+/* sandbox_id "": all. */
+int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, store_page_done done,
+                      void *data, struct err *e);
+
+/* The disk is full: writes succeed only because the store gave up the space that it kept in
+ * reserve (so that what frees space can still be done). Goes back to false by itself. */
+bool store_is_short(const struct store *s);
 
 /* Writes what is queued, then closes; the handle goes on the loop's next turns. Nothing is called
  * back any more. Blocks for the last commit. */

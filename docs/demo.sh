@@ -49,6 +49,18 @@ streamed()
         "$build/sandboxctl" "$@" | while IFS= read -r line; do printf '%(%T)T  %s\n' -1 "$line"; done
 }
 
+# Until it answers, or has ended.
+start_daemon()
+{
+        "$build/sandboxd" --config "$dir/sandboxd.yaml" >>"$dir/log" 2>&1 &
+        daemon=$!
+        for _ in $(seq 100); do
+                ! "$build/sandboxctl" info >/dev/null 2>&1 || break
+                kill -0 "$daemon" 2>/dev/null || break
+                sleep 0.1
+        done
+}
+
 cleanup()
 {
         local status=$?
@@ -81,13 +93,7 @@ dns:
   servers: [1.1.1.1, 8.8.8.8]
 YAML
 cat "$dir/sandboxd.yaml"
-"$build/sandboxd" --config "$dir/sandboxd.yaml" >"$dir/log" 2>&1 &
-daemon=$!
-for _ in $(seq 100); do
-        [ ! -S "$SANDBOXD_SOCKET" ] || break
-        kill -0 "$daemon" 2>/dev/null || break
-        sleep 0.1
-done
+start_daemon
 sandboxctl info
 
 say "Two sandboxes: one under runc, one under gVisor (runsc)"
@@ -104,6 +110,19 @@ for box in demo-runc demo-gvisor; do
         streamed exec "$box" -- sh -c 'for i in 1 2 3; do echo "line $i"; sleep 1; done'
 done
 
+say "The daemon is killed, and started again"
+# shellcheck disable=SC2016 # for the shell in the sandbox
+counting='i=0; while :; do i=$((i+1)); echo $i >count; sleep 0.1; done >/dev/null 2>&1 & echo pid $!'
+sandboxctl exec demo-gvisor -- sh -c "$counting"
+echo "# kill -9 $daemon"
+kill -9 "$daemon"
+wait "$daemon" 2>/dev/null || true
+start_daemon
+sandboxctl exec demo-gvisor -- sh -c 'cat count; sleep 1; cat count'
+sandboxctl pause demo-gvisor
+sandboxctl resume demo-gvisor
+sandboxctl get demo-gvisor
+
 say "Both of them, and then none"
 sandboxctl ls
 sandboxctl rm demo-runc
@@ -117,7 +136,8 @@ say "What you saw"
 cat <<TEXT
 The daemon made two sandboxes from one image. The one under runc shares the host's kernel
 ($(uname -r)); the one under gVisor has a kernel of its own, as its 'uname -r' told. In each a
-command ran as an unprivileged user, and what it printed came while it ran.
+command ran as an unprivileged user, and what it printed came while it ran. When the daemon was
+killed and started again, the sandboxes and their processes went on as if nothing had happened.
 Nothing is left of it: no process, no mount, and $dir is removed.
 
 What to try next:

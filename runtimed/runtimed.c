@@ -20,9 +20,7 @@
 #include "runtimed/process.h"
 #include "runtimed/service.h"
 
-/* How long a stopping sandbox waits, in milliseconds. */
-#define GRACE        2000 /* for programs to obey SIGTERM */
-#define KILLED_GRACE 500  /* for the kernel to end them after SIGKILL */
+#define KILLED_GRACE_MS 500 /* for the kernel to end programs after SIGKILL */
 
 static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, NULL};
 
@@ -50,7 +48,7 @@ struct runtimed {
         uv_loop_t loop;
         struct reaper reaper;
         uv_signal_t sigterm, sigint;
-        uv_timer_t grace;
+        uv_timer_t killed;
         struct process_table processes;
         struct rpc_server *server;
         struct service_process service_process;
@@ -69,7 +67,7 @@ static void on_server_closed(void *data)
         reaper_close(&r->reaper, NULL);
         uv_close((uv_handle_t *)&r->sigterm, NULL);
         uv_close((uv_handle_t *)&r->sigint, NULL);
-        uv_close((uv_handle_t *)&r->grace, NULL);
+        uv_close((uv_handle_t *)&r->killed, NULL);
 }
 
 /* With the last handle the loop ends. */
@@ -124,34 +122,26 @@ static void signal_programs(const struct runtimed *r, int signal)
                 process_table_kill(&r->processes, signal);
 }
 
-static void on_grace_over(uv_timer_t *timer);
-
-static void stop(struct runtimed *r, enum state state, int signal, unsigned grace)
+static void on_killed_grace_over(uv_timer_t *timer)
 {
-        r->state = state;
-        r->processes.closed = true;
-        signal_programs(r, signal);
-        (void)uv_timer_start(&r->grace, on_grace_over, grace, 0); /* never fails */
-        close_when_stopped(r);
+        close_all(CONTAINER(timer, struct runtimed, killed));
 }
 
-static void on_grace_over(uv_timer_t *timer)
-{
-        struct runtimed *r = CONTAINER(timer, struct runtimed, grace);
-
-        if (r->state == STATE_TERMINATING)
-                stop(r, STATE_KILLING, SIGKILL, KILLED_GRACE);
-        else if (r->state == STATE_KILLING)
-                close_all(r);
-}
-
-/* The first time asks the programs to end, the second time ends them. */
+/* The first time asks the programs to end, for as long as they take: how long that may be is known
+ * to the daemon, which ends them all with SIGKILL. The second time ends them. */
 static void on_stop_signal(struct runtimed *r)
 {
-        if (r->state == STATE_SERVING)
-                stop(r, STATE_TERMINATING, SIGTERM, GRACE);
-        else if (r->state == STATE_TERMINATING)
-                stop(r, STATE_KILLING, SIGKILL, KILLED_GRACE);
+        if (r->state == STATE_SERVING) {
+                r->state = STATE_TERMINATING;
+                r->processes.closed = true;
+                signal_programs(r, SIGTERM);
+        } else if (r->state == STATE_TERMINATING) {
+                r->state = STATE_KILLING;
+                signal_programs(r, SIGKILL);
+                (void)uv_timer_start(&r->killed, on_killed_grace_over, KILLED_GRACE_MS,
+                                     0); /* never fails */
+        }
+        close_when_stopped(r);
 }
 
 static void on_sigterm(uv_signal_t *handle, int signal)
@@ -280,7 +270,7 @@ static int init(struct runtimed *r, struct err *e)
         /* None of these fails. */
         (void)uv_signal_init(&r->loop, &r->sigterm);
         (void)uv_signal_init(&r->loop, &r->sigint);
-        (void)uv_timer_init(&r->loop, &r->grace);
+        (void)uv_timer_init(&r->loop, &r->killed);
         process_table_init(&r->processes, &r->loop);
         r->processes.on_settled = on_settled;
         r->service_process =

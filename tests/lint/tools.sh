@@ -9,7 +9,7 @@ failed=0
 shopt -s nullglob
 
 sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.[ch]
-        tests/{unit,interop,fuzz,bench,bench/rpc}/*.[ch])
+        tests/{unit,interop,fuzz,torture,bench,bench/rpc}/*.[ch])
 product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
 scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/{lint,interop,fuzz,bench/rpc}}/*.sh
         .ci/run)

@@ -58,6 +58,51 @@ static void every_type(void **state)
         assert_null(l.o.name);
 }
 
+static void of_a_life(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE,
+                          "x --keep-workspace --no-follow --forever --ttl 8760h --expiry delete "
+                          "--request-key k --workspace 01jz --state paused,failed") > 0);
+        assert_true(l.o.keep_workspace && l.o.no_follow && l.o.forever);
+        assert_int_equal(l.o.ttl_ms, 365LL * 24 * 3600 * 1000);
+        assert_int_equal(l.o.expiry, SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE);
+        assert_string_equal(l.o.request_key, "k");
+        assert_string_equal(l.o.workspace, "01jz");
+        assert_int_equal(l.o.states.n, 2);
+        assert_int_equal(l.o.states.states[0], SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_PAUSED);
+        assert_int_equal(l.o.states.states[1], SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_FAILED);
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --expiry stop") > 0);
+        assert_int_equal(l.o.expiry, SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP);
+}
+
+static void since(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --since 17") > 0);
+        assert_int_equal(l.o.since.sequence, 17);
+        assert_int_equal(l.o.since.age_ms, 0);
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --since 17 --since 10m") > 0);
+        assert_int_equal(l.o.since.sequence, 0);
+        assert_int_equal(l.o.since.age_ms, 600000);
+}
+
+static void what_was_given(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --json") > 0);
+        assert_int_equal(l.o.given, OPTION(JSON));
+        assert_int_equal(l.o.timeout_ms, 120000);
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --timeout 120s -e A=1") > 0);
+        assert_int_equal(l.o.given, OPTION(TIMEOUT) | OPTION(ENV));
+}
+
 static void cpus(void **state)
 {
         static const struct {
@@ -79,10 +124,32 @@ static void cpus(void **state)
 static void bad_values(void **state)
 {
         static const char *const bad[] = {
-                "x --cpus .5",         "x --cpus 1.",      "x --cpus 1.2345", "x --cpus -1",
-                "x --cpus 1e3",        "x --cpus 4294967", "x --memory 1MB",  "x --pids x",
-                "x --pids 4294967296", "x --env A",        "x --env =1",      "x --grace 50d",
-                "x --timeout 1194h",   "x --memory",       "x --unknown",     "x --name \xff",
+                "x --cpus .5",
+                "x --cpus 1.",
+                "x --cpus 1.2345",
+                "x --cpus -1",
+                "x --cpus 1e3",
+                "x --cpus 4294967",
+                "x --memory 1MB",
+                "x --pids x",
+                "x --pids 4294967296",
+                "x --env A",
+                "x --env =1",
+                "x --grace 50d",
+                "x --timeout 1194h",
+                "x --memory",
+                "x --unknown",
+                "x --name \xff",
+                "x --state",
+                "x --state up",
+                "x --state running,",
+                "x --state unspecified",
+                "x --since 0",
+                "x --since 0s",
+                "x --since x",
+                "x --expiry never",
+                "x --ttl soon",
+                "x --state paused,paused,paused,paused,paused,paused,paused,paused,paused",
         };
         struct line l;
 
@@ -155,7 +222,8 @@ int main(void)
                 cmocka_unit_test(every_type),  cmocka_unit_test(cpus),
                 cmocka_unit_test(bad_values),  cmocka_unit_test(only_what_is_allowed),
                 cmocka_unit_test(order),       cmocka_unit_test(too_much_environment),
-                cmocka_unit_test(socket_path),
+                cmocka_unit_test(socket_path), cmocka_unit_test(of_a_life),
+                cmocka_unit_test(since),       cmocka_unit_test(what_was_given),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

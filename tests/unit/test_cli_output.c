@@ -130,6 +130,62 @@ static void ago(void **state)
         }
 }
 
+static void in(void **state)
+{
+        char out[TIME_TEXT_MAX];
+
+        (void)state;
+        format_in(-1, out);
+        assert_string_equal(out, "now");
+        format_in(0, out);
+        assert_string_equal(out, "now");
+        format_in(61, out);
+        assert_string_equal(out, "in 1 minute");
+}
+
+static void durations(void **state)
+{
+        static const struct {
+                uint64_t ms;
+                const char *text;
+        } cases[] = {
+                {0, "0s"},           {5, "0.01s"},    {350, "0.35s"},      {1000, "1s"},
+                {9990, "9.99s"},     {10500, "10s"},  {60000, "1m"},       {90000, "1m 30s"},
+                {3600000, "1h"},     {3630000, "1h"}, {5400000, "1h 30m"}, {86400000, "1d"},
+                {97200000, "1d 3h"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char out[TIME_TEXT_MAX];
+                format_duration(cases[i].ms, out);
+                assert_string_equal(out, cases[i].text);
+        }
+}
+
+static void sizes(void **state)
+{
+        static const struct {
+                uint64_t bytes;
+                const char *text;
+        } cases[] = {
+                {0, "0B"},
+                {1023, "1023B"},
+                {1024, "1KiB"},
+                {1536, "1.5KiB"},
+                {512 * MiB, "512MiB"},
+                {512 * MiB + 1, "512MiB"},
+                {UINT64_MAX, "16777216TiB"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char out[SIZE_TEXT_MAX];
+                format_size(cases[i].bytes, out);
+                assert_string_equal(out, cases[i].text);
+        }
+}
+
 static void times(void **state)
 {
         char out[TIME_TEXT_MAX];
@@ -189,6 +245,9 @@ int main(void)
                 cmocka_unit_test(json_is_ascii),
                 cmocka_unit_test(base64),
                 cmocka_unit_test(ago),
+                cmocka_unit_test(in),
+                cmocka_unit_test(durations),
+                cmocka_unit_test(sizes),
                 cmocka_unit_test(times),
                 cmocka_unit_test(write_waits_for_a_slow_reader),
                 cmocka_unit_test(write_tells_why_it_failed),

@@ -1,0 +1,20 @@
+/* The API's enums as words: "running" for SANDBOX_STATE_RUNNING. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "sandboxd/v1/sandbox.pb-c.h"
+
+/* "unspecified" for 0, "unknown" for values of later versions. */
+#define WORD_MAX 32
+void word_of_state(Sandboxd__V1__SandboxState state, char ret[WORD_MAX]);
+void word_of_operation(Sandboxd__V1__OperationKind kind, char ret[WORD_MAX]);
+void word_of_exit_cause(Sandboxd__V1__ExitCause cause, char ret[WORD_MAX]);
+void word_of_expiry(Sandboxd__V1__ExpiryAction action, char ret[WORD_MAX]);
+void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX]);
+
+/* False when there is no such state. */
+bool state_of_word(const char *word, Sandboxd__V1__SandboxState *ret);
+
+/* "pausing" for OPERATION_KIND_PAUSE; "" for those of later versions. */
+const char *word_of_progress(Sandboxd__V1__OperationKind kind);

@@ -1,0 +1,266 @@
+/* The way up: from a committed intent to a supervisor that answers. */
+
+#include <string.h>
+
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/prepare.h"
+#include "daemon/sandbox_private.h"
+#include "daemon/workspaces.h"
+
+/* A flood of creates shall not become a flood of runtime programs. */
+#define COMING_UP_MAX 16 /* sandboxes at once */
+/* But what takes so long is stuck, and no reason for the others to wait. */
+#define SLOT_MS 3000
+
+static void bring_up_now(struct sandbox *s);
+
+/* It is up, or failed, or takes too long: the next may come. */
+static void leave_slot(struct sandbox *s)
+{
+        struct registry *r = s->registry;
+        struct registry_entry *next = TAILQ_FIRST(&r->waiting);
+
+        if (!s->coming_up)
+                return;
+        s->coming_up = false;
+        r->n_coming_up--;
+        if (next) {
+                TAILQ_REMOVE(&r->waiting, next, waiting);
+                bring_up_now(CONTAINER(next, struct sandbox, entry));
+        }
+}
+
+static void done(struct sandbox *s)
+{
+        s->awaits_hello = false;
+        (void)uv_timer_stop(&s->timer); /* never fails */
+        leave_slot(s);
+        s->after_bring_up(s);
+}
+
+static unsigned time_left(const struct sandbox *s)
+{
+        uint64_t now = uv_now(s->registry->loop);
+
+        return s->up_until > now ? (unsigned)(s->up_until - now) : 1;
+}
+
+static void give_up(struct sandbox *s)
+{
+        (void)err_set(&s->err, STATUS_ABORTED,
+                      "it was stopped or deleted before it was up; nothing went wrong");
+        done(s);
+}
+
+/* --- the supervisor ------------------------------------------------------------------------ */
+
+static void on_ready(void *data, const char *boot_id)
+{
+        struct sandbox *s = data;
+
+        (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
+        if (!s->awaits_hello)
+                return; /* found again */
+        FAILPOINT("bring_up.ready");
+        done(s);
+}
+
+static void on_unreachable(void *data, const struct err *e, bool no_socket)
+{
+        struct sandbox *s = data;
+        const char *hint = no_socket ? sandbox_runtime(s)->no_socket_hint : "";
+
+        if (!s->awaits_hello)
+                return;
+        s->err = *e;
+        if (*hint)
+                (void)err_set(&s->err, e->code, "%s; %s", e->msg, hint);
+        done(s);
+}
+
+static void ended_too_early(struct sandbox *s)
+{
+        struct engine *engine = s->registry->engine;
+        _cleanup_free_ char *log = engine->ops->read_log(engine, s->rec.id);
+        const char *words = log ? str_last_line(log) : "";
+        char how[64];
+
+        (void)err_set(&s->err, STATUS_INTERNAL, "the sandbox ended before it was ready: %s%s%s",
+                      proc_describe_status(s->wait_status, how, sizeof(how)), *words ? ": " : "",
+                      words);
+        done(s);
+}
+
+static void on_main_exit(void *data, int status)
+{
+        struct sandbox *s = data;
+
+        s->has_exited = true;
+        s->wait_status = status;
+        if (s->awaits_exit)
+                take_down_exited(s);
+        else if (s->awaits_hello)
+                ended_too_early(s);
+        else
+                sandbox_died(s);
+}
+
+static const struct lifeline_ops lifeline_ops = {
+        .on_ready = on_ready,
+        .on_unreachable = on_unreachable,
+        .on_exit = on_main_exit,
+};
+
+int bring_up_tie(struct sandbox *s, bool adopted, struct err *e)
+{
+        const struct registry *r = s->registry;
+        _cleanup_free_ char *workspace = workspace_path(r->config, s->rec.id);
+        const struct lifeline_target target = {
+                .id = s->rec.id,
+                .workspace = workspace,
+                .pid = s->rec.pid,
+                .start_time = s->rec.pid_start_time,
+                .timeout_ms = adopted ? r->config->defaults.start_timeout_ms : time_left(s),
+                .adopted = adopted,
+        };
+
+        if (!workspace)
+                return err_oom(e);
+        return lifeline_new(r->loop, r->proc, &target, &lifeline_ops, s, &s->lifeline, e);
+}
+
+/* --- the container ------------------------------------------------------------------------- */
+
+static void on_run(void *data, pid_t pid, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (e) {
+                s->err = *e;
+                done(s);
+                return;
+        }
+        FAILPOINT("bring_up.run");
+        s->rec.pid = pid;
+        sandbox_enter_boot(s);
+        /* It may have ended already, then there is no such time any more. */
+        if (proc_start_time(pid, &s->rec.pid_start_time) < 0)
+                s->rec.pid_start_time = 0;
+        sandbox_save_step(s, "supervisor");
+        FAILPOINT("bring_up.pid_saved");
+        if (bring_up_tie(s, false, &s->err) < 0)
+                done(s);
+        else if (s->given_up)
+                give_up(s);
+        else
+                s->awaits_hello = true;
+}
+
+static void on_prepared(void *ctx, struct preparation *p)
+{
+        struct sandbox *s = ctx;
+        struct engine *engine = s->registry->engine;
+
+        if (!p)
+                (void)err_set(&s->err, STATUS_DEADLINE_EXCEEDED,
+                              "the image '%s' or the workspace could not be read and written in "
+                              "time: a file system of the host hangs",
+                              s->rec.image);
+        else
+                s->err = p->err;
+        preparation_free(p);
+        if (s->err.code) {
+                done(s);
+                return;
+        }
+        if (s->given_up) {
+                give_up(s);
+                return;
+        }
+        sandbox_step_is(s, "runtime");
+        FAILPOINT("bring_up.bundle");
+        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, time_left(s), on_run, s,
+                             &s->err) < 0)
+                done(s);
+}
+
+/* --- slots --------------------------------------------------------------------------------- */
+
+static void on_slot_over(uv_timer_t *timer)
+{
+        leave_slot(CONTAINER(timer, struct sandbox, timer));
+}
+
+/* On a turn of its own: a whole line may fail at once. */
+static void on_not_begun(uv_timer_t *timer)
+{
+        done(CONTAINER(timer, struct sandbox, timer));
+}
+
+static void bring_up_now(struct sandbox *s)
+{
+        s->waits_for_slot = false;
+        s->coming_up = true;
+        s->registry->n_coming_up++;
+        (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
+        sandbox_step_is(s, "preparing");
+        if (prepare_start(s->registry, &s->rec, time_left(s), on_prepared, s, &s->err) < 0)
+                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* as above */
+}
+
+static void leave_the_line(struct sandbox *s)
+{
+        s->waits_for_slot = false;
+        TAILQ_REMOVE(&s->registry->waiting, &s->entry, waiting);
+}
+
+static void on_line_too_long(uv_timer_t *timer)
+{
+        struct sandbox *s = CONTAINER(timer, struct sandbox, timer);
+
+        leave_the_line(s);
+        (void)err_set(&s->err, STATUS_DEADLINE_EXCEEDED,
+                      "too many sandboxes were to come up at once; retry later");
+        done(s);
+}
+
+/* Before it began; on a turn of its own. */
+static void on_given_up(uv_timer_t *timer)
+{
+        give_up(CONTAINER(timer, struct sandbox, timer));
+}
+
+void bring_up(struct sandbox *s, sandbox_step after)
+{
+        struct registry *r = s->registry;
+
+        FAILPOINT("bring_up.intended");
+        s->after_bring_up = after;
+        s->has_exited = false;
+        s->up_until = uv_now(r->loop) + r->config->defaults.start_timeout_ms;
+        if (s->given_up) {
+                (void)uv_timer_start(&s->timer, on_given_up, 0, 0); /* never fails */
+                return;
+        }
+        if (r->n_coming_up < COMING_UP_MAX) {
+                bring_up_now(s);
+                return;
+        }
+        sandbox_step_is(s, "waiting");
+        s->waits_for_slot = true;
+        TAILQ_INSERT_TAIL(&r->waiting, &s->entry, waiting);
+        (void)uv_timer_start(&s->timer, on_line_too_long, time_left(s), 0); /* never fails */
+}
+
+void bring_up_abort(struct sandbox *s)
+{
+        s->given_up = true;
+        if (s->waits_for_slot)
+                leave_the_line(s);
+        else if (!s->awaits_hello)
+                return; /* at the end of the step under way */
+        give_up(s);
+}

@@ -1,0 +1,254 @@
+#include "daemon/service_sandbox_messages.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+static const Sandboxd__V1__SandboxState wire_states[SANDBOX_STATES] = {
+        [SANDBOX_CREATING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_CREATING,
+        [SANDBOX_STARTING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STARTING,
+        [SANDBOX_RUNNING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_RUNNING,
+        [SANDBOX_STOPPING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPING,
+        [SANDBOX_STOPPED] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_STOPPED,
+        [SANDBOX_DELETING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_DELETING,
+        [SANDBOX_FAILED] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_FAILED,
+        [SANDBOX_PAUSED] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_PAUSED,
+};
+
+static const Sandboxd__V1__OperationKind wire_operations[OPERATION_KINDS] = {
+        [OPERATION_NONE] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_UNSPECIFIED,
+        [OPERATION_CREATE] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_CREATE,
+        [OPERATION_START] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_START,
+        [OPERATION_STOP] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_STOP,
+        [OPERATION_PAUSE] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_PAUSE,
+        [OPERATION_RESUME] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_RESUME,
+        [OPERATION_DELETE] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_DELETE,
+        [OPERATION_CLEAN_UP] = SANDBOXD__V1__OPERATION_KIND__OPERATION_KIND_CLEAN_UP,
+};
+
+static const Sandboxd__V1__ExitCause wire_causes[EXIT_CAUSES] = {
+        [EXIT_NONE] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_UNSPECIFIED,
+        [EXIT_STOPPED] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_STOPPED,
+        [EXIT_EXITED] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_EXITED,
+        [EXIT_SIGNALED] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_SIGNALED,
+        [EXIT_OUT_OF_MEMORY] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_OUT_OF_MEMORY,
+        [EXIT_UNKNOWN] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_UNKNOWN,
+};
+
+static const Sandboxd__V1__ExpiryAction wire_expiries[] = {
+        [EXPIRY_STOP] = SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP,
+        [EXPIRY_DELETE] = SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE,
+};
+
+static const Sandboxd__V1__EventKind wire_events[EVENT_KINDS] = {
+        [EVENT_STATE] = SANDBOXD__V1__EVENT_KIND__EVENT_KIND_STATE,
+        [EVENT_DELETED] = SANDBOXD__V1__EVENT_KIND__EVENT_KIND_DELETED,
+        [EVENT_ORPHAN] = SANDBOXD__V1__EVENT_KIND__EVENT_KIND_ORPHAN,
+};
+
+/* --- a sandbox ----------------------------------------------------------------------------- */
+
+void timestamp_message(int64_t ms, Google__Protobuf__Timestamp *ret)
+{
+        google__protobuf__timestamp__init(ret);
+        ret->seconds = ms / 1000;
+        ret->nanos = (int32_t)(ms % 1000) * 1000000;
+}
+
+/* NULL for 0, which is "never". */
+static Google__Protobuf__Timestamp *timestamp(struct arena *a, int64_t ms)
+{
+        Google__Protobuf__Timestamp *t = ms ? arena_alloc(a, sizeof(*t)) : NULL;
+
+        if (t)
+                timestamp_message(ms, t);
+        return t;
+}
+
+/* A reason may bear a strange path, or have been cut within a letter; clients refuse a message
+ * whose strings are not UTF-8. */
+static char *reason_text(struct arena *a, const char *reason)
+{
+        size_t n = strlen(reason);
+        char *text = str_is_utf8(reason, n) ? (char *)reason : arena_alloc(a, REASON_MAX);
+
+        return text && text != reason ? str_escape(text, REASON_MAX, reason, n) : text;
+}
+
+static char *arena_strndup(struct arena *a, const char *s, size_t n)
+{
+        char *copy = arena_alloc(a, n + 1);
+
+        if (copy) {
+                memcpy(copy, s, n);
+                copy[n] = '\0';
+        }
+        return copy;
+}
+
+/* "K=V" strings into the entries of a map. */
+static void put_env(struct arena *a, char *const *env, Sandboxd__V1__Sandbox *m)
+{
+        size_t n = strv_len((const char *const *)env);
+
+        m->env = arena_alloc(a, n * sizeof(*m->env));
+        for (size_t i = 0; m->env && i < n; i++) {
+                const char *equals = strchr(env[i], '=');
+                Sandboxd__V1__Sandbox__EnvEntry *entry = arena_alloc(a, sizeof(*entry));
+                if (!entry || !equals)
+                        return;
+                sandboxd__v1__sandbox__env_entry__init(entry);
+                entry->key = arena_strndup(a, env[i], (size_t)(equals - env[i]));
+                entry->value = (char *)equals + 1;
+                if (!entry->key)
+                        return;
+                m->env[m->n_env++] = entry;
+        }
+}
+
+static Sandboxd__V1__Resources *resources_message(struct arena *a, const struct record *rec)
+{
+        Sandboxd__V1__Resources *m = arena_alloc(a, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__resources__init(m);
+        m->memory_bytes = rec->memory;
+        m->cpu_millis = (uint32_t)rec->cpu_millis;
+        m->pids = (uint32_t)rec->pids;
+        return m;
+}
+
+static Sandboxd__V1__Operation *operation_message(struct arena *a, const struct sandbox *s)
+{
+        const struct operation *op = &sandbox_record(s)->op;
+        Sandboxd__V1__Operation *m = op->kind == OPERATION_NONE ? NULL : arena_alloc(a, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__operation__init(m);
+        m->kind = wire_operations[op->kind];
+        m->step = (char *)op->step;
+        m->started_at = timestamp(a, op->started_at);
+        m->deadline = timestamp(a, op->deadline);
+        m->waiting = sandbox_waiting(s);
+        return m;
+}
+
+static Sandboxd__V1__SandboxExit *exit_message(struct arena *a, const struct exit_info *exit)
+{
+        Sandboxd__V1__SandboxExit *m = exit->cause == EXIT_NONE ? NULL : arena_alloc(a, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__sandbox_exit__init(m);
+        m->cause = wire_causes[exit->cause];
+        m->code = exit->code;
+        m->signal = exit->signal;
+        m->at = timestamp(a, exit->at);
+        return m;
+}
+
+Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct sandbox *s)
+{
+        const struct record *rec = sandbox_record(s);
+        Sandboxd__V1__Sandbox *m = arena_alloc(a, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__sandbox__init(m);
+        m->id = (char *)rec->id;
+        m->name = rec->name;
+        m->state = wire_states[rec->state];
+        m->reason = reason_text(a, rec->reason);
+        m->runtime = rec->runtime;
+        m->image = rec->image;
+        m->resources = resources_message(a, rec);
+        m->created_at = timestamp(a, rec->created_at);
+        m->started_at = timestamp(a, rec->started_at);
+        m->owner_uid = rec->owner;
+        m->generation = rec->generation;
+        m->operation = operation_message(a, s);
+        m->exit = exit_message(a, &rec->exit);
+        m->expires_at = timestamp(a, rec->expires_at);
+        m->ttl_millis = rec->ttl_ms;
+        m->expiry_action = wire_expiries[rec->expiry];
+        m->request_key = (char *)rec->request_key;
+        return m;
+}
+
+void reply_message(struct rpc_call *call, const struct arena *a, const ProtobufCMessage *message)
+{
+        if (a->exhausted)
+                rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED, "out of memory for the reply");
+        else
+                rpc_call_reply(call, message);
+}
+
+/* The replies are different messages with the same one field, which the pointer to the descriptor
+ * tells apart. */
+void reply_sandbox(struct rpc_call *call, const struct sandbox *s)
+{
+        struct arena a;
+        Sandboxd__V1__SandboxServiceGetResponse response =
+                SANDBOXD__V1__SANDBOX_SERVICE_GET_RESPONSE__INIT;
+
+        arena_init(&a, REPLY_BUDGET);
+        response.base.descriptor = rpc_call_method(call)->response;
+        response.sandbox = sandbox_message(&a, s);
+        if (response.sandbox)
+                put_env(&a, sandbox_record(s)->env, response.sandbox);
+        reply_message(call, &a, &response.base);
+        arena_done(&a);
+}
+
+/* --- an event ------------------------------------------------------------------------------ */
+
+Sandboxd__V1__SandboxEvent *event_message(struct arena *a, const struct event *event)
+{
+        Sandboxd__V1__SandboxEvent *m = arena_alloc(a, sizeof(*m));
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__sandbox_event__init(m);
+        m->sequence = event->sequence;
+        m->at = timestamp(a, event->at);
+        m->kind = wire_events[event->kind];
+        m->sandbox_id = (char *)event->sandbox_id;
+        m->sandbox_name = (char *)event->sandbox_name;
+        if (event->kind != EVENT_ORPHAN)
+                m->state = wire_states[event->state];
+        m->reason = reason_text(a, event->reason);
+        m->operation = wire_operations[event->operation];
+        return m;
+}
+
+/* --- from the wire ------------------------------------------------------------------------- */
+
+int state_from_wire(Sandboxd__V1__SandboxState wire, enum sandbox_state *ret)
+{
+        for (int i = 0; i < SANDBOX_STATES; i++) {
+                if (wire_states[i] == wire) {
+                        *ret = (enum sandbox_state)i;
+                        return 0;
+                }
+        }
+        return -EINVAL;
+}
+
+int expiry_from_wire(Sandboxd__V1__ExpiryAction wire, enum expiry_action *ret)
+{
+        switch ((int)wire) {
+        case SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_UNSPECIFIED:
+        case SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP:
+                *ret = EXPIRY_STOP;
+                return 0;
+        case SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_DELETE:
+                *ret = EXPIRY_DELETE;
+                return 0;
+        default:
+                return -EINVAL;
+        }
+}

@@ -1,0 +1,227 @@
+#include "daemon/workspaces.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h> /* rename */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/id.h"
+#include "base/io.h"
+#include "base/offload.h"
+#include "base/util.h"
+#include "daemon/bundle.h"
+#include "runtimed-client/workspace.h"
+
+/* Only root may set or remove what is called trusted (xattr(7)). */
+#define MARK            "trusted.sandboxd.instance"
+#define MOVE_TIMEOUT_MS 30000
+#define QUARANTINE_S    (24 * 3600)
+
+char *workspace_path(const struct config *config, const char *id)
+{
+        return str_printf("%s/workspaces/%s", config->data_dir, id);
+}
+
+char *kept_workspace_path(const struct config *config, const char *id)
+{
+        return str_printf("%s/kept/%s", config->data_dir, id);
+}
+
+char *workspace_quarantine_path(const struct config *config, const char *id, int64_t now_ms)
+{
+        return str_printf("%s/quarantine/%s.%lld", config->data_dir, id,
+                          (long long)(now_ms / 1000));
+}
+
+int workspaces_prepare(const struct config *config, struct err *e)
+{
+        static const char *const names[] = {"workspaces", "kept", "quarantine"};
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(names) && r == 0; i++) {
+                _cleanup_free_ char *path = str_printf("%s/%s", config->data_dir, names[i]);
+                r = path ? io_mkdir_all(path, 0700, e) : err_oom(e);
+        }
+        return r;
+}
+
+/* --- making -------------------------------------------------------------------------------- */
+
+/* As it was after an earlier attempt, or the kept one. */
+static int take_over(const struct config *config, const char *path, const char *kept_of,
+                     struct err *e)
+{
+        _cleanup_free_ char *kept = kept_workspace_path(config, kept_of);
+
+        if (!kept)
+                return err_oom(e);
+        if (access(path, F_OK) == 0)
+                return 0;
+        if (rename(kept, path) == 0)
+                return 0;
+        if (errno == ENOENT)
+                return err_set(e, STATUS_NOT_FOUND,
+                               "no workspace of a sandbox '%s' was kept; it is not there any more, "
+                               "or another sandbox has it",
+                               kept_of);
+        return err_errno(e, errno, "take over workspace '%s'", kept);
+}
+
+/* Its own, which a delete that failed later had put aside. */
+static int take_back(const struct config *config, const char *path, const char *id)
+{
+        _cleanup_free_ char *kept = kept_workspace_path(config, id);
+
+        return kept && access(path, F_OK) < 0 ? rename(kept, path) : -1;
+}
+
+int workspace_make(const struct config *config, const char *instance, const char *id,
+                   const char *kept_of, struct err *e)
+{
+        _cleanup_free_ char *path = workspace_path(config, id);
+
+        if (!path)
+                return err_oom(e);
+        if (kept_of[0]) {
+                int r = take_over(config, path, kept_of, e);
+                if (r < 0)
+                        return r;
+        } else if (take_back(config, path, id) < 0 && mkdir(path, 0755) < 0 && errno != EEXIST) {
+                return err_errno(e, errno, "create workspace '%s'", path);
+        }
+        _cleanup_close_ int fd = workspace_open(path, e);
+        if (fd < 0)
+                return fd;
+        /* Not every file system can; then nobody ever takes it for an orphan. */
+        (void)lsetxattr(path, MARK, instance, strlen(instance), 0);
+        if (chown(path, BUNDLE_UID, BUNDLE_GID) < 0)
+                return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
+        return workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
+}
+
+/* --- moving -------------------------------------------------------------------------------- */
+
+struct move {
+        char *from, *to;
+        struct err err;
+};
+
+struct move_job {
+        void (*done)(void *data, const struct err *e);
+        void *data;
+};
+
+static void move_free(void *data)
+{
+        struct move *m = data;
+
+        free(m->from);
+        free(m->to);
+        free(m);
+}
+
+static void move_work(void *data)
+{
+        struct move *m = data;
+        int r = rename(m->from, m->to) < 0 ? -errno : io_sync_directory_of(m->to);
+
+        if (r == 0)
+                r = io_sync_directory_of(m->from);
+        if (r < 0)
+                (void)err_errno(&m->err, -r, "move workspace '%s' to '%s'", m->from, m->to);
+}
+
+static void on_moved(void *ctx, void *data)
+{
+        struct move_job *job = ctx;
+        struct move *m = data;
+        struct err late;
+
+        if (!m)
+                (void)err_set(&late, STATUS_DEADLINE_EXCEEDED,
+                              "the workspace was not moved in time: its file system hangs");
+        job->done(job->data, !m ? &late : m->err.code ? &m->err : NULL);
+        if (m)
+                move_free(m);
+        free(job);
+}
+
+int workspace_move(uv_loop_t *loop, const char *from, const char *to,
+                   void (*done)(void *data, const struct err *e), void *data, struct err *e)
+{
+        static const struct offload_ops ops = {move_work, on_moved, move_free};
+        struct move_job *job = malloc(sizeof(*job));
+        struct move *m = calloc(1, sizeof(*m));
+        int r;
+
+        if (!job || !m || !(m->from = strdup(from)) || !(m->to = strdup(to))) {
+                r = err_oom(e);
+        } else {
+                *job = (struct move_job){done, data};
+                r = offload(loop, MOVE_TIMEOUT_MS, &ops, job, m, e);
+        }
+        if (r < 0) {
+                if (m)
+                        move_free(m);
+                free(job);
+        }
+        return r;
+}
+
+/* --- looking for what nobody owns ---------------------------------------------------------- */
+
+static bool bears_mark(const char *path, const char *instance)
+{
+        char mark[ID_LEN + 1];
+        ssize_t n = lgetxattr(path, MARK, mark, ID_LEN);
+
+        return n == ID_LEN && strncmp(mark, instance, ID_LEN) == 0;
+}
+
+int workspaces_survey(const struct config *config, const char *instance, struct strv_builder *ids,
+                      struct err *e)
+{
+        _cleanup_free_ char *directory = workspace_path(config, "");
+        struct dirent *d;
+
+        DIR *dir = directory ? opendir(directory) : NULL;
+        if (!dir)
+                return err_errno(e, directory ? errno : ENOMEM, "read the directory of workspaces");
+        while ((d = readdir(dir))) {
+                _cleanup_free_ char *path =
+                        id_is_valid(d->d_name) ? workspace_path(config, d->d_name) : NULL;
+                if (path && bears_mark(path, instance))
+                        strv_add(ids, d->d_name);
+        }
+        (void)closedir(dir); /* it was only read */
+        return 0;
+}
+
+/* "<id>.<unix seconds>" */
+static bool is_overdue(const char *name, int64_t now_ms)
+{
+        const char *dot = strrchr(name, '.');
+        uint64_t since;
+
+        return dot && str_to_u64(dot + 1, INT64_MAX / 1000 - QUARANTINE_S, &since) &&
+               (int64_t)(since + QUARANTINE_S) * 1000 < now_ms;
+}
+
+char *workspaces_overdue(const struct config *config, int64_t now_ms)
+{
+        _cleanup_free_ char *directory = str_printf("%s/quarantine", config->data_dir);
+        DIR *dir = directory ? opendir(directory) : NULL;
+        struct dirent *d;
+        char *found = NULL;
+
+        while (dir && !found && (d = readdir(dir)))
+                if (is_overdue(d->d_name, now_ms))
+                        found = str_printf("%s/%s", directory, d->d_name);
+        if (dir)
+                (void)closedir(dir); /* it was only read */
+        return found;
+}
