@@ -17,7 +17,7 @@ packages=(
         libcmocka-dev clang-format cppcheck shellcheck clang libclang-rt-dev
         python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
-        util-linux debian-archive-keyring
+        util-linux e2fsprogs faketime debian-archive-keyring
 )
 # Toolchains that are there already, wherever they came from, are left alone.
 command -v node >/dev/null || packages+=(nodejs)

@@ -58,16 +58,27 @@ def refused(code, *words):
         assert word in info.value.details()
 
 
+def state_name(sandbox):
+    """RUNNING, STOPPED, ..."""
+    return sandbox_pb2.SandboxState.Name(sandbox.state).removeprefix("SANDBOX_STATE_")
+
+
+def cause_name(sandbox):
+    """Why its main process ended: STOPPED, SIGNALED, ..."""
+    return sandbox_pb2.ExitCause.Name(sandbox.exit.cause).removeprefix("EXIT_CAUSE_")
+
+
 Result = namedtuple("Result", "stdout stderr code signal error")
 
 
 class Api:
     """The stock gRPC client, with a deadline on everything."""
 
-    def __init__(self, path):
+    def __init__(self, path, **options):
         # Its own connections: none in the back-off that another channel earned.
+        options = {"use_local_subchannel_pool": 1} | options
         self.channel = grpc.insecure_channel(f"unix:{path}",
-                                             options=[("grpc.use_local_subchannel_pool", 1)])
+                                             options=[(f"grpc.{k}", v) for k, v in options.items()])
         self.sandboxes = sandbox_pb2_grpc.SandboxServiceStub(self.channel)
         self.processes = process_pb2_grpc.ProcessServiceStub(self.channel)
         self.hosts = host_pb2_grpc.HostServiceStub(self.channel)
@@ -77,6 +88,11 @@ class Api:
 
     def info(self):
         return self.hosts.Info(host_pb2.HostServiceInfoRequest(), timeout=10)
+
+    def is_serving(self):
+        """What grpc.health.v1 says of the whole daemon."""
+        check = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        return check(b"", timeout=10) == b"\x08\x01"  # status: SERVING
 
     def create(self, timeout=60, **fields):
         request = sandbox_pb2.SandboxServiceCreateRequest(**fields)
@@ -90,20 +106,53 @@ class Api:
         request = sandbox_pb2.SandboxServiceListRequest()
         return self.sandboxes.List(request, timeout=10).sandboxes
 
-    def start(self, ref):
+    def start(self, ref, timeout=60):
         request = sandbox_pb2.SandboxServiceStartRequest(sandbox_id=ref)
-        return self.sandboxes.Start(request, timeout=60).sandbox
+        return self.sandboxes.Start(request, timeout=timeout).sandbox
 
-    def stop(self, ref, **fields):
+    def stop(self, ref, timeout=60, **fields):
         request = sandbox_pb2.SandboxServiceStopRequest(sandbox_id=ref, **fields)
-        return self.sandboxes.Stop(request, timeout=60).sandbox
+        return self.sandboxes.Stop(request, timeout=timeout).sandbox
 
-    def delete(self, ref):
-        request = sandbox_pb2.SandboxServiceDeleteRequest(sandbox_id=ref)
-        self.sandboxes.Delete(request, timeout=60)
+    def pause(self, ref, timeout=60):
+        request = sandbox_pb2.SandboxServicePauseRequest(sandbox_id=ref)
+        return self.sandboxes.Pause(request, timeout=timeout).sandbox
+
+    def resume(self, ref, timeout=60):
+        request = sandbox_pb2.SandboxServiceResumeRequest(sandbox_id=ref)
+        return self.sandboxes.Resume(request, timeout=timeout).sandbox
+
+    def delete(self, ref, timeout=60, **fields):
+        """Where the workspace is, if it was kept."""
+        request = sandbox_pb2.SandboxServiceDeleteRequest(sandbox_id=ref, **fields)
+        return self.sandboxes.Delete(request, timeout=timeout).workspace_path
+
+    def keepalive(self, ref, **fields):
+        request = sandbox_pb2.SandboxServiceKeepaliveRequest(sandbox_id=ref, **fields)
+        return self.sandboxes.Keepalive(request, timeout=10).sandbox
+
+    def wait(self, ref, *states, timeout=60):
+        """For one of these, as `state` names them."""
+        states = [f"SANDBOX_STATE_{state}" for state in states]
+        request = sandbox_pb2.SandboxServiceWaitRequest(sandbox_id=ref, states=states)
+        return self.sandboxes.Wait(request, timeout=timeout).sandbox
+
+    def stats(self, ref):
+        request = sandbox_pb2.SandboxServiceStatsRequest(sandbox_id=ref)
+        return self.sandboxes.Stats(request, timeout=60).stats
+
+    def watch(self, timeout=60, **fields):
+        """The items of the stream, as they come."""
+        request = sandbox_pb2.SandboxServiceWatchRequest(**fields)
+        return self.sandboxes.Watch(request, timeout=timeout)
+
+    def events(self, since=1, **fields):
+        """All events from this number on that are told by now."""
+        return [item.event for item in self.watch(from_sequence=since, until_now=True, **fields)
+                if item.WhichOneof("item") == "event"]
 
     def state(self, ref):
-        return sandbox_pb2.SandboxState.Name(self.get(ref).state).removeprefix("SANDBOX_STATE_")
+        return state_name(self.get(ref))
 
     def stream(self, ref, *args, timeout=60, **fields):
         """The events of a command, as they come."""
@@ -140,9 +189,11 @@ def output(call):
 
 
 class Daemon:
-    """build/sandboxd in a private directory with a configuration of its own."""
+    """build/sandboxd, or another build of it, in a private directory with a configuration of its
+    own."""
 
-    def __init__(self, **config):
+    def __init__(self, program=BUILD / "sandboxd", **config):
+        self.program = program
         self.dir = Path(tempfile.mkdtemp(prefix="sandboxd-"))
         self.socket = self.dir / "sandboxd.sock"
         self.data = self.dir / "data"
@@ -157,13 +208,17 @@ class Daemon:
         self.last_log = ""
 
     def command(self, *args):
-        return [BUILD / "sandboxd", "--config", self.config_file, *args]
+        return [self.program, "--config", self.config_file, *args]
 
-    def start(self):
+    def launch(self, **environ):
+        """With these variables added to its environment. Does not wait until it listens."""
         self.config_file.write_text(json.dumps(self.config, indent=2))  # JSON is YAML
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=ENVIRON)
+                                            stderr=log, env=ENVIRON | environ)
+
+    def start(self, **environ):
+        self.launch(**environ)
         wait_until(lambda: self.is_listening() or self.process.poll() is not None, "a socket")
         assert self.process.poll() is None, f"it ended: {self.log()}"
         self.api = Api(self.socket)
@@ -227,10 +282,18 @@ class Daemon:
             if not self.is_running():
                 self.start()
             for sandbox in self.api.list():
-                self.api.delete(sandbox.id)
+                self.remove(sandbox)
             wait_until(lambda: not self.zombies(), "every child of the daemon reaped")
             self.stop()
         return self.leftovers()
+
+    def remove(self, sandbox):
+        """Or it is gone meanwhile: one whose create was interrupted is taken back."""
+        try:
+            self.api.delete(sandbox.id)
+        except grpc.RpcError as e:
+            if e.code() != grpc.StatusCode.NOT_FOUND:
+                raise
 
     def zombies(self):
         return [pid for pid, parent in stats("Z") if parent == self.process.pid]
@@ -255,13 +318,21 @@ class Daemon:
         if self.is_running():
             self.process.kill()
             self.process.wait(20)
-        for pid, _ in processes([str(self.dir), *ids]):
-            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not kill([str(self.dir), *ids]), "the end of every process")
         for point in mounts(self.dir):
             subprocess.run(["umount", "-l", point], check=False, timeout=20)
         for path in cgroups(ids):
             path.rmdir()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def identity(pid):
+    """What tells a process of the host from every other there ever was; None: it is not alive."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (pid, int(fields[19])) if fields[0] not in "ZX" else None  # its time of start, proc(5)
 
 
 def stats(states):
@@ -286,6 +357,24 @@ def processes(words):
             continue
         if pid != os.getpid() and any(word in text for word in words):
             yield pid, command
+
+
+def kill(words):
+    """Those that `processes` finds, frozen or not; whether there were any."""
+    found = False
+    for pid, _ in processes(words):
+        found = True
+        try:
+            os.kill(pid, signal.SIGKILL)
+            for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+                number, names, path = line.split(":", 2)
+                if names == "freezer":
+                    Path(f"/sys/fs/cgroup/freezer{path}/freezer.state").write_text("THAWED")
+                elif number == "0" and Path(f"/sys/fs/cgroup{path}/cgroup.freeze").exists():
+                    Path(f"/sys/fs/cgroup{path}/cgroup.freeze").write_text("0")
+        except OSError:
+            pass  # it has ended meanwhile
+    return found
 
 
 def mounts(directory):

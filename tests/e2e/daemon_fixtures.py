@@ -1,0 +1,94 @@
+"""Fixtures of all tests that make sandboxes. A test's daemon must leave nothing behind."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import Daemon, find_runtime
+
+STRICT = os.environ.get("STRICT") == "1"
+DAEMONS = pytest.StashKey[list]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for daemon in item.stash.get(DAEMONS, []):
+            report.sections.append(("log of sandboxd", daemon.log()[-20000:]))
+    if report.skipped and STRICT:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which STRICT=1 does not allow: {report.longrepr[2]}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def root():
+    if os.geteuid() != 0:
+        pytest.exit("the end-to-end tests make real sandboxes: run them as root", 1)
+
+
+@pytest.fixture
+def make_daemon(request):
+    """Makes daemons with keys of their own in the configuration; start=False: not started yet."""
+    daemons = request.node.stash[DAEMONS] = []
+
+    def make(start=True, **config):
+        daemon = Daemon(**config)
+        daemons.append(daemon)
+        if start:
+            daemon.start()
+        return daemon
+
+    yield make
+    left = []
+    try:
+        for daemon in daemons:
+            left += daemon.finish()
+    finally:
+        for daemon in daemons:
+            daemon.destroy()
+    assert left == []
+
+
+@pytest.fixture
+def daemon(make_daemon):
+    return make_daemon()
+
+
+@pytest.fixture
+def api(daemon):
+    return daemon.api
+
+
+@pytest.fixture
+def ctl(daemon):
+    return daemon.ctl
+
+
+@pytest.fixture(params=["runc", "runsc"])
+def runtime(request):
+    """The matrix. A test that is to run on other runtimes too names them with parametrize."""
+    if not find_runtime(request.param):
+        pytest.skip(f"no {request.param} on this machine: run 'make deps'")
+    return request.param
+
+
+@pytest.fixture
+def sandbox(api, runtime):
+    return api.create(runtime=runtime)
+
+
+@pytest.fixture
+def host_process():
+    """Starts processes on the host that end with the test."""
+    started = []
+
+    def start(*args):
+        started.append(subprocess.Popen(args))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(20)
