@@ -80,7 +80,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let result = work(channel, &sandbox_id).await;
     sandboxes
-        .delete(in_a_minute(SandboxServiceDeleteRequest { sandbox_id }))
+        .delete(in_a_minute(SandboxServiceDeleteRequest {
+            sandbox_id,
+            ..Default::default()
+        }))
         .await?;
     println!("deleted");
     result
