@@ -22,6 +22,16 @@ struct op *op_queue_first(struct op_queue *q)
         return TAILQ_FIRST(&q->ops);
 }
 
+const struct op *op_queue_end_behind(const struct op_queue *q)
+{
+        const struct op *op = TAILQ_FIRST(&q->ops);
+
+        while (op && (op = TAILQ_NEXT(op, entry)))
+                if (op->kind == OPERATION_STOP || op->kind == OPERATION_DELETE)
+                        break;
+        return op;
+}
+
 static struct op *op_new(const struct op_request *request)
 {
         struct op *op = calloc(1, sizeof(*op));

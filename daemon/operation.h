@@ -53,6 +53,9 @@ void op_queue_init(struct op_queue *q);
 /* NULL when there is none. */
 struct op *op_queue_first(struct op_queue *q);
 
+/* The first stop or delete that waits behind the first; NULL when there is none. */
+const struct op *op_queue_end_behind(const struct op_queue *q);
+
 /* Puts it last, or joins the last if that does the same. done may be NULL. RESOURCE_EXHAUSTED when
  * OPS_MAX or WAITERS_MAX are there already. */
 int op_queue_add(struct op_queue *q, const struct op_request *request, op_done_fn done, void *data,

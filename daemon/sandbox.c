@@ -239,6 +239,17 @@ static void show_failed(struct sandbox *s)
         sandbox_op_done(s);
 }
 
+/* What came while the operation waited makes it as pointless as what comes later (hurry). */
+static void heed_what_follows(struct sandbox *s)
+{
+        struct op *op = current_op(s);
+        const struct op *end = op_queue_end_behind(&s->ops);
+
+        s->given_up = end != NULL; /* of what would come up */
+        if (end && op->kind == OPERATION_STOP)
+                op->grace_ms = MIN(op->grace_ms, end->kind == OPERATION_STOP ? end->grace_ms : 0);
+}
+
 static void next_op(struct sandbox *s)
 {
         if (s->busy || s->mending)
@@ -251,7 +262,8 @@ static void next_op(struct sandbox *s)
                 return;
         s->busy = true;
         s->err.code = s->cause.code = STATUS_OK;
-        s->ends = s->given_up = false;
+        s->ends = false;
+        heed_what_follows(s);
         if (store_problem(s->registry->store))
                 show_failed(s);
         else

@@ -111,6 +111,19 @@ static void test_grace_is_cut_but_not_extended(void **state)
         assert_int_equal(op_queue_first(q)->grace_ms, 100);
 }
 
+static void test_the_end_behind(void **state)
+{
+        struct op_queue *q = *state;
+
+        assert_null(op_queue_end_behind(q));
+        assert_int_equal(add(q, (struct op_request){.kind = OPERATION_STOP}, 1), 0);
+        assert_null(op_queue_end_behind(q)); /* the first is under way */
+        assert_int_equal(add(q, (struct op_request){.kind = OPERATION_START}, 2), 0);
+        assert_null(op_queue_end_behind(q));
+        assert_int_equal(add(q, (struct op_request){.kind = OPERATION_DELETE}, 3), 0);
+        assert_int_equal(op_queue_end_behind(q)->kind, OPERATION_DELETE);
+}
+
 static void test_bounds(void **state)
 {
         struct op_queue *q = *state;
@@ -137,6 +150,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_the_same_joins_the_last, setup, drain),
                 cmocka_unit_test_setup_teardown(test_what_is_not_the_same, setup, drain),
                 cmocka_unit_test_setup_teardown(test_grace_is_cut_but_not_extended, setup, drain),
+                cmocka_unit_test_setup_teardown(test_the_end_behind, setup, drain),
                 cmocka_unit_test_setup_teardown(test_bounds, setup, drain),
         };
 
