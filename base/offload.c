@@ -19,7 +19,7 @@ struct offload {
         uv_async_t ended;
         uv_timer_t timer;
         unsigned handles; /* open ones; of the loop alone */
-        const struct offload_ops *ops;
+        struct offload_ops ops;
         void *ctx;
         void *data;
         pthread_mutex_t mutex;
@@ -54,9 +54,9 @@ static void on_thread(void *arg)
 {
         struct offload *o = arg;
 
-        o->ops->work(o->data);
+        o->ops.work(o->data);
         if (!settle(o, true))
-                o->ops->drop(o->data);
+                o->ops.drop(o->data);
         release(o);
         atomic_fetch_sub(&threads, 1);
 }
@@ -90,7 +90,7 @@ static void on_ended(uv_async_t *async)
         if (uv_is_closing((uv_handle_t *)&o->timer))
                 return; /* told already */
         close_handles(o);
-        o->ops->done(o->ctx, o->data);
+        o->ops.done(o->ctx, o->data);
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -100,7 +100,7 @@ static void on_deadline(uv_timer_t *timer)
         if (!settle(o, false))
                 return; /* it has ended this very moment: on_ended comes */
         close_handles(o);
-        o->ops->done(o->ctx, NULL);
+        o->ops.done(o->ctx, NULL);
 }
 
 unsigned offload_threads(void)
@@ -143,7 +143,7 @@ int offload(uv_loop_t *loop, unsigned timeout_ms, const struct offload_ops *ops,
         (void)uv_timer_init(loop, &o->timer); /* never fails, nor do the next */
         (void)pthread_mutex_init(&o->mutex, NULL);
         o->handles = 2;
-        o->ops = ops;
+        o->ops = *ops;
         o->ctx = ctx;
         o->data = data;
         o->holders = 2;

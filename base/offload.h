@@ -19,6 +19,6 @@ struct offload_ops {
 /* How many are under way, also of those that are late. */
 unsigned offload_threads(void);
 
-/* data is taken over when this succeeds. */
+/* ops is copied; data is taken over when this succeeds. */
 int offload(uv_loop_t *loop, unsigned timeout_ms, const struct offload_ops *ops, void *ctx,
             void *data, struct err *e);

@@ -159,9 +159,10 @@ static void on_run(void *data, pid_t pid, const struct err *e)
                 s->awaits_hello = true;
 }
 
-static void on_prepared(void *ctx, struct preparation *p)
+static void on_prepared(void *ctx, void *preparation)
 {
         struct sandbox *s = ctx;
+        struct preparation *p = preparation;
         struct engine *engine = s->registry->engine;
 
         if (!p)

@@ -300,7 +300,7 @@ static void oci_thaw(struct engine *base, const char *id)
         cgroup_thaw(paths.before);
 }
 
-static void oci_kill_all(struct engine *base, const char *id)
+void oci_kill_all(struct engine *base, const char *id)
 {
         struct oci_cgroups paths;
 

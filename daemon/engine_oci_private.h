@@ -48,6 +48,7 @@ void oci_add_program(const struct engine_oci *e, const struct engine_runtime *ru
 bool oci_id_in(const char *name, char ret[ID_LEN + 1]);
 
 /* The operations, as engine.h has them. */
+void oci_kill_all(struct engine *base, const char *id);
 int oci_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
                void (*done)(void *data, const struct err *err), void *data, struct err *err);
 int oci_pause(struct engine *base, const struct engine_runtime *runtime, const char *id, bool on,

@@ -130,12 +130,6 @@ static int remove_cgroups(const struct oci_cgroups *cgroups, struct err *e)
         return r == 0 ? cgroup_remove(cgroups->before, e) : r;
 }
 
-static void kill_all(const struct oci_cgroups *cgroups)
-{
-        cgroup_kill(cgroups->now);
-        cgroup_kill(cgroups->before);
-}
-
 /* A runtime that hangs or lies leaves processes. While there are any, what tells of them stays. */
 static void on_cgroup_timer(uv_timer_t *timer)
 {
@@ -146,7 +140,7 @@ static void on_cgroup_timer(uv_timer_t *timer)
         oci_cgroups_of(job->engine, job->id, &cgroups);
         int r = remove_cgroups(&cgroups, &e);
         if (r == -EBUSY && ++job->retries < CGROUP_RETRIES) {
-                kill_all(&cgroups);
+                oci_kill_all(&job->engine->base, job->id);
                 (void)uv_timer_start(&job->timer, on_cgroup_timer, CGROUP_RETRY_MS,
                                      0); /* never fails */
                 return;
@@ -269,10 +263,8 @@ static void ask_next(struct remove_job *job)
 static void on_begin(uv_timer_t *timer)
 {
         struct remove_job *job = CONTAINER(timer, struct remove_job, timer);
-        struct oci_cgroups cgroups;
 
-        oci_cgroups_of(job->engine, job->id, &cgroups);
-        kill_all(&cgroups);
+        oci_kill_all(&job->engine->base, job->id);
         ask_next(job);
 }
 

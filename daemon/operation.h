@@ -22,7 +22,7 @@ typedef void (*op_done_fn)(void *data, struct sandbox *s, const struct err *e);
 struct op_request {
         enum operation_kind kind; /* NONE: only to be told, in its turn */
         bool roll_back;           /* of a create: takes back one that was interrupted */
-        uint64_t grace_ms;        /* of a stop */
+        uint64_t grace_ms;        /* of a stop; 0 for all others */
         bool keep_workspace;      /* of a delete */
         bool expiry;              /* of a stop or delete: only if its time to live is over */
         const char *reason;       /* why, if not because a client asked; NULL for "" */

@@ -81,8 +81,10 @@ static void work(void *data)
         (void)prepare(p, &p->err); /* the error says it */
 }
 
-void preparation_free(struct preparation *p)
+void preparation_free(void *data)
 {
+        struct preparation *p = data;
+
         if (!p)
                 return;
         record_done(&p->record);
@@ -90,52 +92,27 @@ void preparation_free(struct preparation *p)
         atomic_fetch_sub(&preparations, 1);
 }
 
-static void drop(void *data)
-{
-        preparation_free(data);
-}
-
-struct job {
-        void (*done)(void *ctx, struct preparation *p);
-        void *ctx;
-};
-
-static void on_done(void *ctx, void *data)
-{
-        struct job *job = ctx;
-
-        job->done(job->ctx, data);
-        free(job);
-}
-
 int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
-                  void (*done)(void *ctx, struct preparation *p), void *ctx, struct err *e)
+                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e)
 {
-        static const struct offload_ops ops = {work, on_done, drop};
+        const struct offload_ops ops = {work, done, preparation_free};
         struct preparation *p = calloc(1, sizeof(*p));
-        struct job *job = malloc(sizeof(*job));
-        int n;
 
-        if (!p || !job || record_copy(rec, &p->record) < 0) {
+        if (!p || record_copy(rec, &p->record) < 0) {
                 free(p);
-                free(job);
                 return err_oom(e);
         }
-        if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX) {
-                preparation_free(p);
-                free(job);
-                return err_set(e, STATUS_RESOURCE_EXHAUSTED,
-                               "%d sandboxes wait for their images, on file systems that hang; "
-                               "retry later",
-                               (int)PREPARATIONS_MAX);
-        }
-        *job = (struct job){done, ctx};
         p->registry = r;
         p->deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
-        n = offload(r->loop, timeout_ms, &ops, job, p, e);
-        if (n < 0) {
+        int n = 0;
+        if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX)
+                n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                            "%d sandboxes wait for their images, on file systems that hang; retry "
+                            "later",
+                            (int)PREPARATIONS_MAX);
+        else
+                n = offload(r->loop, timeout_ms, &ops, ctx, p, e);
+        if (n < 0)
                 preparation_free(p);
-                free(job);
-        }
         return n;
 }

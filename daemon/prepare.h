@@ -13,9 +13,9 @@ struct preparation {
         const struct registry *registry;
         uint64_t deadline; /* uv_hrtime: after it nobody waits any more, and nothing is made */
 };
-void preparation_free(struct preparation *p); /* NULL is fine */
+void preparation_free(void *p); /* a struct preparation; NULL is fine */
 
-/* On a thread of its own. done comes once, never before the return: with the outcome, which is the
- * callee's, or with NULL when it did not end in time. */
+/* On a thread of its own. done comes once, never before the return: with a struct preparation,
+ * the outcome, which is the callee's, or with NULL when it did not end in time. */
 int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
-                  void (*done)(void *ctx, struct preparation *p), void *ctx, struct err *e);
+                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e);

@@ -45,6 +45,11 @@ const char *sandbox_state_name(enum sandbox_state state)
         return state_names[state];
 }
 
+bool sandbox_state_is_alive(enum sandbox_state state)
+{
+        return state == SANDBOX_RUNNING || state == SANDBOX_PAUSED;
+}
+
 int sandbox_state_parse(const char *name, enum sandbox_state *ret)
 {
         int i = find_name(state_names, SANDBOX_STATES, name);

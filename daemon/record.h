@@ -22,6 +22,9 @@ enum sandbox_state {
 const char *sandbox_state_name(enum sandbox_state state);           /* "running" */
 int sandbox_state_parse(const char *name, enum sandbox_state *ret); /* 0 or -EINVAL */
 
+/* Processes of it are there, standing or not. */
+bool sandbox_state_is_alive(enum sandbox_state state);
+
 enum operation_kind {
         OPERATION_NONE,
         OPERATION_CREATE,

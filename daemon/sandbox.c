@@ -28,16 +28,6 @@ bool sandbox_may_move(const struct sandbox *s, enum sandbox_state to)
         return legal_moves[s->rec.state] & 1u << to;
 }
 
-static const char *id_of(const struct sandbox *s)
-{
-        return s->rec.id;
-}
-
-static struct op *current_op(struct sandbox *s)
-{
-        return op_queue_first(&s->ops);
-}
-
 const struct engine_runtime *sandbox_runtime(const struct sandbox *s)
 {
         return engine_find_runtime(s->registry->engine, s->rec.runtime);
@@ -247,7 +237,7 @@ static void heed_what_follows(struct sandbox *s)
 
         s->given_up = end != NULL; /* of what would come up */
         if (end && op->kind == OPERATION_STOP)
-                op->grace_ms = MIN(op->grace_ms, end->kind == OPERATION_STOP ? end->grace_ms : 0);
+                op->grace_ms = MIN(op->grace_ms, end->grace_ms);
 }
 
 static void next_op(struct sandbox *s)
@@ -321,7 +311,7 @@ static void hurry(struct sandbox *s, const struct op_request *request)
         if (comes_up)
                 bring_up_abort(s);
         else if (op->kind == OPERATION_STOP)
-                take_down_hurry(s, request->kind == OPERATION_STOP ? request->grace_ms : 0);
+                take_down_hurry(s, request->grace_ms);
 }
 
 int sandbox_may(const struct sandbox *s, enum operation_kind kind, struct err *e)
@@ -497,9 +487,6 @@ static int create_again(struct sandbox *s, const struct sandbox_params *p, sandb
                 r = err_set(e, STATUS_UNAVAILABLE,
                             "the sandbox of request_key '%s' is being removed; retry later",
                             s->rec.request_key);
-
-        if (r == 0)
-                r = sandbox_may(s, OPERATION_NONE, e);
         if (r < 0)
                 return r;
         if (is_made)

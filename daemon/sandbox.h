@@ -35,7 +35,7 @@ int sandbox_resume(struct sandbox *s, sandbox_done done, void *data, struct err 
 int sandbox_delete(struct sandbox *s, bool keep_workspace, sandbox_done done, void *data,
                    struct err *e);
 /* Not an operation: done at once, committed later; done tells that. ttl_ms 0: the one it has;
- * forever: none any more. */
+ * forever: none any more; ttl_ms must be 0 then. */
 int sandbox_keepalive(struct sandbox *s, uint64_t ttl_ms, bool forever, sandbox_done done,
                       void *data, struct err *e);
 

@@ -55,6 +55,17 @@ struct sandbox {
         bool gone;        /* it was deleted */
 };
 
+static inline const char *id_of(const struct sandbox *s)
+{
+        return s->rec.id;
+}
+
+/* The one under way, or next; NULL for none. */
+static inline struct op *current_op(struct sandbox *s)
+{
+        return op_queue_first(&s->ops);
+}
+
 /* --- sandbox.c --- */
 
 const struct engine_runtime *sandbox_runtime(const struct sandbox *s);

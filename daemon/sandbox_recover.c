@@ -11,11 +11,6 @@
 #define MEND_FIRST_MS 5000
 #define MEND_MAX_MS   (5 * 60 * 1000)
 
-static bool is_alive(const struct sandbox *s)
-{
-        return s->rec.state == SANDBOX_RUNNING || s->rec.state == SANDBOX_PAUSED;
-}
-
 /* Without a start time the pid alone says nothing: then its cgroup must tell. */
 static int adopt(struct sandbox *s, struct err *e)
 {
@@ -51,9 +46,14 @@ static void died_while_away(struct sandbox *s)
         sandbox_own_op(s, &request);
 }
 
-/* What an older version, which kept no operations, was in the middle of. */
+/* The operation that did not have its end; where an older version, which kept none, was in the
+ * middle of one, the state tells. */
 static enum operation_kind interrupted(const struct record *rec)
 {
+        bool comes_up = rec->op.kind == OPERATION_CREATE || rec->op.kind == OPERATION_START;
+
+        if (comes_up && sandbox_state_is_alive(rec->state))
+                return OPERATION_NONE; /* it is up */
         if (rec->op.kind != OPERATION_NONE)
                 return rec->op.kind;
         switch (rec->state) {
@@ -92,10 +92,8 @@ static void take_up_again(struct sandbox *s, enum operation_kind kind)
 int sandbox_recover(struct sandbox *s, struct err *e)
 {
         enum operation_kind kind = interrupted(&s->rec);
-        bool alive = is_alive(s);
+        bool alive = sandbox_state_is_alive(s->rec.state);
         bool problem = store_problem(s->registry->store) != NULL;
-        if (alive && (kind == OPERATION_CREATE || kind == OPERATION_START))
-                kind = OPERATION_NONE; /* it is up: that has had its end */
         int r = alive || (kind == OPERATION_STOP && !problem) ? adopt(s, e) : 0;
 
         if (r == 0 && alive)
@@ -141,8 +139,10 @@ static bool is_time_to_mend(struct sandbox *s)
 
 void sandbox_mend(struct sandbox *s)
 {
-        bool idle = !s->busy && !s->closing && !op_queue_first(&s->ops);
-        bool forgotten = is_alive(s) ? !s->lifeline : interrupted(&s->rec) != OPERATION_NONE;
+        bool idle = !s->busy && !s->closing && !current_op(s);
+        bool forgotten = sandbox_state_is_alive(s->rec.state)
+                                 ? !s->lifeline
+                                 : interrupted(&s->rec) != OPERATION_NONE;
         struct err e;
 
         if (!idle || store_problem(s->registry->store))

@@ -11,11 +11,6 @@
 /* When it could not be ended in time. */
 #define EXPIRY_RETRY_MS 30000
 
-static bool is_alive(const struct sandbox *s)
-{
-        return s->rec.state == SANDBOX_RUNNING || s->rec.state == SANDBOX_PAUSED;
-}
-
 static uint64_t boottime_ms(void)
 {
         struct timespec now;
@@ -43,16 +38,17 @@ static void on_expiry(uv_timer_t *timer)
 
         /* Again, if it fails or is not the time for it. */
         (void)uv_timer_start(timer, on_expiry, EXPIRY_RETRY_MS, 0); /* never fails */
-        if (stop && !is_alive(s))
+        if (stop && !sandbox_state_is_alive(s->rec.state))
                 return;
         (void)str_format(reason, sizeof(reason), "its time to live (%g s) was over",
                          (double)s->rec.ttl_ms / 1000); /* it fits */
-        sandbox_own_op(s, &(struct op_request){
-                                  .kind = stop ? OPERATION_STOP : OPERATION_DELETE,
-                                  .grace_ms = s->registry->config->defaults.stop_timeout_ms,
-                                  .reason = reason,
-                                  .expiry = true,
-                          });
+        sandbox_own_op(s,
+                       &(struct op_request){
+                               .kind = stop ? OPERATION_STOP : OPERATION_DELETE,
+                               .grace_ms = stop ? s->registry->config->defaults.stop_timeout_ms : 0,
+                               .reason = reason,
+                               .expiry = true,
+                       });
 }
 
 void sandbox_watch_expiry(struct sandbox *s)
@@ -124,9 +120,6 @@ int sandbox_keepalive(struct sandbox *s, uint64_t ttl_ms, bool forever, sandbox_
 
         if (r == 0)
                 r = sandbox_may(s, OPERATION_NONE, e);
-        if (r == 0 && forever && ttl_ms)
-                r = err_set(e, STATUS_INVALID_ARGUMENT,
-                            "ttl_millis and forever exclude each other");
         if (r == 0 && !forever && !ttl_ms && !s->rec.ttl_ms)
                 r = err_set(e, STATUS_FAILED_PRECONDITION,
                             "sandbox %s has no time to live; give ttl_millis", s->rec.id);
@@ -137,7 +130,7 @@ int sandbox_keepalive(struct sandbox *s, uint64_t ttl_ms, bool forever, sandbox_
         memcpy(k->id, s->rec.id, sizeof(k->id));
         if (forever || ttl_ms)
                 s->rec.ttl_ms = ttl_ms;
-        if (is_alive(s) || s->rec.expiry == EXPIRY_DELETE)
+        if (sandbox_state_is_alive(s->rec.state) || s->rec.expiry == EXPIRY_DELETE)
                 sandbox_begin_ttl(s);
         sandbox_watch_expiry(s);
         r = store_put_ttl(s->registry->store, &s->rec, on_kept_alive, k, e);

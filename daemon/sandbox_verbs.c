@@ -11,16 +11,6 @@
 #include "base/util.h"
 #include "daemon/sandbox_private.h"
 
-static const char *id_of(const struct sandbox *s)
-{
-        return s->rec.id;
-}
-
-static struct op *current_op(struct sandbox *s)
-{
-        return op_queue_first(&s->ops);
-}
-
 /* --- how it ended -------------------------------------------------------------------------- */
 
 static void learn_exit(struct sandbox *s, bool asked)

@@ -342,7 +342,7 @@ static void on_stats(struct rpc_call *call, const uint8_t *message, size_t n, vo
         if (!s)
                 return;
         const struct record *rec = sandbox_record(s);
-        bool alive = rec->state == SANDBOX_RUNNING || rec->state == SANDBOX_PAUSED;
+        bool alive = sandbox_state_is_alive(rec->state);
         struct measurement *m = calloc(1, sizeof(*m));
         int r = m ? 0 : err_oom(&e);
         if (m) {

@@ -203,7 +203,7 @@ static void on_workspace_moved(void *data, const struct err *e)
 /* A create that is taken back gives back the kept workspace that it took over. */
 static bool is_given_back(struct sandbox *s)
 {
-        return op_queue_first(&s->ops)->kind == OPERATION_CREATE && s->rec.workspace_of[0];
+        return current_op(s)->kind == OPERATION_CREATE && s->rec.workspace_of[0];
 }
 
 void erase(struct sandbox *s, bool keep_workspace, sandbox_step after)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,6 +78,13 @@ def runtime(request):
 @pytest.fixture
 def sandbox(api, runtime):
     return api.create(runtime=runtime)
+
+
+@pytest.fixture
+def pool():
+    """For calls that wait."""
+    with ThreadPoolExecutor(32) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -49,6 +49,15 @@ def wait_until(condition, what, seconds=10):
 
 
 @contextmanager
+def within(seconds):
+    """What is inside takes no longer."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took < seconds, f"it took {took:.1f} s"
+
+
+@contextmanager
 def refused(code, *words):
     """The call inside fails with this code, and its message has these words."""
     with pytest.raises(grpc.RpcError) as info:
@@ -69,6 +78,12 @@ def cause_name(sandbox):
 
 
 Result = namedtuple("Result", "stdout stderr code signal error")
+
+
+def operation(api, ref):
+    """The one that is under way, or None."""
+    found = api.get(ref)
+    return found.operation if found.HasField("operation") else None
 
 
 class Api:

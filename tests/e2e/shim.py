@@ -4,7 +4,7 @@ to."""
 import os
 from pathlib import Path
 
-from harness import processes
+from harness import find_runtime, processes, runtimes
 
 # The verb is the first word that is no option. The one that hangs is a child, which keeps the
 # output open and does not listen to SIGTERM: whoever gives up on it must end all of it.
@@ -58,3 +58,11 @@ class Shim:
     def left(self):
         """Processes that were not ended with it."""
         return list(processes([str(self.path)]))
+
+
+def shimmed_daemon(make_daemon, directory, runtime):
+    """A daemon whose default runtime, of the name "shim", is this one behind a shim."""
+    shim = Shim(directory, find_runtime(runtime))
+    daemon = make_daemon(runtime="shim", runtimes=runtimes() | {
+        "shim": {"type": runtime, "path": str(shim.path)}})
+    return daemon, shim

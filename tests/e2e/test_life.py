@@ -5,17 +5,15 @@ import platform
 import shutil
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from sandboxd.v1 import sandbox_pb2
 
-from harness import (cause_name, find_runtime, identity, output, refused, runtimes, state_name,
-                     wait_until)
-from shim import Shim
+from harness import (cause_name, identity, operation, output, refused, state_name, wait_until,
+                     within)
+from shim import shimmed_daemon
 
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
@@ -27,27 +25,10 @@ HOWS = pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 TELLS_EXITS = tuple(int(n) for n in platform.release().split(".")[:2]) >= (6, 15)
 
 
-@contextmanager
-def within(seconds):
-    began = time.monotonic()
-    yield
-    took = time.monotonic() - began
-    assert took < seconds, f"it took {took:.1f} s"
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(32) as pool:
-        yield pool
-
-
 @pytest.fixture
 def shimmed(make_daemon, tmp_path, runtime):
     """A daemon whose runtime, of the name "shim", makes trouble when it is told to."""
-    shim = Shim(tmp_path / "shim", find_runtime(runtime))
-    daemon = make_daemon(runtime="shim", runtimes=runtimes() | {
-        "shim": {"type": runtime, "path": str(shim.path)}})
-    return daemon, shim
+    return shimmed_daemon(make_daemon, tmp_path / "shim", runtime)
 
 
 def counts(api, ref):
@@ -553,11 +534,6 @@ def deaf(daemon, api, sandbox):
     """A sandbox whose main process does not hear SIGTERM."""
     os.kill(daemon.init_pid(sandbox), signal.SIGSTOP)
     return sandbox
-
-
-def operation(api, ref):
-    found = api.get(ref)
-    return found.operation if found.HasField("operation") else None
 
 
 def test_operation_under_way_is_seen(api, deaf, pool):

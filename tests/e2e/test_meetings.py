@@ -14,8 +14,8 @@ import grpc
 import pytest
 from sandboxd.v1 import sandbox_pb2
 
-from harness import Api, cause_name, find_runtime, refused, runtimes, state_name, wait_until
-from shim import Shim
+from harness import Api, cause_name, operation, refused, state_name, wait_until, within
+from shim import Shim, shimmed_daemon
 from ttrpc_client import Client, Error
 
 ABORTED = grpc.StatusCode.ABORTED
@@ -24,27 +24,10 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SANDBOXES = "sandboxd.v1.SandboxService"
 
 
-@contextmanager
-def within(seconds):
-    began = time.monotonic()
-    yield
-    took = time.monotonic() - began
-    assert took < seconds, f"it took {took:.1f} s"
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
 @pytest.fixture
 def shimmed(make_daemon, tmp_path):
     """A daemon whose runtime, runc, makes trouble when it is told to."""
-    shim = Shim(tmp_path / "shim", find_runtime("runc"))
-    daemon = make_daemon(runtime="shim", runtimes=runtimes() | {
-        "shim": {"type": "runc", "path": str(shim.path)}})
-    return daemon, shim
+    return shimmed_daemon(make_daemon, tmp_path / "shim", "runc")
 
 
 @pytest.fixture
@@ -58,11 +41,6 @@ def with_tool(make_daemon, tmp_path):
         return daemon, shim
 
     return make
-
-
-def operation(api, ref):
-    found = api.get(ref)
-    return found.operation if found.HasField("operation") else None
 
 
 # --- keepalive -------------------------------------------------------------------------------

@@ -8,14 +8,13 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
 from form import LONG
-from harness import find_runtime, identity, refused, runtimes, wait_until
+from harness import find_runtime, identity, refused, runtimes, wait_until, within
 from probe import probing
 from shim import Shim
 from world import converges
@@ -29,13 +28,6 @@ MIB = 1 << 20
 
 short_of_gvisor = pytest.mark.parametrize("runtime", ["runc", "runsc"] if LONG else ["runc"],
                                           indirect=True)
-
-
-@contextmanager
-def within(seconds):
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < seconds
 
 
 class Bad:
