@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/mark.h"
 #include "base/util.h"
 
 #ifndef SYS_close_range
@@ -19,8 +21,9 @@
  * objects of it are volatile; of volatile members GCC 12 drops the stores before _exit. */
 struct failure {
         int errnum;
-        bool in_chdir;
+        enum { STEP_EXECUTE, STEP_TERMINAL, STEP_MARK, STEP_CHDIR } step;
 };
+static const char *const steps[] = {"execute", "give a terminal to", "mark", "change to directory"};
 
 /* Runs in the child, on the parent's memory: async-signal-safe calls only, and nothing of the
  * parent's state may change. */
@@ -31,12 +34,16 @@ static void child(const struct spawn *s, int null, volatile struct failure *fail
         sigset_t none;
 
         for (int sig = 1; sig < NSIG; sig++)
-                (void)sigaction(sig, &dfl, NULL); /* SIGKILL, SIGSTOP and libc's own say EINVAL */
-        /* Lift the given descriptors above the three targets first, so that no dup2 overwrites a
-         * source that is still needed. */
-        for (int i = 0; i < 3; i++)
-                if ((fds[i] = fcntl(fds[i] < 0 ? null : fds[i], F_DUPFD, 3)) < 0)
+                if (!s->signals || sigismember(s->signals, sig) == 1)
+                        (void)sigaction(sig, &dfl, NULL); /* SIGKILL, SIGSTOP, libc's own: EINVAL */
+        /* A given descriptor that is one of the three targets is lifted above them first, so that
+         * no dup2 overwrites a source that is still needed. */
+        for (int i = 0; i < 3; i++) {
+                if (fds[i] < 0)
+                        fds[i] = null;
+                if (fds[i] < 3 && (fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3)) < 0)
                         goto fail;
+        }
         for (int i = 0; i < 3; i++)
                 if (dup2(fds[i], i) < 0)
                         goto fail;
@@ -45,10 +52,20 @@ static void child(const struct spawn *s, int null, volatile struct failure *fail
         (void)syscall(SYS_close_range, 3U, ~0U, 0U);
         if (s->new_session && setsid() < 0)
                 goto fail;
+        if (s->terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0) {
+                failure->step = STEP_TERMINAL;
+                goto fail;
+        }
+        int r = s->mark ? mark_set(s->mark) : 0;
+        if (r < 0) {
+                failure->step = STEP_MARK;
+                errno = -r;
+                goto fail;
+        }
         if (s->die_with_us && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
                 goto fail;
         if (s->cwd && chdir(s->cwd) < 0) {
-                failure->in_chdir = true;
+                failure->step = STEP_CHDIR;
                 goto fail;
         }
         (void)sigemptyset(&none);
@@ -64,8 +81,9 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
         volatile struct failure failure = {0};
         sigset_t all, old;
 
-        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (null < 0)
+        bool wants_null = s->stdin_fd < 0 || s->stdout_fd < 0 || s->stderr_fd < 0;
+        _cleanup_close_ int null = wants_null ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+        if (wants_null && null < 0)
                 return err_errno(e, errno, "open /dev/null");
         /* execvp takes PATH and the environment from `environ`. */
         char **saved = environ;
@@ -85,9 +103,8 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
         if (failure.errnum) {
                 /* The child has called _exit already; a SIGCHLD handler finds nothing to reap. */
                 (void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
-                return failure.in_chdir
-                               ? err_errno(e, failure.errnum, "change to directory '%s'", s->cwd)
-                               : err_errno(e, failure.errnum, "execute '%s'", s->argv[0]);
+                return err_errno(e, failure.errnum, "%s '%s'", steps[failure.step],
+                                 failure.step == STEP_CHDIR ? s->cwd : s->argv[0]);
         }
         *ret_pid = pid;
         return 0;

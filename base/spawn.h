@@ -1,7 +1,9 @@
 /* Starting a program: fork and exec with everything a child must not inherit put right. */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -13,6 +15,12 @@ struct spawn {
         int stdin_fd, stdout_fd, stderr_fd; /* any may be -1: /dev/null */
         bool die_with_us;                   /* SIGKILL when the thread that started it ends */
         bool new_session;                   /* setsid(2): a session and process group of its own */
+        /* Descriptor 0, a pty's slave, becomes the new session's controlling terminal. */
+        bool terminal;
+        uint64_t mark; /* base/mark.h; 0: none */
+        /* What the caller ignores, or has a handler for that the child must not run; NULL: any.
+         * Where a system call is dear (gVisor), to reset all takes longer than the rest. */
+        const sigset_t *signals;
 };
 
 /* Returns when exec has succeeded (0, *ret_pid) or failed (a negative errno; the message names the

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/mark.h"
 #include "base/util.h"
 #include "tests/unit/temp_dir.h"
 
@@ -253,6 +254,50 @@ static void sessions(void **state)
         assert_string_equal(output_of(script, (struct spawn){0}), "same\n");
 }
 
+static void marks(void **state)
+{
+        const char *const argv[] = {"/bin/sh", "-c", "exec sleep 60", NULL};
+        uint64_t mark = 0;
+        pid_t pid;
+
+        (void)state;
+        struct spawn s = shell(argv);
+        s.mark = 4711;
+        assert_int_equal(spawn(&s, &pid, NULL), 0);
+        assert_int_equal(mark_of(pid, &mark), 0);
+        assert_int_equal(mark, 4711);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(mark_of(getpid(), &mark), 0);
+        assert_int_equal(mark, 0); /* we have got none */
+        s.mark = MARK_MAX + 1;
+        assert_fails(&s, EINVAL, "mark '/bin/sh'");
+}
+
+static void terminals(void **state)
+{
+        const char *const argv[] = {"/bin/sh", "-c", "echo through >/dev/tty", NULL};
+        char bytes[64];
+
+        (void)state;
+        int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        assert_true(master >= 0 && unlockpt(master) == 0);
+        int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+        assert_true(slave >= 0);
+        struct spawn s = {.argv = argv,
+                          .stdin_fd = slave,
+                          .stdout_fd = -1,
+                          .stderr_fd = -1,
+                          .new_session = true,
+                          .terminal = true};
+        assert_int_equal(run(&s), 0);
+        assert_int_equal(read(master, bytes, sizeof(bytes)), 9);
+        assert_memory_equal(bytes, "through\r\n", 9);
+        s.stdin_fd = -1;
+        assert_fails(&s, ENOTTY, "terminal");
+        (void)(close(master) | close(slave));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -268,6 +313,8 @@ int main(void)
                 TEST(swapped_descriptors),
                 TEST(signals_are_reset),
                 TEST(sessions),
+                TEST(marks),
+                TEST(terminals),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
