@@ -1,71 +1,37 @@
-#include "runtimed/process.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/mark.h"
 #include "base/spawn.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "runtimed/process_private.h"
+#include "runtimed/process_tree.h"
 
-/* What a pipe holds: the most that one read can bring (pipe(7)). */
-#define CHUNK         (64 * KiB)
-#define CHUNKS_A_TURN 8 /* so that one chatty program does not starve the rest of the loop */
+#define READS_A_TURN 8 /* so that one chatty program does not starve the rest of the loop */
 
-/* A leader that has ended may have left others that go on writing. What they write counts as the
- * process's output until nothing came for so long, or for so long altogether, in milliseconds. */
-#define DRAIN_QUIET 200
-#define DRAIN_MAX   1000
+/* How long a program that may wait for its fastest follower waits for one to come back. */
+#define LINGER_MS 60000
 
-enum state {
-        STATE_RUNNING,  /* the leader runs */
-        STATE_DRAINING, /* it has ended, output is on its way to the consumer */
-        STATE_SETTLED,  /* it has ended, and there is no consumer to tell of it */
-};
+/* --- the memory ---------------------------------------------------------------------------- */
 
-struct stream {
-        struct process *process;
-        uv_poll_t poll;
-        int fd;          /* -1: closed */
-        uint64_t offset; /* of the next byte */
-        uint64_t end;    /* where the consumer's part of it ends; UINT64_MAX: not known yet */
-};
-
-struct process {
-        struct process_table *table;
-        const struct process_ops *ops; /* NULL: no consumer */
-        void *data;
-        enum state state;
-        pid_t pid;
-        char program[PROCESS_PROGRAM_MAX + 1];
-        uint64_t started_at;
-        struct process_exit exit;
-        struct stream streams[PROCESS_N_STREAMS];
-        bool held_up; /* the consumer is full */
-        uv_timer_t drain;
-        uint64_t drain_until; /* uv_now */
-        unsigned handles;     /* to be closed yet */
-        LIST_ENTRY(process) entry;
-};
-
-/* Where all streams are read to: the consumer copies, and there is one loop on one thread. */
-static struct {
-        uint8_t headroom[PROCESS_HEADROOM];
-        uint8_t bytes[CHUNK];
-} chunk;
+void process_unref(struct process *p)
+{
+        if (--p->refs > 0)
+                return;
+        spool_free(p->spool);
+        strv_free(p->labels);
+        free(p->tag);
+        free(p);
+}
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-        struct process *p = handle->data;
-
-        if (--p->handles == 0)
-                free(p);
+        process_unref(handle->data);
 }
 
 static void close_handle(struct process *p, uv_handle_t *handle)
@@ -74,244 +40,497 @@ static void close_handle(struct process *p, uv_handle_t *handle)
         uv_close(handle, on_handle_closed);
 }
 
-static void stream_close(struct stream *s)
+static void output_close(struct output *o)
 {
-        if (s->fd < 0)
+        if (o->fd < 0)
                 return;
-        close_handle(s->process, (uv_handle_t *)&s->poll);
-        (void)close(s->fd); /* it was only read */
-        s->fd = -1;
+        close_handle(o->process, (uv_handle_t *)&o->poll);
+        (void)close(o->fd); /* it was only read */
+        o->fd = -1;
+}
+
+static void on_input_closed(struct process_input *in)
+{
+        process_unref(CONTAINER(in, struct process, input));
 }
 
 /* Takes the process out of the table; the memory goes when the handles are closed. */
-static void process_free(struct process *p)
+void process_free(struct process *p)
 {
-        for (int i = 0; i < PROCESS_N_STREAMS; i++)
-                stream_close(&p->streams[i]);
-        LIST_REMOVE(p, entry);
-        p->table->n--;
+        p->closing = true;
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                output_close(&p->outputs[i]);
+        process_input_close(&p->input);
+        process_table_forget(p);
+        close_handle(p, (uv_handle_t *)&p->alone);
+        close_handle(p, (uv_handle_t *)&p->timeout);
         close_handle(p, (uv_handle_t *)&p->drain);
+}
+
+static bool output_is_open(const struct process *p)
+{
+        return p->outputs[SPOOL_STDOUT].fd >= 0 || p->outputs[SPOOL_STDERR].fd >= 0;
+}
+
+void process_free_unless_needed(struct process *p)
+{
+        if (p->state == PROCESS_ENDED && !p->kept && !p->closing && !output_is_open(p) &&
+            LIST_EMPTY(&p->followers))
+                process_free(p);
+}
+
+/* Of what has ended nothing may be left to do. */
+static void let_go(struct process *p)
+{
+        if (p->state == PROCESS_ENDED && !output_is_open(p))
+                process_table_is_over(p);
+        process_free_unless_needed(p);
+}
+
+/* --- who may hold it up -------------------------------------------------------------------- */
+
+static uint64_t fastest(const struct process *p)
+{
+        const struct follower *f;
+        uint64_t position = 0;
+
+        LIST_FOREACH (f, &p->followers, entry)
+                position = MAX(position, spool_reader_position(&f->reader));
+        return position;
+}
+
+static uint64_t slowest(const struct process *p)
+{
+        const struct follower *f;
+        uint64_t position = UINT64_MAX;
+
+        LIST_FOREACH (f, &p->followers, entry)
+                position = MIN(position, spool_reader_position(&f->reader));
+        return position;
+}
+
+/* From where on the output may not be dropped, see spool_reserve. */
+static uint64_t needed(const struct process *p)
+{
+        if (p->overflow == PROCESS_DROP_OLDEST)
+                return UINT64_MAX;
+        if (LIST_EMPTY(&p->followers)) /* one may come back, but not when all is to end */
+                return p->given_up || p->table->closed ? UINT64_MAX : p->left_at;
+        return p->overflow == PROCESS_WAIT_FOR_ALL ? slowest(p) : fastest(p);
 }
 
 /* --- output -------------------------------------------------------------------------------- */
 
-static void settle(struct process *p);
-
-/* Bytes from s->end on come from processes that the leader left behind; the consumer is not to see
- * them, so they wait in the pipe until there is no consumer. */
-static size_t stream_wants(const struct stream *s)
+static void tell_followers(struct process *p)
 {
-        const struct process *p = s->process;
+        struct follower *next;
 
-        if (s->fd < 0)
-                return 0;
-        if (!p->ops)
-                return sizeof(chunk.bytes);
-        return p->held_up ? 0 : MIN(sizeof(chunk.bytes), s->end - s->offset);
+        for (struct follower *f = LIST_FIRST(&p->followers); f; f = next) {
+                next = LIST_NEXT(f, entry);
+                f->on_news(f);
+        }
+}
+
+/* What descendants print after the end: read, so that they can go on. */
+static bool discard(struct output *o)
+{
+        static uint8_t trash[64 * KiB];
+        ssize_t n = TEMP_FAILURE_RETRY(read(o->fd, trash, sizeof(trash)));
+
+        if (n < 0 && errno == EAGAIN)
+                return false;
+        if (n <= 0)
+                output_close(o);
+        return n == sizeof(trash);
+}
+
+/* Bytes from o->end on come from processes that the leader left behind: they wait in the pipe until
+ * the process has ended. */
+static uint64_t output_left(const struct output *o)
+{
+        enum spool_stream stream = (enum spool_stream)(o - o->process->outputs);
+
+        return o->fd < 0 ? 0 : o->end - spool_size(o->process->spool, stream);
 }
 
 /* Reads once. False: there is no more to be had now. */
-static bool stream_read(struct stream *s)
+static bool output_read(struct output *o)
 {
-        struct process *p = s->process;
-        size_t want = stream_wants(s);
+        struct process *p = o->process;
+        enum spool_stream stream = (enum spool_stream)(o - p->outputs);
+        size_t room;
 
-        if (!want)
+        if (o->fd >= 0 && p->state == PROCESS_ENDED)
+                return discard(o);
+        if (p->held_up || output_left(o) == 0)
                 return false;
-        ssize_t n = TEMP_FAILURE_RETRY(read(s->fd, chunk.bytes, want));
-        if (n < 0 && errno == EAGAIN)
+        uint8_t *bytes = spool_reserve(p->spool, stream, needed(p), &room);
+        p->held_up = !bytes;
+        if (!bytes)
                 return false;
-        if (n <= 0) { /* a pipe knows no error that would leave something to read */
-                stream_close(s);
+        room = MIN(room, output_left(o));
+        ssize_t n = TEMP_FAILURE_RETRY(read(o->fd, bytes, room));
+        if (n < 0 && errno == EAGAIN) {
+                if (o->end != UINT64_MAX)
+                        o->end = spool_size(p->spool, stream); /* a terminal told too much */
                 return false;
         }
-        uint64_t offset = s->offset;
-        s->offset += (size_t)n;
-        if (p->ops)
-                p->held_up = !p->ops->on_output(p, (enum process_stream)(s - p->streams), offset,
-                                                chunk.bytes, (size_t)n);
-        return (size_t)n == want;
+        if (n <= 0) { /* of a terminal that nobody has open: EIO */
+                output_close(o);
+                return false;
+        }
+        spool_commit(p->spool, (size_t)n);
+        tell_followers(p);
+        return (size_t)n == room;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
-        struct stream *s = CONTAINER(poll, struct stream, poll);
+        struct output *o = CONTAINER(poll, struct output, poll);
 
         (void)status, (void)events; /* read(2) says it better */
-        for (int i = 0; i < CHUNKS_A_TURN && stream_read(s); i++)
+        for (int i = 0; i < READS_A_TURN && output_read(o); i++)
                 ;
-        settle(s->process);
+        process_settle(o->process);
 }
 
-static void stream_watch(struct stream *s)
+static void output_watch(struct output *o)
 {
-        if (s->fd < 0)
+        const struct process *p = o->process;
+
+        if (o->fd < 0)
                 return;
+        bool wants = p->state == PROCESS_ENDED || (!p->held_up && output_left(o) > 0);
         /* Neither fails; starting what is active already would cost two system calls. */
-        if (!stream_wants(s))
-                (void)uv_poll_stop(&s->poll);
-        else if (!uv_is_active((uv_handle_t *)&s->poll))
-                (void)uv_poll_start(&s->poll, UV_READABLE, on_readable);
+        if (!wants)
+                (void)uv_poll_stop(&o->poll);
+        else if (!uv_is_active((uv_handle_t *)&o->poll))
+                (void)uv_poll_start(&o->poll, UV_READABLE, on_readable);
 }
 
-/* --- the end ------------------------------------------------------------------------------- */
-
-static bool stream_is_drained(const struct stream *s)
+static void watch_outputs(struct process *p)
 {
-        return s->fd < 0 || s->offset == s->end;
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                output_watch(&p->outputs[i]);
 }
 
-static bool is_drained(const struct process *p)
+/* Somebody has read on, come or gone. */
+static void release_if_room(struct process *p)
 {
-        return stream_is_drained(&p->streams[PROCESS_STDOUT]) &&
-               stream_is_drained(&p->streams[PROCESS_STDERR]);
+        size_t room;
+
+        if (p->held_up && spool_reserve(p->spool, SPOOL_STDOUT, needed(p), &room))
+                p->held_up = false;
 }
 
-/* What lies in the pipes now is the last that the consumer gets. */
-static void on_drain_timeout(uv_timer_t *timer)
+void process_settle(struct process *p)
 {
-        struct process *p = CONTAINER(timer, struct process, drain);
+        release_if_room(p);
+        if (p->state == PROCESS_DRAINING)
+                process_drain(p);
+        if (p->state == PROCESS_ENDED)
+                tell_followers(p);
+        watch_outputs(p);
+        let_go(p);
+}
 
-        for (int i = 0; i < PROCESS_N_STREAMS; i++) {
-                struct stream *s = &p->streams[i];
-                int n = 0;
-                if (s->fd >= 0)
-                        (void)ioctl(s->fd, FIONREAD, &n); /* a pipe knows it */
-                s->end = s->offset + (unsigned)n;
+/* --- followers ----------------------------------------------------------------------------- */
+
+void process_follow(struct process *p, struct follower *f, const uint64_t offsets[SPOOL_STREAMS],
+                    void (*on_news)(struct follower *f))
+{
+        f->process = p;
+        f->on_news = on_news;
+        spool_reader_init(&f->reader, p->spool, offsets);
+        LIST_INSERT_HEAD(&p->followers, f, entry);
+        p->given_up = false;
+        (void)uv_timer_stop(&p->alone); /* never fails */
+}
+
+enum spool_item process_take(struct follower *f, struct spool_chunk *ret)
+{
+        struct process *p = f->process;
+        enum spool_item item = spool_next(p->spool, &f->reader, ret);
+
+        if (p->held_up) {
+                release_if_room(p);
+                watch_outputs(p);
         }
-        settle(p);
+        return item;
 }
 
-/* Counts the quiet anew, but not while it is the consumer that keeps it quiet. */
-static void rearm_drain(struct process *p)
+void process_told_end(struct process *p)
 {
-        uint64_t now = uv_now(p->table->loop);
-        uint64_t left = p->drain_until > now ? p->drain_until - now : 0;
-
-        if (p->streams[PROCESS_STDOUT].end == UINT64_MAX)
-                (void)uv_timer_start(&p->drain, on_drain_timeout,
-                                     p->held_up ? left : MIN(left, DRAIN_QUIET), 0);
+        p->told_end = true;
 }
 
-static void end(struct process *p)
+static void on_alone(uv_timer_t *timer)
 {
-        const struct process_ops *ops = TAKE(p->ops);
+        struct process *p = CONTAINER(timer, struct process, alone);
 
-        p->state = STATE_SETTLED;
-        (void)uv_timer_stop(&p->drain); /* never fails */
-        if (ops)
-                ops->on_end(p, &p->exit);
-        if (p->table->on_settled)
-                p->table->on_settled(p->table);
+        if (p->kill_when_alone)
+                process_end_tree(p, 0);
+        p->given_up = true;
+        process_settle(p);
 }
 
-/* After every event: does what the state of the process now asks for. */
-static void settle(struct process *p)
+void process_unfollow(struct follower *f)
 {
-        if (p->state == STATE_DRAINING && (!p->ops || is_drained(p)))
-                end(p);
-        if (p->state == STATE_DRAINING)
-                rearm_drain(p);
-        if (p->state == STATE_SETTLED && p->streams[PROCESS_STDOUT].fd < 0 &&
-            p->streams[PROCESS_STDERR].fd < 0) {
-                process_free(p);
-                return;
+        struct process *p = f->process;
+
+        LIST_REMOVE(f, entry);
+        if (p->state != PROCESS_ENDED && LIST_EMPTY(&p->followers)) {
+                p->left_at = spool_reader_position(&f->reader);
+                (void)uv_timer_start(&p->alone, on_alone,
+                                     p->kill_when_alone ? p->alone_ms : LINGER_MS,
+                                     0); /* never fails */
         }
-        for (int i = 0; i < PROCESS_N_STREAMS; i++)
-                stream_watch(&p->streams[i]);
+        if (p->held_up) {
+                release_if_room(p);
+                watch_outputs(p);
+        }
+        let_go(p);
 }
 
-static void leader_exited(struct process *p, int wait_status)
+unsigned process_followers(const struct process *p)
 {
-        if (WIFSIGNALED(wait_status)) {
-                p->exit.signal = WTERMSIG(wait_status);
-                p->exit.code = 128 + p->exit.signal;
-        } else {
-                p->exit.code = WEXITSTATUS(wait_status);
-        }
-        p->state = STATE_DRAINING;
-        p->drain_until = uv_now(p->table->loop) + DRAIN_MAX;
-        settle(p);
+        const struct follower *f;
+        unsigned n = 0;
+
+        LIST_FOREACH (f, &p->followers, entry)
+                n++;
+        return n;
+}
+
+void process_wait(struct process *p, struct process_waiter *w)
+{
+        LIST_INSERT_HEAD(&p->waiters, w, entry);
+}
+
+void process_unwait(struct process_waiter *w)
+{
+        LIST_REMOVE(w, entry);
 }
 
 /* --- the beginning ------------------------------------------------------------------------- */
 
-static int stream_open(struct stream *s, uv_loop_t *loop, int *ret_write_end, struct err *e)
+/* The ends that become the program's descriptors 0, 1 and 2; -1: /dev/null. */
+struct stdio {
+        int fds[STDERR_FILENO + 1];
+};
+
+static void stdio_close(const struct stdio *io)
+{
+        for (int i = 0; i <= STDERR_FILENO; i++) {
+                bool shared = i > 0 && io->fds[i] == io->fds[i - 1]; /* a terminal's */
+                if (io->fds[i] >= 0 && !shared)
+                        (void)close(io->fds[i]); /* the program has its own */
+        }
+}
+
+/* fd is taken over, also when it fails. */
+static int output_open(struct output *o, int fd, struct err *e)
+{
+        int r = uv_poll_init(o->process->table->loop, &o->poll, fd);
+        if (r < 0) {
+                (void)close(fd);
+                return err_errno(e, -r, "watch a program's output");
+        }
+        o->process->refs++;
+        o->fd = fd;
+        return 0;
+}
+
+/* As above. */
+static int input_open(struct process *p, int fd, struct err *e)
+{
+        int r = process_input_open(&p->input, p->table->loop, fd, p->has_terminal, on_input_closed);
+        if (r < 0)
+                return err_errno(e, -r, "watch a program's input");
+        p->refs++;
+        return 0;
+}
+
+static int open_output_pipe(struct process *p, enum spool_stream stream, struct stdio *io,
+                            struct err *e)
 {
         int fds[2];
 
         if (pipe2(fds, O_CLOEXEC) < 0)
                 return err_errno(e, errno, "make a pipe");
-        int r = uv_poll_init(loop, &s->poll, fds[0]);
-        if (r < 0) {
-                (void)close(fds[0]);
-                (void)close(fds[1]);
-                return err_errno(e, -r, "watch a pipe");
-        }
-        s->process->handles++;
-        s->fd = fds[0];
-        *ret_write_end = fds[1];
-        return 0;
+        io->fds[stream == SPOOL_STDOUT ? STDOUT_FILENO : STDERR_FILENO] = fds[1];
+        return output_open(&p->outputs[stream], fds[0], e);
+}
+
+static int open_input_pipe(struct process *p, struct stdio *io, struct err *e)
+{
+        int fds[2];
+
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return err_errno(e, errno, "make a pipe");
+        io->fds[STDIN_FILENO] = fds[0];
+        return input_open(p, fds[1], e);
+}
+
+static int open_terminal(struct process *p, const struct pty_size *size, struct stdio *io,
+                         struct err *e)
+{
+        int master, slave;
+
+        int r = pty_open(size, &master, &slave, e);
+        if (r < 0)
+                return r;
+        p->has_terminal = true;
+        for (int i = 0; i <= STDERR_FILENO; i++)
+                io->fds[i] = slave;
+        _cleanup_close_ int typing = fcntl(master, F_DUPFD_CLOEXEC, 0);
+        int errnum = errno;
+        r = output_open(&p->outputs[SPOOL_STDOUT], master, e);
+        if (r < 0)
+                return r;
+        if (typing < 0)
+                return err_errno(e, errnum, "duplicate a terminal's descriptor");
+        return input_open(p, TAKE_FD(typing), e);
+}
+
+static int open_stdio(struct process *p, const struct process_spec *spec, struct stdio *io,
+                      struct err *e)
+{
+        if (spec->terminal)
+                return open_terminal(p, spec->terminal, io, e);
+        int r = open_output_pipe(p, SPOOL_STDOUT, io, e);
+        if (r == 0)
+                r = open_output_pipe(p, SPOOL_STDERR, io, e);
+        if (r == 0 && spec->stdin_open)
+                r = open_input_pipe(p, io, e);
+        return r;
 }
 
 static int open_and_spawn(struct process *p, const struct process_spec *spec, struct err *e)
 {
-        _cleanup_close_ int out = -1, err = -1;
+        struct stdio io = {{-1, -1, -1}};
 
-        int r = stream_open(&p->streams[PROCESS_STDOUT], p->table->loop, &out, e);
+        int r = open_stdio(p, spec, &io, e);
         if (r == 0)
-                r = stream_open(&p->streams[PROCESS_STDERR], p->table->loop, &err, e);
-        if (r < 0)
-                return r;
-        return spawn(&(struct spawn){.argv = spec->argv,
-                                     .envp = spec->envp,
-                                     .cwd = spec->cwd,
-                                     .stdin_fd = -1,
-                                     .stdout_fd = out,
-                                     .stderr_fd = err,
-                                     .new_session = true},
-                     &p->pid, e);
+                r = spawn(&(struct spawn){.argv = spec->argv,
+                                          .envp = spec->envp,
+                                          .cwd = spec->cwd,
+                                          .stdin_fd = io.fds[STDIN_FILENO],
+                                          .stdout_fd = io.fds[STDOUT_FILENO],
+                                          .stderr_fd = io.fds[STDERR_FILENO],
+                                          .new_session = true,
+                                          .terminal = p->has_terminal,
+                                          .mark = p->mark,
+                                          .signals = p->table->signals},
+                          &p->pid, e);
+        stdio_close(&io);
+        if (r == -EAGAIN)
+                return err_set(e, STATUS_UNAVAILABLE,
+                               "the sandbox has reached its limit of `pids`; end a process");
+        return r;
+}
+
+/* Appends what fits, not cutting a letter in two. */
+static void append_text(char *to, size_t size, const char *text)
+{
+        size_t len = strlen(to), n = strnlen(text, size - 1 - len);
+
+        while (!str_is_utf8(text, n))
+                n--;
+        memcpy(to + len, text, n);
+        to[len + n] = '\0';
 }
 
 /* What it is, for who asks later. */
-static void describe(struct process *p, const char *program)
+static int describe(struct process *p, const struct process_spec *spec, struct err *e)
 {
-        size_t n = strnlen(program, PROCESS_PROGRAM_MAX);
         struct timespec now;
 
-        while (!str_is_utf8(program, n)) /* a letter is cut in two */
-                n--;
-        memcpy(p->program, program, n);
+        append_text(p->program, sizeof(p->program), spec->argv[0]);
+        for (const char *const *arg = spec->argv; *arg; arg++) {
+                append_text(p->command, sizeof(p->command), arg == spec->argv ? "" : " ");
+                append_text(p->command, sizeof(p->command), *arg);
+        }
         (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
         p->started_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
+        p->tag = strdup(spec->tag);
+        p->labels = strv_copy(spec->labels, strv_len(spec->labels));
+        return p->tag && p->labels ? 0 : err_oom(e);
 }
 
-int process_start(struct process_table *t, const struct process_spec *spec,
-                  const struct process_ops *ops, void *data, struct process **ret, struct err *e)
+static struct process *process_new(struct process_table *t, const struct process_spec *spec)
 {
+        struct process *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return NULL;
+        *p = (struct process){
+                .table = t,
+                .mark = t->last_mark = t->last_mark % MARK_MAX + 1,
+                .overflow = spec->overflow,
+                .keep_ms = spec->keep_ms,
+                .kill_when_alone = spec->kill_when_alone,
+                .alone_ms = spec->alone_ms,
+                .refs = 3,
+        };
+        /* None of these fails. */
+        (void)uv_timer_init(t->loop, &p->alone);
+        (void)uv_timer_init(t->loop, &p->timeout);
+        (void)uv_timer_init(t->loop, &p->drain);
+        LIST_INIT(&p->followers);
+        LIST_INIT(&p->waiters);
+        process_input_init(&p->input);
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                p->outputs[i] = (struct output){.process = p, .fd = -1, .end = UINT64_MAX};
+        return p;
+}
+
+static int check_room(const struct process_table *t, const struct process_spec *spec, struct err *e)
+{
+        const struct process *other = *spec->tag ? process_table_find_tag(t, spec->tag) : NULL;
+
         if (t->closed)
                 return err_set(e, STATUS_UNAVAILABLE, "the sandbox is stopping");
-        if (t->n == PROCESS_MAX)
+        if (t->n >= PROCESS_MAX)
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "%d processes run already; wait for one to end", PROCESS_MAX);
-        struct process *p = calloc(1, sizeof(*p));
+        if (other && other->state != PROCESS_ENDED)
+                return err_set(e, STATUS_ALREADY_EXISTS, "tag: process %d, which runs, has '%s'",
+                               (int)other->pid, spec->tag);
+        return 0;
+}
+
+int process_start(struct process_table *t, const struct process_spec *spec, struct process **ret,
+                  struct err *e)
+{
+        int r = check_room(t, spec, e);
+        if (r < 0)
+                return r;
+        struct process *p = process_new(t, spec);
         if (!p)
                 return err_oom(e);
-        *p = (struct process){.table = t, .ops = ops, .data = data, .handles = 1};
-        for (int i = 0; i < PROCESS_N_STREAMS; i++)
-                p->streams[i] = (struct stream){.process = p, .fd = -1, .end = UINT64_MAX};
-        (void)uv_timer_init(t->loop, &p->drain); /* never fails */
-        LIST_INSERT_HEAD(&t->processes, p, entry);
-        t->n++;
-        int r = open_and_spawn(p, spec, e);
+        process_table_started(t, p);
+        r = describe(p, spec, e);
+        if (r == 0 && spool_new(&t->place, spec->output_size, &p->spool) < 0)
+                r = err_oom(e);
+        if (r == 0)
+                r = open_and_spawn(p, spec, e);
         if (r < 0) {
                 process_free(p);
                 return r;
         }
-        describe(p, spec->argv[0]);
-        settle(p);
+        process_table_runs(t, p);
+        process_limit_time(p, spec->timeout_ms);
+        watch_outputs(p);
         *ret = p;
         return 0;
+}
+
+/* --- what it is ---------------------------------------------------------------------------- */
+
+uv_loop_t *process_loop(const struct process *p)
+{
+        return p->table->loop;
 }
 
 pid_t process_pid(const struct process *p)
@@ -324,91 +543,96 @@ const char *process_program(const struct process *p)
         return p->program;
 }
 
+const char *process_command(const struct process *p)
+{
+        return p->command;
+}
+
+const char *process_tag(const struct process *p)
+{
+        return p->tag;
+}
+
+const char *const *process_labels(const struct process *p)
+{
+        return (const char *const *)p->labels;
+}
+
 uint64_t process_started_at(const struct process *p)
 {
         return p->started_at;
 }
 
-static const struct process *first_running(const struct process *p)
+bool process_has_terminal(const struct process *p)
 {
-        while (p && p->state != STATE_RUNNING)
-                p = LIST_NEXT(p, entry);
-        return p;
+        return p->has_terminal;
 }
 
-const struct process *process_first(const struct process_table *t)
+struct process_input *process_input_of(struct process *p)
 {
-        return first_running(LIST_FIRST(&t->processes));
+        return &p->input;
 }
 
-const struct process *process_next(const struct process *p)
+uint64_t process_output_size(const struct process *p, enum spool_stream stream)
 {
-        return first_running(LIST_NEXT(p, entry));
+        return spool_size(p->spool, stream);
 }
 
-void *process_data(const struct process *p)
+uint64_t process_output_kept_from(const struct process *p, enum spool_stream stream)
 {
-        return p->data;
+        return spool_kept_from(p->spool, stream);
 }
 
-void process_resume(struct process *p)
+const struct process_exit *process_exit_of(const struct process *p)
 {
-        p->held_up = false;
-        settle(p);
+        return p->state == PROCESS_ENDED ? &p->exit : NULL;
 }
 
-void process_detach(struct process *p)
+uint64_t process_mark(const struct process *p)
 {
-        p->ops = NULL;
-        settle(p);
+        return p->mark;
 }
 
-void process_kill(const struct process *p, int signal)
+/* --- acting on it -------------------------------------------------------------------------- */
+
+static int check_runs(const struct process *p, struct err *e)
 {
-        (void)kill(-p->pid, signal); /* nobody may be left in the group */
+        if (p->state == PROCESS_RUNNING)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION, "process %d has ended", (int)p->pid);
 }
 
-/* --- the table ----------------------------------------------------------------------------- */
-
-void process_table_init(struct process_table *t, uv_loop_t *loop)
+int process_signal(struct process *p, int signal, struct err *e)
 {
-        *t = (struct process_table){.loop = loop};
-        LIST_INIT(&t->processes);
+        int r = check_runs(p, e);
+
+        /* Until it is reaped, which is our business, the pid is its own. */
+        if (r == 0 && kill(p->pid, signal) < 0)
+                return err_errno(e, errno, "signal process %d", (int)p->pid);
+        return r;
 }
 
-void process_table_exited(struct process_table *t, pid_t pid, int wait_status)
+int process_signal_group(struct process *p, int signal, struct err *e)
 {
-        struct process *p;
+        int r = check_runs(p, e);
 
-        LIST_FOREACH (p, &t->processes, entry) {
-                if (p->pid == pid && p->state == STATE_RUNNING) {
-                        leader_exited(p, wait_status);
-                        return;
-                }
+        if (r == 0 && kill(-p->pid, signal) < 0)
+                return err_errno(e, errno, "signal the group of process %d", (int)p->pid);
+        return r;
+}
+
+int process_resize(struct process *p, const struct pty_size *size, struct err *e)
+{
+        if (!p->has_terminal)
+                return err_set(e, STATUS_FAILED_PRECONDITION, "process %d has no terminal",
+                               (int)p->pid);
+        int r = check_runs(p, e);
+        if (r == 0 && p->outputs[SPOOL_STDOUT].fd >= 0) {
+                r = pty_resize(p->outputs[SPOOL_STDOUT].fd, size);
+                if (r < 0)
+                        return err_errno(e, -r, "resize the terminal of process %d", (int)p->pid);
+                /* Linux tells the foreground group, gVisor nobody. */
+                (void)process_tree_signal(p->mark, SIGWINCH); /* who misses it looks later */
         }
-}
-
-bool process_table_is_settled(const struct process_table *t)
-{
-        const struct process *p;
-
-        LIST_FOREACH (p, &t->processes, entry)
-                if (p->state != STATE_SETTLED)
-                        return false;
-        return true;
-}
-
-void process_table_kill(const struct process_table *t, int signal)
-{
-        const struct process *p;
-
-        LIST_FOREACH (p, &t->processes, entry)
-                process_kill(p, signal);
-}
-
-void process_table_close(struct process_table *t)
-{
-        t->closed = true;
-        while (!LIST_EMPTY(&t->processes))
-                process_free(LIST_FIRST(&t->processes));
+        return r;
 }

@@ -1,9 +1,11 @@
-/* Programs that run in the sandbox, and what they print.
+/* One program that runs in the sandbox, and what it prints.
  *
  * Glossary: the *leader* of a process is the program that was started, by which its session and
- * process group are named; its *consumer* is whoever started it and takes the output. A process
- * outlives both: while a descendant of the leader holds stdout or stderr open they are read, so
- * that a server left in the background is not killed by SIGPIPE. */
+ * process group are named; its *tree* is the leader and all its descendants. A *follower* takes the
+ * output, from any point of what is kept; there may be many, or none. A process *ends* when its
+ * leader has, and the output is complete; it is *kept* for a while after that. Descendants of the
+ * leader that still hold stdout or stderr open do not end it: what they print is thrown away then,
+ * so that a server left in the background is not killed by SIGPIPE. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,77 +16,109 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "runtimed/process_input.h"
+#include "runtimed/pty.h"
+#include "runtimed/spool.h"
 
-#define PROCESS_MAX         4096 /* at once, in one table */
-#define PROCESS_HEADROOM    64
 #define PROCESS_PROGRAM_MAX 64 /* bytes of a program's name that are kept */
-
-enum process_stream { PROCESS_STDOUT, PROCESS_STDERR, PROCESS_N_STREAMS };
+#define PROCESS_COMMAND_MAX 96 /* and of the whole command */
 
 struct process;
+struct process_table;
 
-/* How a leader ended, as a shell's $? and its signal tell it. */
+/* How it ended, as a shell's $? and its signal tell it. */
 struct process_exit {
         int code;   /* 128 + signal when a signal killed it */
         int signal; /* else 0 */
+        bool oom, timed_out;
+        bool output_open; /* descendants of the leader hold stdout or stderr */
+        uint64_t at;      /* in milliseconds since the Epoch */
 };
 
-struct process_ops {
-        /* Bytes of one stream, in order and without gaps; they are gone after the return. offset is
-         * that of the first one. The PROCESS_HEADROOM bytes before them are the consumer's to
-         * write, so that it can put a header there and need not copy. False: the consumer is
-         * full, nothing more comes before process_resume. */
-        bool (*on_output)(struct process *p, enum process_stream stream, uint64_t offset,
-                          uint8_t *bytes, size_t n);
-        /* The leader has ended and all that it had written has been handed over. The last callback:
-         * p must not be touched any more. */
-        void (*on_end)(struct process *p, const struct process_exit *exit);
+/* When the output that is kept has reached its size, who may hold up the program? */
+enum process_overflow {
+        PROCESS_WAIT_FOR_FASTEST, /* its fastest follower; without any, for a minute */
+        PROCESS_WAIT_FOR_ALL,     /* its slowest follower; without any, for ever */
+        PROCESS_DROP_OLDEST,      /* nobody */
 };
 
-struct process_table {
-        uv_loop_t *loop;
-        LIST_HEAD(, process) processes;
-        unsigned n;
-        bool closed; /* process_start refuses */
-        /* A consumer was told of an end, or went away. May be NULL. */
-        void (*on_settled)(struct process_table *t);
-};
-
-void process_table_init(struct process_table *t, uv_loop_t *loop);
-/* For the reaper: a child ended. */
-void process_table_exited(struct process_table *t, pid_t pid, int wait_status);
-/* True when no leader runs and no consumer waits for output. */
-bool process_table_is_settled(const struct process_table *t);
-/* Sends a signal to every process group that still has a leader or holds an output open. */
-void process_table_kill(const struct process_table *t, int signal);
-/* Forgets all processes: consumers hear no more, programs are left to themselves. The memory is
- * freed on the next turn of the loop. */
-void process_table_close(struct process_table *t);
-
+/* Times in milliseconds. Everything is copied. */
 struct process_spec {
         const char *const *argv; /* NULL at the end, as in envp */
         const char *const *envp;
         const char *cwd;
+        const struct pty_size *terminal; /* NULL: pipes */
+        bool stdin_open;                 /* without a terminal: else /dev/null */
+        const char *tag;                 /* "" for none */
+        const char *const *labels;       /* key, value, key, value, ..., NULL */
+        uint64_t timeout_ms;             /* then the tree is ended; 0: never */
+        enum process_overflow overflow;
+        uint64_t output_size; /* as spool_new has it */
+        unsigned keep_ms;     /* after the end */
+        bool kill_when_alone; /* the tree is ended when the last follower has gone, and */
+        unsigned alone_ms;    /* none came for so long */
 };
 
-/* Starts the program in a session of its own, with /dev/null as its input. RESOURCE_EXHAUSTED or
- * UNAVAILABLE: there is no room for it now; other errors say why it cannot be executed. ops is
- * static, data the consumer's own. Callbacks come on later turns of the loop. */
-int process_start(struct process_table *t, const struct process_spec *spec,
-                  const struct process_ops *ops, void *data, struct process **ret, struct err *e);
+/* Starts the program in a session of its own. RESOURCE_EXHAUSTED, UNAVAILABLE: there is no room for
+ * it now; ALREADY_EXISTS: the tag is taken; other errors say why it cannot be executed. */
+int process_start(struct process_table *t, const struct process_spec *spec, struct process **ret,
+                  struct err *e);
 
+/* --- following ----------------------------------------------------------------------------- */
+
+/* Embedded in its owner; private but for what process_follow is given. */
+struct follower {
+        struct process *process;
+        struct spool_reader reader;
+        void (*on_news)(
+                struct follower *f); /* there is something to take; it may unfollow itself */
+        LIST_ENTRY(follower) entry;
+};
+
+/* offsets: from where on it wants the streams, at most their sizes. on_news comes on later turns of
+ * the loop: what is there already is taken at once. */
+void process_follow(struct process *p, struct follower *f, const uint64_t offsets[SPOOL_STREAMS],
+                    void (*on_news)(struct follower *f));
+/* The next piece of output. SPOOL_NOTHING: there is none now; none will ever be when
+ * process_exit_of is not NULL. */
+enum spool_item process_take(struct follower *f, struct spool_chunk *ret);
+/* Its client was told of the end. Such processes are the first to be forgotten. */
+void process_told_end(struct process *p);
+/* p must not be touched any more, unless it runs or is kept. */
+void process_unfollow(struct follower *f);
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+struct process_waiter {
+        void (*on_end)(struct process_waiter *w); /* once; it is no waiter any more */
+        LIST_ENTRY(process_waiter) entry;
+};
+void process_wait(struct process *p, struct process_waiter *w); /* it has not ended */
+void process_unwait(struct process_waiter *w);
+
+/* --- what it is ---------------------------------------------------------------------------- */
+
+uv_loop_t *process_loop(const struct process *p);
 pid_t process_pid(const struct process *p);
 const char *process_program(const struct process *p); /* argv[0], cut at PROCESS_PROGRAM_MAX */
-uint64_t process_started_at(const struct process *p); /* in milliseconds since the Epoch */
-/* The processes whose leaders run, the last started first; NULL after the last. */
-const struct process *process_first(const struct process_table *t);
-const struct process *process_next(const struct process *p);
-void *process_data(const struct process *p);
+const char *process_command(const struct process *p); /* argv, cut at PROCESS_COMMAND_MAX */
+const char *process_tag(const struct process *p);
+const char *const *process_labels(const struct process *p); /* as in the spec */
+uint64_t process_started_at(const struct process *p);       /* in milliseconds since the Epoch */
+bool process_has_terminal(const struct process *p);
+unsigned process_followers(const struct process *p);
+struct process_input *process_input_of(struct process *p);
+uint64_t process_output_size(const struct process *p, enum spool_stream stream);
+uint64_t process_output_kept_from(const struct process *p, enum spool_stream stream);
+/* NULL until it has ended. */
+const struct process_exit *process_exit_of(const struct process *p);
 
-/* The consumer can take output again. */
-void process_resume(struct process *p);
-/* The consumer goes: no callback comes any more, output is read and thrown away. p must not be
- * touched any more. */
-void process_detach(struct process *p);
-/* Sends a signal to the leader's process group. */
-void process_kill(const struct process *p, int signal);
+/* --- acting on it -------------------------------------------------------------------------- */
+
+/* Of the leader, and of its group. FAILED_PRECONDITION: it has ended. */
+int process_signal(struct process *p, int signal, struct err *e);
+int process_signal_group(struct process *p, int signal, struct err *e);
+/* The mark of its tree: see process_tree.h. */
+uint64_t process_mark(const struct process *p);
+/* FAILED_PRECONDITION: it has no terminal, or has ended. */
+int process_resize(struct process *p, const struct pty_size *size, struct err *e);

@@ -17,17 +17,19 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "rpc/server.h"
-#include "runtimed/process.h"
+#include "runtimed/oom.h"
+#include "runtimed/process_table.h"
 #include "runtimed/service.h"
 
 #define KILLED_GRACE_MS 500 /* for the kernel to end programs after SIGKILL */
 
 static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, NULL};
 
-/* A stream has a connection of its own, so there are as many as processes, and some more. */
+/* A stream has a connection of its own: as many as the daemon forwards at once, and some more. */
+#define CONNECTIONS_MAX (4096 + 64)
 static const struct rpc_server_limits limits = {
-        .connections = PROCESS_MAX + 64,
-        .connections_per_user = PROCESS_MAX + 64,
+        .connections = CONNECTIONS_MAX,
+        .connections_per_user = CONNECTIONS_MAX,
         .calls_per_connection = 4096, /* the daemon shares one connection among unary calls */
         .request_max = 4 * MiB,
         .arena_max = 8 * MiB,
@@ -49,10 +51,12 @@ struct runtimed {
         struct reaper reaper;
         uv_signal_t sigterm, sigint;
         uv_timer_t killed;
+        uv_timer_t changed; /* the table has */
         struct process_table processes;
         struct rpc_server *server;
         struct service_process service_process;
         char boot_id[BOOT_ID_LEN + 1];
+        char directory[PATH_MAX]; /* of the socket, and of all else that is ours */
         char workspace[PATH_MAX];
         enum state state;
 };
@@ -68,6 +72,7 @@ static void on_server_closed(void *data)
         uv_close((uv_handle_t *)&r->sigterm, NULL);
         uv_close((uv_handle_t *)&r->sigint, NULL);
         uv_close((uv_handle_t *)&r->killed, NULL);
+        uv_close((uv_handle_t *)&r->changed, NULL);
 }
 
 /* With the last handle the loop ends. */
@@ -97,12 +102,23 @@ static void close_when_stopped(struct runtimed *r)
                 close_all(r);
 }
 
-static void on_settled(struct process_table *t)
+static void on_changed(uv_timer_t *timer)
 {
+        struct runtimed *r = CONTAINER(timer, struct runtimed, changed);
+
         /* A sandbox that is idle for days holds no memory that its busy hour needed. */
-        if (process_table_is_settled(t))
+        if (process_table_is_empty(&r->processes))
                 (void)malloc_trim(0);
-        close_when_stopped(CONTAINER(t, struct runtimed, processes));
+        close_when_stopped(r);
+}
+
+/* On the next turn: this one may be inside a call, where the server must not be closed. */
+static void on_change(struct process_table *t)
+{
+        struct runtimed *r = CONTAINER(t, struct runtimed, processes);
+
+        if (r->state != STATE_CLOSING)
+                (void)uv_timer_start(&r->changed, on_changed, 0, 0); /* never fails */
 }
 
 static void on_child_exit(struct reaper *reaper, pid_t pid, int wait_status)
@@ -158,18 +174,37 @@ static void on_sigint(uv_signal_t *handle, int signal)
 
 /* --- starting ------------------------------------------------------------------------------ */
 
+static void on_ignored_signal(int signal)
+{
+        (void)signal;
+}
+
 /* No program may end its supervisor: Linux shields PID 1 from signals it does not handle, gVisor
- * does not. Faults of our own keep their effect, and spawn gives children the defaults back. */
+ * does not. A handler that does nothing and not SIG_IGN, which children would inherit: exec gives
+ * them the defaults back, at no cost. Faults of our own keep their effect. */
 static void ignore_signals(void)
 {
         static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
-        struct sigaction ignore = {.sa_handler = SIG_IGN}, dfl = {.sa_handler = SIG_DFL};
+        struct sigaction ignore = {.sa_handler = on_ignored_signal, .sa_flags = SA_RESTART};
+        struct sigaction dfl = {.sa_handler = SIG_DFL};
 
         for (int sig = 1; sig < NSIG; sig++)
                 (void)sigaction(sig, &ignore, NULL); /* SIGKILL, SIGSTOP and libc's own: EINVAL */
         for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
                 (void)sigaction(faults[i], &dfl, NULL);
         (void)sigaction(SIGCHLD, &dfl, NULL); /* ignored, it would reap before we know */
+}
+
+/* Those that libuv handles. A child must not run its handler on our memory. */
+static const sigset_t *watched_signals(void)
+{
+        static sigset_t set;
+
+        (void)sigemptyset(&set); /* none of these fails */
+        (void)sigaddset(&set, SIGCHLD);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGINT);
+        return &set;
 }
 
 static int watch_signals(struct runtimed *r, struct err *e)
@@ -185,13 +220,14 @@ static int watch_signals(struct runtimed *r, struct err *e)
 /* The socket's directory is made, the one above it is the workspace. */
 static int prepare_workspace(struct runtimed *r, const char *socket, struct err *e)
 {
-        if (*socket != '/' || !str_format(r->workspace, sizeof(r->workspace), "%s", socket))
+        if (*socket != '/' || !str_format(r->directory, sizeof(r->directory), "%s", socket))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "socket '%s': the path must be absolute and below %d bytes", socket,
                                PATH_MAX);
-        *strrchr(r->workspace, '/') = '\0';
-        if (*r->workspace && mkdir(r->workspace, 0700) < 0 && errno != EEXIST)
-                return err_errno(e, errno, "make directory '%s'", r->workspace);
+        *strrchr(r->directory, '/') = '\0';
+        if (*r->directory && mkdir(r->directory, 0700) < 0 && errno != EEXIST)
+                return err_errno(e, errno, "make directory '%s'", r->directory);
+        memcpy(r->workspace, r->directory, sizeof(r->workspace));
         char *slash = strrchr(r->workspace, '/');
         if (slash && slash > r->workspace)
                 *slash = '\0';
@@ -271,8 +307,11 @@ static int init(struct runtimed *r, struct err *e)
         (void)uv_signal_init(&r->loop, &r->sigterm);
         (void)uv_signal_init(&r->loop, &r->sigint);
         (void)uv_timer_init(&r->loop, &r->killed);
-        process_table_init(&r->processes, &r->loop);
-        r->processes.on_settled = on_settled;
+        (void)uv_timer_init(&r->loop, &r->changed);
+        oom_watch();
+        process_table_init(&r->processes, &r->loop, r->directory);
+        r->processes.on_change = on_change;
+        r->processes.signals = watched_signals();
         r->service_process =
                 (struct service_process){.processes = &r->processes, .workspace = r->workspace};
         return 0;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "rpc/server.h"
-#include "runtimed/process.h"
+#include "runtimed/process_table.h"
 
 /* 128 bits of randomness in hexadecimal: which start of runtimed this is. */
 #define BOOT_ID_LEN 32

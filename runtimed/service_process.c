@@ -1,142 +1,73 @@
+#include "runtimed/service_process_private.h"
+
+#include <ctype.h>
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "base/str.h"
 #include "base/util.h"
-#include "methods.h"
-#include "rpc/protowire.h"
-#include "runtimed/service.h"
-#include "sandboxd/v1/process.pb-c.h"
+#include "runtimed/user.h"
 
-#define ARGS_MAX 4096
-#define ENV_MAX  1024
+#define ARGS_MAX        4096
+#define ENV_MAX         1024
+#define LABELS_MAX      16
+#define LABELS_SIZE_MAX 384
+#define TAG_MAX         64
+
+#define DAY_MS         (24ULL * 60 * 60 * 1000)
+#define TIMEOUT_MAX_MS (30 * DAY_MS)
+#define KEEP_MAX_MS    DAY_MS
+#define KEEP_MS        (5 * 60 * 1000)
+#define ALONE_MAX_MS   (60 * 60 * 1000)
+#define ALONE_MS       5000
+#define OUTPUT_SIZE    (16 * MiB)
 
 /* A shell's $? for a program that could not be started. */
 #define EXIT_CANNOT_EXECUTE 126
 #define EXIT_NOT_FOUND      127
 
 typedef Sandboxd__V1__ProcessServiceStartRequest StartRequest;
-typedef Sandboxd__V1__ProcessServiceStartResponse StartResponse;
 
-/* --- what the client is told --------------------------------------------------------------- */
-
-static void send_start(struct rpc_call *call, pid_t pid)
+struct process *find_process(struct rpc_call *call, const struct service_process *ctx,
+                             const Sandboxd__V1__ProcessSelector *selector)
 {
-        Sandboxd__V1__ProcessStarted start = SANDBOXD__V1__PROCESS_STARTED__INIT;
-        StartResponse response = SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__INIT;
+        struct process *p;
 
-        start.pid = (uint32_t)pid;
-        response.event_case = SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_START;
-        response.start = &start;
-        rpc_call_send_message(call, &response.base);
+        switch (selector ? selector->selector_case : 0) {
+        case SANDBOXD__V1__PROCESS_SELECTOR__SELECTOR_PID:
+                p = process_table_find_pid(ctx->processes, (pid_t)selector->pid);
+                if (!p)
+                        rpc_call_fail(call, STATUS_NOT_FOUND,
+                                      "no process %u was started here, or it is not kept any more",
+                                      selector->pid);
+                return p;
+        case SANDBOXD__V1__PROCESS_SELECTOR__SELECTOR_TAG:
+                p = *selector->tag ? process_table_find_tag(ctx->processes, selector->tag) : NULL;
+                if (!p)
+                        rpc_call_fail(call, STATUS_NOT_FOUND,
+                                      "no process with the tag '%s' was started here, or it is not "
+                                      "kept any more",
+                                      selector->tag);
+                return p;
+        default:
+                rpc_call_fail(call, STATUS_INVALID_ARGUMENT,
+                              "process: give the pid or the tag of one");
+                return NULL;
+        }
 }
 
-/* Protobuf's wire format, written towards the front, for a length precedes what it counts. */
-static uint8_t *prepend_varint(uint8_t *p, uint64_t value)
+int check_range(const char *name, uint64_t value, uint64_t min, uint64_t max, struct err *e)
 {
-        uint8_t digits[10];
-        size_t n = protowire_put_varint(digits, value);
-
-        return memcpy(p - n, digits, n);
+        if (!value || (value >= min && value <= max))
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "%s: %llu is not within %llu and %llu", name,
+                       (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
 }
 
-static uint8_t *prepend_field(uint8_t *p, unsigned number, unsigned wire_type, uint64_t value)
+/* --- Start: is it sound? ------------------------------------------------------------------- */
+
+static int check_environment(const StartRequest *request, struct err *e)
 {
-        p = prepend_varint(p, value);
-        *--p = (uint8_t)(number << 3 | wire_type);
-        return p;
-}
-
-/* StartResponse{data: ProcessOutput{stream, offset, data}}. protobuf-c would copy the bytes to pack
- * them; here the message is built around them. */
-static void send_output(struct rpc_call *call, enum process_stream stream, uint64_t offset,
-                        uint8_t *bytes, size_t n)
-{
-        enum { VARINT = PROTOBUF_C_WIRE_TYPE_VARINT, BYTES = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED };
-        const uint8_t *end = bytes + n;
-        uint8_t *p = bytes;
-
-        p = prepend_field(p, 3, BYTES, n);
-        p = prepend_field(p, 2, VARINT, offset);
-        p = prepend_field(p, 1, VARINT,
-                          stream == PROCESS_STDOUT
-                                  ? SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT
-                                  : SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR);
-        p = prepend_field(p, 2, BYTES, (size_t)(end - p));
-        rpc_call_send(call, p, (size_t)(end - p));
-}
-
-static void send_end_and_finish(struct rpc_call *call, const struct process_exit *exit,
-                                const char *error)
-{
-        Sandboxd__V1__ProcessEnded end = SANDBOXD__V1__PROCESS_ENDED__INIT;
-        StartResponse response = SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__INIT;
-
-        end.exit_code = exit->code;
-        end.signal = exit->signal;
-        end.error = (char *)error;
-        response.event_case = SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_END;
-        response.end = &end;
-        rpc_call_send_message(call, &response.base);
-        rpc_call_finish(call, NULL);
-}
-
-/* --- between a process and its call, each of which has the other as its data ------------------ */
-
-static bool on_output(struct process *p, enum process_stream stream, uint64_t offset,
-                      uint8_t *bytes, size_t n)
-{
-        struct rpc_call *call = process_data(p);
-
-        send_output(call, stream, offset, bytes, n);
-        return rpc_call_is_writable(call);
-}
-
-static void on_end(struct process *p, const struct process_exit *exit)
-{
-        send_end_and_finish(process_data(p), exit, "");
-}
-
-static const struct process_ops process_ops = {
-        .on_output = on_output,
-        .on_end = on_end,
-};
-
-static void on_writable(struct rpc_call *call)
-{
-        process_resume(rpc_call_data(call));
-}
-
-static void leave(struct rpc_call *call)
-{
-        process_detach(rpc_call_data(call));
-        rpc_call_fail(call, STATUS_CANCELLED, "the client has gone");
-}
-
-static void kill_and_leave(struct rpc_call *call)
-{
-        process_kill(rpc_call_data(call), SIGKILL);
-        leave(call);
-}
-
-static const struct rpc_call_ops ops_keep = {.on_cancel = leave, .on_writable = on_writable};
-static const struct rpc_call_ops ops_kill = {.on_cancel = kill_and_leave,
-                                             .on_writable = on_writable};
-
-/* --- the request --------------------------------------------------------------------------- */
-
-static int check(const StartRequest *request, struct err *e)
-{
-        if (request->n_args < 1 || request->n_args > ARGS_MAX)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "args: 1 to %d are possible, the request has %zu", ARGS_MAX,
-                               request->n_args);
-        if (!*request->args[0])
-                return err_set(e, STATUS_INVALID_ARGUMENT, "args: the program's name is empty");
-        if (*request->cwd && *request->cwd != '/')
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "cwd: '%s' is not absolute; begin it with '/'", request->cwd);
         if (request->n_env > ENV_MAX)
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "env: at most %d variables are possible, the request has %zu",
@@ -149,6 +80,97 @@ static int check(const StartRequest *request, struct err *e)
                                        request->env[i]->key);
         return 0;
 }
+
+static int check_program(const StartRequest *request, struct err *e)
+{
+        if (request->n_args < 1 || request->n_args > ARGS_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "args: 1 to %d are possible, the request has %zu", ARGS_MAX,
+                               request->n_args);
+        if (!*request->args[0])
+                return err_set(e, STATUS_INVALID_ARGUMENT, "args: the program's name is empty");
+        if (*request->cwd && *request->cwd != '/')
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "cwd: '%s' is not absolute; begin it with '/'", request->cwd);
+        return check_environment(request, e);
+}
+
+static int check_labels(const StartRequest *request, struct err *e)
+{
+        size_t size = 0;
+
+        for (size_t i = 0; i < request->n_labels; i++) {
+                size += strlen(request->labels[i]->key) + strlen(request->labels[i]->value);
+                if (!*request->labels[i]->key)
+                        return err_set(e, STATUS_INVALID_ARGUMENT, "labels: a key is empty");
+        }
+        if (request->n_labels > LABELS_MAX || size > LABELS_SIZE_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "labels: at most %d of %d bytes in all are possible, the request "
+                               "has %zu of %zu",
+                               LABELS_MAX, LABELS_SIZE_MAX, request->n_labels, size);
+        return 0;
+}
+
+static int check_tag(const char *tag, struct err *e)
+{
+        size_t n = strlen(tag);
+
+        for (size_t i = 0; i < n; i++)
+                if (!isalnum((unsigned char)tag[i]) && !strchr(".-_", tag[i]))
+                        n = TAG_MAX + 1;
+        if (n > TAG_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "tag: '%s' is not of 1 to %d letters, digits and \".-_\"", tag,
+                               TAG_MAX);
+        return 0;
+}
+
+static int check_numbers(const StartRequest *request, struct err *e)
+{
+        const struct {
+                const char *name;
+                uint64_t value, min, max;
+        } numbers[] = {
+                {"timeout_millis", request->timeout_millis, 1, TIMEOUT_MAX_MS},
+                {"output_size", request->output_size, SPOOL_SIZE_MIN, SPOOL_SIZE_MAX},
+                {"keep_millis", request->keep_millis, 1, KEEP_MAX_MS},
+                {"keepalive_millis", request->keepalive_millis, KEEPALIVE_MIN_MS, KEEPALIVE_MAX_MS},
+                {"disconnect_grace_millis", request->disconnect_grace_millis, 1, ALONE_MAX_MS},
+        };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(numbers); i++)
+                r = check_range(numbers[i].name, numbers[i].value, numbers[i].min, numbers[i].max,
+                                e);
+        return r;
+}
+
+static int check(const StartRequest *request, struct err *e)
+{
+        int r = check_program(request, e);
+        if (r == 0)
+                r = check_labels(request, e);
+        if (r == 0)
+                r = check_tag(request->tag, e);
+        if (r == 0)
+                r = check_numbers(request, e);
+        if (r == 0 && request->terminal)
+                r = check_terminal_size(request->terminal, e);
+        if (r == 0 &&
+            (request->output_overflow < 0 ||
+             request->output_overflow > SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_DROP_OLDEST))
+                r = err_set(e, STATUS_INVALID_ARGUMENT, "output_overflow: there is no %d",
+                            (int)request->output_overflow);
+        if (r == 0 && request->detach && request->kill_on_disconnect)
+                r = err_set(e, STATUS_INVALID_ARGUMENT,
+                            "detach and kill_on_disconnect exclude each other");
+        if (r == 0)
+                r = user_check(request->user, e);
+        return r;
+}
+
+/* --- Start --------------------------------------------------------------------------------- */
 
 /* True when one of the request's variables from the first-th on has the name (n bytes). */
 static bool is_given(const StartRequest *request, size_t first, const char *name, size_t n)
@@ -175,35 +197,77 @@ static char **merge_environment(const StartRequest *request)
         return strv_take(&b);
 }
 
-static int start_process(const struct service_process *ctx, struct rpc_call *call,
-                         const StartRequest *request, struct process **ret, struct err *e)
+static char **copy_labels(const StartRequest *request)
+{
+        struct strv_builder b = {0};
+
+        for (size_t i = 0; i < request->n_labels; i++) {
+                strv_add(&b, request->labels[i]->key);
+                strv_add(&b, request->labels[i]->value);
+        }
+        return strv_take(&b);
+}
+
+static enum process_overflow overflow_of(const StartRequest *request)
+{
+        switch (request->output_overflow) {
+        case SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_WAIT:
+                return PROCESS_WAIT_FOR_ALL;
+        case SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_DROP_OLDEST:
+                return PROCESS_DROP_OLDEST;
+        default:
+                return request->detach ? PROCESS_DROP_OLDEST : PROCESS_WAIT_FOR_FASTEST;
+        }
+}
+
+static uint64_t or_default(uint64_t value, uint64_t default_value)
+{
+        return value ? value : default_value;
+}
+
+static int start_process(const struct service_process *ctx, const StartRequest *request,
+                         struct process **ret, struct err *e)
 {
         _cleanup_free_ const char **argv = calloc(request->n_args + 1, sizeof(*argv));
-        _cleanup_strv_ char **envp = merge_environment(request);
+        _cleanup_strv_ char **envp = merge_environment(request), **labels = copy_labels(request);
+        struct pty_size size;
 
-        if (!argv || !envp)
+        if (!argv || !envp || !labels)
                 return err_oom(e);
         memcpy(argv, request->args, request->n_args * sizeof(*argv));
         struct process_spec spec = {
                 .argv = argv,
                 .envp = (const char *const *)envp,
                 .cwd = *request->cwd ? request->cwd : ctx->workspace,
+                .stdin_open = request->stdin_open,
+                .tag = request->tag,
+                .labels = (const char *const *)labels,
+                .timeout_ms = request->timeout_millis,
+                .overflow = overflow_of(request),
+                .output_size = or_default(request->output_size, OUTPUT_SIZE),
+                .keep_ms = (unsigned)or_default(request->keep_millis, KEEP_MS),
+                .kill_when_alone = request->kill_on_disconnect,
+                .alone_ms = (unsigned)or_default(request->disconnect_grace_millis, ALONE_MS),
         };
-        return process_start(ctx->processes, &spec, &process_ops, call, ret, e);
+        if (request->terminal) {
+                size.rows = (unsigned short)request->terminal->rows;
+                size.columns = (unsigned short)request->terminal->columns;
+                spec.terminal = &size;
+        }
+        return process_start(ctx->processes, &spec, ret, e);
 }
 
 /* What cannot be executed is a result, like a shell's; want of room is an error of the call. */
 static void refuse(struct rpc_call *call, const struct err *e)
 {
-        struct process_exit exit = {.code = EXIT_CANNOT_EXECUTE};
+        bool of_call = e->code == STATUS_RESOURCE_EXHAUSTED || e->code == STATUS_UNAVAILABLE ||
+                       e->code == STATUS_ALREADY_EXISTS;
+        bool missing = e->errnum == ENOENT || e->errnum == ENOTDIR;
 
-        if (e->code == STATUS_RESOURCE_EXHAUSTED || e->code == STATUS_UNAVAILABLE) {
+        if (of_call)
                 rpc_call_finish(call, e);
-                return;
-        }
-        if (e->errnum == ENOENT || e->errnum == ENOTDIR)
-                exit.code = EXIT_NOT_FOUND;
-        send_end_and_finish(call, &exit, e->msg);
+        else
+                tell_not_started(call, missing ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE, e->msg);
 }
 
 static void start(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
@@ -216,42 +280,83 @@ static void start(struct rpc_call *call, const uint8_t *message, size_t n, void 
                 return;
         if (check(request, &e) < 0) {
                 rpc_call_finish(call, &e);
-        } else if (start_process(ctx, call, request, &p, &e) < 0) {
+        } else if (start_process(ctx, request, &p, &e) < 0) {
                 refuse(call, &e);
+        } else if (request->detach) {
+                tell_start(call, p);
         } else {
-                rpc_call_set_ops(call, request->kill_on_disconnect ? &ops_kill : &ops_keep, p);
-                send_start(call, process_pid(p));
+                struct following_spec spec = {.keepalive_ms = request->keepalive_millis};
+                follow(call, p, &spec);
         }
 }
 
 /* --- List ---------------------------------------------------------------------------------- */
 
-static size_t count_running(const struct process_table *t)
-{
-        size_t n = 0;
-
-        for (const struct process *p = process_first(t); p; p = process_next(p))
-                n++;
-        return n;
-}
+typedef Sandboxd__V1__Process__LabelsEntry Label;
 
 /* One row: the message and what it points to. */
 struct row {
         Sandboxd__V1__Process process;
         Google__Protobuf__Timestamp started_at;
+        struct ended_message end;
+        Label labels[LABELS_MAX], *label_pointers[LABELS_MAX];
 };
 
-static void fill_row(struct row *row, const struct process *p)
+static void fill_labels(struct row *row, const struct process *p)
 {
-        uint64_t ms = process_started_at(p);
+        size_t n = 0;
 
-        sandboxd__v1__process__init(&row->process);
-        google__protobuf__timestamp__init(&row->started_at);
-        row->started_at.seconds = (int64_t)(ms / 1000);
-        row->started_at.nanos = (int32_t)(ms % 1000 * NSEC_PER_MSEC);
-        row->process.pid = (uint32_t)process_pid(p);
-        row->process.program = (char *)process_program(p);
-        row->process.started_at = &row->started_at;
+        for (const char *const *l = process_labels(p); *l; l += 2) {
+                Label *label = &row->labels[n];
+                sandboxd__v1__process__labels_entry__init(label);
+                label->key = (char *)l[0];
+                label->value = (char *)l[1];
+                row->label_pointers[n++] = label;
+        }
+        row->process.labels = row->label_pointers;
+        row->process.n_labels = n;
+}
+
+static void fill_row(struct row *row, struct process *p)
+{
+        Sandboxd__V1__Process *m = &row->process;
+        const struct process_input *input = process_input_of(p);
+
+        sandboxd__v1__process__init(m);
+        fill_timestamp(&row->started_at, process_started_at(p));
+        m->pid = (uint32_t)process_pid(p);
+        m->program = (char *)process_program(p);
+        m->command = (char *)process_command(p);
+        m->started_at = &row->started_at;
+        m->tag = (char *)process_tag(p);
+        m->terminal = process_has_terminal(p);
+        m->stdin_open = process_input_is_open(input);
+        m->input_offset = process_input_offset(input);
+        m->stdout_kept_from = process_output_kept_from(p, SPOOL_STDOUT);
+        m->stdout_size = process_output_size(p, SPOOL_STDOUT);
+        m->stderr_kept_from = process_output_kept_from(p, SPOOL_STDERR);
+        m->stderr_size = process_output_size(p, SPOOL_STDERR);
+        m->clients = process_followers(p);
+        fill_labels(row, p);
+        if (process_exit_of(p)) {
+                fill_ended(&row->end, p);
+                m->end = &row->end.ended;
+        }
+}
+
+static size_t fill_rows(const struct process_table *t, bool all, struct row *rows,
+                        Sandboxd__V1__Process **pointers)
+{
+        size_t n = 0;
+
+        for (struct process *p = process_table_first(t); p; p = process_table_next(p)) {
+                if (!all && process_exit_of(p))
+                        continue;
+                fill_row(&rows[n], p);
+                pointers[n] = &rows[n].process;
+                n++;
+        }
+        return n;
 }
 
 static void list(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
@@ -259,29 +364,35 @@ static void list(struct rpc_call *call, const uint8_t *message, size_t n, void *
         const struct process_table *t = ((struct service_process *)ctx)->processes;
         Sandboxd__V1__ProcessServiceListResponse response =
                 SANDBOXD__V1__PROCESS_SERVICE_LIST_RESPONSE__INIT;
-        size_t i = count_running(t);
+        const Sandboxd__V1__ProcessServiceListRequest *request =
+                (const Sandboxd__V1__ProcessServiceListRequest *)rpc_call_unpack(call, message, n);
+        size_t known = 0;
 
-        if (!rpc_call_unpack(call, message, n))
+        if (!request)
                 return;
-        _cleanup_free_ struct row *rows = calloc(i + 1, sizeof(*rows)); /* none is no failure */
-        _cleanup_free_ Sandboxd__V1__Process **pointers = calloc(i + 1, sizeof(*pointers));
+        for (const struct process *p = process_table_first(t); p; p = process_table_next(p))
+                known++;
+        _cleanup_free_ struct row *rows = calloc(known + 1, sizeof(*rows)); /* none is no failure */
+        _cleanup_free_ Sandboxd__V1__Process **pointers = calloc(known + 1, sizeof(*pointers));
         if (!rows || !pointers) {
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED, "out of memory");
                 return;
         }
+        response.n_processes = fill_rows(t, request->all, rows, pointers);
         response.processes = pointers;
-        response.n_processes = i;
-        for (const struct process *p = process_first(t); p; p = process_next(p)) {
-                i--; /* the table has the last one first */
-                fill_row(&rows[i], p);
-                pointers[i] = &rows[i].process;
-        }
         rpc_call_reply(call, &response.base);
 }
 
 static const rpc_handler handlers[] = {
         [PROCESS_SERVICE_START] = start,
+        [PROCESS_SERVICE_CONNECT] = connect_process,
         [PROCESS_SERVICE_LIST] = list,
+        [PROCESS_SERVICE_SEND_INPUT] = send_input,
+        [PROCESS_SERVICE_STREAM_INPUT] = stream_input,
+        [PROCESS_SERVICE_CLOSE_STDIN] = close_stdin,
+        [PROCESS_SERVICE_SIGNAL] = send_signal,
+        [PROCESS_SERVICE_RESIZE] = resize,
+        [PROCESS_SERVICE_WAIT] = wait_for_end,
 };
 
 int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e)

@@ -9,7 +9,7 @@ failed=0
 shopt -s nullglob
 
 sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.[ch]
-        tests/{unit,interop,fuzz,torture,bench,bench/rpc}/*.[ch])
+        tests/{unit,e2e,interop,fuzz,torture,bench,bench/rpc}/*.[ch])
 product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
 scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/{lint,interop,fuzz,bench/rpc}}/*.sh
         .ci/run)
@@ -26,6 +26,8 @@ mkdir -p "$cache"
 # System headers are left out: it is faster, and cppcheck knows the C library by itself. What it needs
 # of the others is in cppcheck.h.
 suppressed=(
+        --suppress=fgetpwentCalled             # runtimed has one thread, and nothing else reads them
+        --suppress=fgetgrentCalled
         --suppress=missingIncludeSystem        # on purpose, see above
         --suppress=resourceLeak                # it does not see what _cleanup_close_ does,
         --suppress=memleak                     # nor _cleanup_free_

@@ -1,0 +1,154 @@
+/* How a process ends: the leader first, then its output, then its followers know. */
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "base/util.h"
+#include "runtimed/oom.h"
+#include "runtimed/process_private.h"
+#include "runtimed/process_tree.h"
+
+/* A leader that has ended may have left others that go on writing. What they write counts as the
+ * process's output until nothing came for so long, or for so long altogether, in milliseconds. */
+#define DRAIN_QUIET 200
+#define DRAIN_MAX   1000
+
+/* What a terminal holds for its reader, which it does not tell. */
+#define TERMINAL_MAX (64 * KiB)
+
+#define TIMEOUT_GRACE_MS 2000 /* between SIGTERM and SIGKILL */
+
+static uint64_t wall_clock_ms(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
+        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
+}
+
+static bool is_drained(const struct process *p)
+{
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                if (p->outputs[i].fd >= 0 &&
+                    p->outputs[i].end != spool_size(p->spool, (enum spool_stream)i))
+                        return false;
+        return true;
+}
+
+/* What can be read now is the last. */
+static void on_drain_timeout(uv_timer_t *timer)
+{
+        struct process *p = CONTAINER(timer, struct process, drain);
+
+        for (int i = 0; i < SPOOL_STREAMS; i++) {
+                struct output *o = &p->outputs[i];
+                int n = TERMINAL_MAX;
+                if (o->fd < 0)
+                        continue;
+                if (!p->has_terminal)
+                        (void)ioctl(o->fd, FIONREAD, &n); /* a pipe knows it */
+                o->end = spool_size(p->spool, (enum spool_stream)i) + (unsigned)n;
+        }
+        process_settle(p);
+}
+
+static void tell_waiters(struct process *p)
+{
+        struct process_waiter *w;
+
+        while ((w = LIST_FIRST(&p->waiters))) {
+                LIST_REMOVE(w, entry);
+                w->on_end(w);
+        }
+}
+
+static void end(struct process *p)
+{
+        struct process_table *t = p->table;
+
+        p->state = PROCESS_ENDED;
+        p->exit.at = wall_clock_ms();
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                p->exit.output_open |= p->outputs[i].fd >= 0;
+        /* None of these fails. */
+        (void)uv_timer_stop(&p->drain);
+        (void)uv_timer_stop(&p->alone);
+        process_input_close(&p->input);
+        spool_seal(p->spool);
+        process_table_ended(t, p);
+        tell_waiters(p);
+}
+
+void process_drain(struct process *p)
+{
+        uint64_t now = uv_now(p->table->loop);
+        uint64_t left = p->drain_until > now ? p->drain_until - now : 0;
+
+        if (p->is_being_ended)
+                return; /* on_tree_ended comes */
+        if (is_drained(p)) {
+                end(p);
+        } else if (p->held_up) {
+                (void)uv_timer_stop(&p->drain); /* it is not quiet by itself */
+        } else if (p->outputs[SPOOL_STDOUT].end == UINT64_MAX) {
+                (void)uv_timer_start(&p->drain, on_drain_timeout, MIN(left, DRAIN_QUIET), 0);
+        }
+}
+
+void process_leader_exited(struct process *p, int wait_status)
+{
+        if (WIFSIGNALED(wait_status)) {
+                p->exit.signal = WTERMSIG(wait_status);
+                p->exit.code = 128 + p->exit.signal;
+                p->exit.oom = p->exit.signal == SIGKILL && oom_has_struck();
+        } else {
+                p->exit.code = WEXITSTATUS(wait_status);
+        }
+        p->state = PROCESS_DRAINING;
+        p->drain_until = uv_now(p->table->loop) + DRAIN_MAX;
+        (void)uv_timer_stop(&p->timeout); /* never fails */
+        process_settle(p);
+}
+
+/* --- by force ------------------------------------------------------------------------------ */
+
+static void on_tree_ended(void *data, unsigned left)
+{
+        struct process *p = data;
+
+        (void)left; /* nothing is stronger than SIGKILL */
+        p->is_being_ended = false;
+        if (!p->closing)
+                process_settle(p);
+        process_unref(p);
+}
+
+void process_end_tree(struct process *p, unsigned kill_after_ms)
+{
+        struct err e;
+
+        if (p->is_being_ended)
+                return;
+        if (process_tree_kill(p->table->loop, p->mark, kill_after_ms, on_tree_ended, p, &e) < 0) {
+                (void)process_tree_signal(p->mark, SIGKILL); /* the best that is left */
+                return;
+        }
+        p->is_being_ended = true;
+        p->refs++;
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+        struct process *p = CONTAINER(timer, struct process, timeout);
+
+        p->exit.timed_out = true;
+        (void)process_tree_signal(p->mark, SIGTERM); /* it was alive a moment ago */
+        process_end_tree(p, TIMEOUT_GRACE_MS);
+}
+
+void process_limit_time(struct process *p, uint64_t timeout_ms)
+{
+        if (timeout_ms)
+                (void)uv_timer_start(&p->timeout, on_timeout, timeout_ms, 0); /* never fails */
+}
