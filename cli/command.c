@@ -1,5 +1,8 @@
 #include "cli/command.h"
 
+#include <inttypes.h>
+
+#include "base/str.h"
 #include "cli/output.h"
 #include "methods.h"
 
@@ -14,6 +17,36 @@ const Sandboxd__V1__Sandbox *get_sandbox(struct session *s, char *ref, struct er
         if (reply && !reply->sandbox)
                 (void)err_set(e, STATUS_INTERNAL, "the answer holds no sandbox");
         return reply ? reply->sandbox : NULL;
+}
+
+static bool is_meant(const struct target *target, const Sandboxd__V1__Process *p)
+{
+        return target->tag ? str_eq(p->tag, target->tag) : p->pid == target->pid;
+}
+
+const Sandboxd__V1__Process *get_process(struct session *s, const struct target *target,
+                                         struct err *e)
+{
+        Sandboxd__V1__ProcessServiceListRequest request =
+                SANDBOXD__V1__PROCESS_SERVICE_LIST_REQUEST__INIT;
+        const Sandboxd__V1__Process *found = NULL;
+
+        request.sandbox_id = target->sandbox;
+        request.all = true;
+        const Sandboxd__V1__ProcessServiceListResponse *reply =
+                session_call(s, &process_service, PROCESS_SERVICE_LIST, &request.base, e);
+        if (!reply)
+                return NULL;
+        for (size_t i = 0; i < reply->n_processes; i++)
+                if (is_meant(target, reply->processes[i]) && (!found || found->end))
+                        found = reply->processes[i]; /* the oldest come first */
+        if (!found && target->tag)
+                (void)err_set(e, STATUS_NOT_FOUND, "no process with the tag '%s' in the sandbox",
+                              target->tag);
+        else if (!found)
+                (void)err_set(e, STATUS_NOT_FOUND, "no process %" PRIu32 " in the sandbox",
+                              target->pid);
+        return found;
 }
 
 int call_failed(const struct session *s, const struct err *e)

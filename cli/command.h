@@ -5,6 +5,8 @@
 
 #include "cli/options.h"
 #include "cli/session.h"
+#include "cli/target.h"
+#include "sandboxd/v1/process.pb-c.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
 enum exit_status {
@@ -12,6 +14,7 @@ enum exit_status {
         EXIT_REFUSED = 1,       /* the daemon answered with an error */
         EXIT_USAGE = 2,         /* the command line makes no sense */
         EXIT_UNREACHABLE = 3,   /* no daemon, or it went away during the call */
+        EXIT_TIMED_OUT = 124,   /* exec: --run-timeout has passed; as timeout(1) */
         EXIT_NO_STATUS = 125,   /* exec: trouble before or beside the program */
         EXIT_CANNOT_EXEC = 126, /* exec: the program cannot be executed */
         EXIT_NO_PROGRAM = 127,  /* exec: there is no such program */
@@ -23,10 +26,11 @@ struct command {
         const char *operands; /* as the usage line shows them, with a blank before */
         const char *help;     /* one line */
         const char *details;  /* further lines and an empty one; may be NULL */
-        unsigned options;     /* a set, beside OPTIONS_COMMON */
+        uint64_t options;     /* a set, beside OPTIONS_COMMON */
         int min_operands, max_operands;
         bool runs_program; /* its exit status is the program's, whose options are none of ours */
         bool offline;      /* session is NULL */
+        bool connects;     /* by itself: the session is not connected */
         /* Returns the exit status. operands ends in NULL. */
         int (*run)(struct session *s, const struct options *o, char **operands);
 };
@@ -44,12 +48,21 @@ int command_wait(struct session *s, const struct options *o, char **operands);
 int command_stats(struct session *s, const struct options *o, char **operands);
 int command_events(struct session *s, const struct options *o, char **operands);
 int command_exec(struct session *s, const struct options *o, char **operands);
+int command_attach(struct session *s, const struct options *o, char **operands);
+int command_ps(struct session *s, const struct options *o, char **operands);
+int command_kill(struct session *s, const struct options *o, char **operands);
+int command_logs(struct session *s, const struct options *o, char **operands);
 int command_info(struct session *s, const struct options *o, char **operands);
 
 /* For several commands. */
 
 /* The sandbox of this id, name or prefix; NULL with *e filled. */
 const Sandboxd__V1__Sandbox *get_sandbox(struct session *s, char *ref, struct err *e);
+
+/* The process that the target names, as List tells it, also when it has ended: of several the one
+ * that runs, else the last. NULL with *e filled. */
+const Sandboxd__V1__Process *get_process(struct session *s, const struct target *target,
+                                         struct err *e);
 
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);

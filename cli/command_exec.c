@@ -1,170 +1,187 @@
-#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/random.h>
 
+#include "base/str.h"
 #include "base/util.h"
 #include "cli/command.h"
+#include "cli/follow.h"
 #include "cli/output.h"
+#include "cli/process_view.h"
+#include "cli/terminal.h"
 #include "methods.h"
-#include "sandboxd/v1/process.pb-c.h"
 
-/* What is known of the program that runs in the sandbox. */
-struct execution {
-        bool json;
-        uint64_t received[STDERR_FILENO + 1]; /* bytes, by descriptor */
-        bool incomplete;                      /* output is missing */
-        int output_error;                     /* 0, or why our own output cannot be written */
-        bool ended;
-        int status; /* once it has ended: what to exit with */
+/* A request and the memory of its parts. */
+struct start {
+        Sandboxd__V1__ProcessServiceStartRequest request;
+        Sandboxd__V1__ProcessServiceStartRequest__EnvEntry env[ENV_MAX + 1], *env_p[ENV_MAX + 1];
+        Sandboxd__V1__ProcessServiceStartRequest__LabelsEntry labels[ENV_MAX], *labels_p[ENV_MAX];
+        Sandboxd__V1__TerminalSize size;
+        char tag[32];
 };
 
-static int descriptor(const Sandboxd__V1__ProcessOutput *output)
+static void add_env(struct start *s, char *name, char *value)
 {
-        return output->stream == SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR ? STDERR_FILENO
-                                                                                   : STDOUT_FILENO;
+        size_t i = s->request.n_env++;
+
+        s->env_p[i] = &s->env[i];
+        sandboxd__v1__process_service_start_request__env_entry__init(s->env_p[i]);
+        s->env[i].key = name;
+        s->env[i].value = value;
 }
 
-static const char *stream_name(const Sandboxd__V1__ProcessOutput *output)
+static void add_environment(struct start *s, const struct options *o)
 {
-        return descriptor(output) == STDERR_FILENO ? "stderr" : "stdout";
-}
+        static char term_name[] = "TERM";
+        char *term = getenv(term_name);
+        bool has_term = false;
 
-/* Offsets count on without a gap as long as nothing was lost. */
-static void check_offset(struct execution *x, const Sandboxd__V1__ProcessOutput *output)
-{
-        uint64_t *received = &x->received[descriptor(output)];
-
-        if (output->offset != *received) {
-                complain("DATA_LOSS: %s goes on at byte %" PRIu64 " where %" PRIu64 " was expected",
-                         stream_name(output), output->offset, *received);
-                x->incomplete = true;
+        for (size_t i = 0; i < o->env.n; i++) {
+                add_env(s, o->env.vars[i].name, o->env.vars[i].value);
+                has_term |= str_eq(o->env.vars[i].name, term_name);
         }
-        *received = output->offset + output->data.len;
+        if (o->tty && !has_term && term && *term && str_is_utf8(term, strlen(term)))
+                add_env(s, term_name, term);
+        s->request.env = s->env_p;
 }
 
-/* --- one event as JSON --- */
-
-/* Bytes that are text as text, others in base 64 under another key. */
-static json_t *output_json(const Sandboxd__V1__ProcessOutput *output)
+static void add_labels(struct start *s, const struct options *o)
 {
-        const uint8_t *bytes = output->data.data;
-        size_t n = output->data.len;
-        bool is_text = str_is_utf8(bytes, n);
-        json_t *data =
-                is_text ? json_stringn(n ? (const char *)bytes : "", n) : json_base64(bytes, n);
-
-        /* clang-format off */
-        return json_pack("{s:s, s:s, s:I, s:o}",
-                         "event", "data",
-                         "stream", stream_name(output),
-                         "offset", (json_int_t)output->offset,
-                         is_text ? "text" : "base64", data);
-        /* clang-format on */
-}
-
-static json_t *event_json(const Sandboxd__V1__ProcessServiceStartResponse *event)
-{
-        switch (event->event_case) {
-        case SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_START:
-                return json_pack("{s:s, s:I}", "event", "start", "pid",
-                                 (json_int_t)event->start->pid);
-        case SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_DATA:
-                return output_json(event->data);
-        case SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_END:
-                return json_pack("{s:s, s:i, s:i, s:s}", "event", "end", "exit_code",
-                                 event->end->exit_code, "signal", event->end->signal, "error",
-                                 event->end->error);
-        default:
-                return json_pack("{s:s}", "event", "unknown"); /* of a later version */
+        for (size_t i = 0; i < o->labels.n; i++) {
+                s->labels_p[i] = &s->labels[i];
+                sandboxd__v1__process_service_start_request__labels_entry__init(s->labels_p[i]);
+                s->labels[i].key = o->labels.vars[i].name;
+                s->labels[i].value = o->labels.vars[i].value;
         }
+        s->request.labels = s->labels_p;
+        s->request.n_labels = o->labels.n;
 }
 
-/* --- the stream --- */
-
-static void take_output(struct execution *x, const Sandboxd__V1__ProcessOutput *output)
+/* A name that no other process can have: it finds the process again when the connection breaks. */
+static char *make_tag(struct start *s)
 {
-        check_offset(x, output);
-        if (!x->json)
-                x->output_error =
-                        write_output(descriptor(output), output->data.data, output->data.len);
+        uint64_t random;
+
+        if (getrandom(&random, sizeof(random), 0) < 0) /* never short for so few bytes */
+                return NULL;                           /* then the pid must do */
+        (void)str_format(s->tag, sizeof(s->tag), "exec-%016" PRIx64, random);
+        return s->tag;
 }
 
-static void take_end(struct execution *x, const Sandboxd__V1__ProcessEnded *end)
+static void make_request(struct start *s, const struct options *o, char **operands)
 {
-        x->ended = true;
-        x->status = end->exit_code;
-        if (*end->error) {
-                complain("%s", end->error);
-                x->status = end->exit_code == EXIT_NO_PROGRAM ? EXIT_NO_PROGRAM : EXIT_CANNOT_EXEC;
-        } else if (end->exit_code < 0 || end->exit_code > 255) {
-                complain("INTERNAL: %" PRId32 " is no exit status", end->exit_code);
-                x->status = EXIT_NO_STATUS;
+        Sandboxd__V1__ProcessServiceStartRequest *request = &s->request;
+
+        sandboxd__v1__process_service_start_request__init(request);
+        request->sandbox_id = operands[0];
+        request->args = &operands[1];
+        request->n_args = strv_len((const char *const *)&operands[1]);
+        add_environment(s, o);
+        add_labels(s, o);
+        request->cwd = o->workdir;
+        request->user = o->user;
+        request->stdin_open = o->interactive;
+        request->timeout_millis = o->run_timeout_ms;
+        request->output_overflow = o->output;
+        request->detach = o->detach;
+        request->kill_on_disconnect = !o->detach;
+        request->tag = o->tag || o->detach ? o->tag : make_tag(s);
+        if (o->tty) {
+                sandboxd__v1__terminal_size__init(&s->size);
+                (void)terminal_size(&s->size.rows, &s->size.columns);
+                request->terminal = &s->size;
         }
 }
 
+/* --- --detach ------------------------------------------------------------------------------- */
+
+struct detached {
+        bool json;
+        bool started;
+        int status;
+};
+
+/* The events of Start are those of Connect. */
 static bool on_event(void *data, const ProtobufCMessage *message)
 {
-        struct execution *x = data;
+        struct detached *d = data;
         const Sandboxd__V1__ProcessServiceStartResponse *event =
                 (const Sandboxd__V1__ProcessServiceStartResponse *)message;
 
-        if (x->json)
-                x->output_error = write_json_line(event_json(event), STDOUT_FILENO);
-        if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_DATA)
-                take_output(x, event->data);
-        else if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_END)
-                take_end(x, event->end);
-        return x->output_error == 0;
+        switch (event->event_case) {
+        case SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_START:
+                d->started = true;
+                d->status = d->json ? printed(print_json(json_pack("{s:I}", "pid",
+                                                                   (json_int_t)event->start->pid),
+                                                         stdout))
+                                    : EXIT_OK;
+                if (!d->json)
+                        printf("%" PRIu32 "\n", event->start->pid);
+                break;
+        case SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_END:
+                complain("%s", event->end->error);
+                d->started = true;
+                d->status = event->end->exit_code == EXIT_NO_PROGRAM ? EXIT_NO_PROGRAM
+                                                                     : EXIT_CANNOT_EXEC;
+                break;
+        default:
+                break;
+        }
+        return true;
 }
 
-/* --- the command --- */
-
-static int stream_failed(const struct session *s, const struct err *e)
+static int start_detached(struct session *s, const struct options *o, const struct start *start)
 {
-        complain("%s: %s%s", status_name(e->code), e->msg,
-                 s->lost ? "; how the command ended is unknown" : "");
-        return EXIT_NO_STATUS;
+        struct detached d = {.json = o->json, .status = EXIT_NO_STATUS};
+        struct err e;
+
+        int r = session_connect(s, &e);
+        if (r == 0)
+                r = session_stream(s, &process_service, PROCESS_SERVICE_START, &start->request.base,
+                                   s->timeout_ms, on_event, &d, &e);
+        if (r < 0)
+                complain("%s: %s%s", status_name(e.code), e.msg,
+                         s->lost ? "; whether the program runs is unknown" : "");
+        else if (!d.started)
+                complain("INTERNAL: the stream ended; whether the program runs is unknown");
+        return d.status;
 }
 
-/* After the stream: an exit status is told only when the sandbox told it. */
-static int exit_status(const struct execution *x)
+/* --- the usual way -------------------------------------------------------------------------- */
+
+static int start_and_follow(struct session *s, const struct options *o, struct start *start)
 {
-        if (x->output_error == -EPIPE)
-                return EXIT_PIPE;
-        if (x->output_error < 0) {
-                complain("cannot write the output: %s", strerror(-x->output_error));
-                return EXIT_NO_STATUS;
-        }
-        if (!x->ended) {
-                complain("INTERNAL: the stream ended; how the command ended is unknown");
-                return EXIT_NO_STATUS;
-        }
-        return x->incomplete ? EXIT_NO_STATUS : x->status;
+        struct target target = {
+                .socket = s->socket,
+                .sandbox = start->request.sandbox_id,
+                .tag = start->request.tag,
+        };
+        struct follow f = {
+                .json = o->json,
+                .input = o->interactive,
+                .terminal = o->tty,
+                .owner = true,
+                .passes_status = true,
+        };
+        int status = EXIT_NO_STATUS;
+        struct err e;
+
+        int r = follow_init(&f, s, &target, &e);
+        if (r == 0)
+                r = remote_start(&f.remote, &start->request, &e);
+        if (r == 0)
+                status = follow_run(&f);
+        else
+                complain("%s", e.msg);
+        follow_done(&f);
+        return status;
 }
 
 int command_exec(struct session *s, const struct options *o, char **operands)
 {
-        Sandboxd__V1__ProcessServiceStartRequest request =
-                SANDBOXD__V1__PROCESS_SERVICE_START_REQUEST__INIT;
-        Sandboxd__V1__ProcessServiceStartRequest__EnvEntry entries[ENV_MAX], *env[ENV_MAX];
-        struct execution x = {.json = o->json};
-        struct err e;
+        struct start start;
 
-        for (size_t i = 0; i < o->env.n; i++) {
-                env[i] = &entries[i];
-                sandboxd__v1__process_service_start_request__env_entry__init(env[i]);
-                env[i]->key = o->env.vars[i].name;
-                env[i]->value = o->env.vars[i].value;
-        }
-        request.sandbox_id = operands[0];
-        request.args = &operands[1];
-        request.n_args = strv_len((const char *const *)&operands[1]);
-        request.n_env = o->env.n;
-        request.env = env;
-        request.cwd = o->workdir;
-        request.kill_on_disconnect = true; /* ctrl-C ends us, and with us the command */
-        int r = session_stream(s, &process_service, PROCESS_SERVICE_START, &request.base, 0,
-                               on_event, &x, &e);
-        return r < 0 && !x.ended ? stream_failed(s, &e) : exit_status(&x);
+        make_request(&start, o, operands);
+        return o->detach ? start_detached(s, o, &start) : start_and_follow(s, o, &start);
 }

@@ -20,9 +20,41 @@ static int command_help(struct session *s, const struct options *o, char **opera
 
 static const char exec_details[] =
         "What the program prints is printed, and its exit status returned: 128 plus the\n"
-        "signal that killed it; 125 when the status is not known, 126 when the program\n"
-        "cannot be executed, 127 when it does not exist. Its standard input is empty.\n"
-        "It is killed when " PROGRAM " ends before it.\n\n";
+        "signal that killed it; 124 when --run-timeout has passed, 125 when the status is\n"
+        "not known or output is missing, 126 when the program cannot be executed, 127 when\n"
+        "it does not exist.\n"
+        "\n"
+        "-it is a session at a terminal: keys, ctrl-C and ctrl-Z among them, are the\n"
+        "program's, and the terminal has the size of yours and your TERM. Without -i\n"
+        "standard input is empty.\n"
+        "\n"
+        "INT, TERM, HUP and QUIT are passed on to the program's process group; of three\n"
+        "within 5 seconds of each other the third ends " PROGRAM ". With -it such a signal\n"
+        "(which is none of a key) ends " PROGRAM
+        ". Without -d the program does not outlive\n" PROGRAM
+        ": it is killed, at the latest 5 seconds after it.\n"
+        "\n"
+        "A daemon that is restarted does no harm: " PROGRAM " waits for it for 30 seconds, and\n"
+        "goes on where it was.\n\n";
+
+static const char attach_details[] =
+        "PROCESS is a pid or a tag (@12 is the tag 12), as 'ps' shows them. What it prints\n"
+        "from now on is printed, and its exit status returned as by exec. With -i, and\n"
+        "at a terminal without, standard input is passed on. ctrl-P ctrl-Q at a terminal,\n"
+        "or a signal, ends " PROGRAM "; the program goes on.\n\n";
+
+static const char ps_details[] =
+        "Those that exec or the API started; their children are not shown.\n\n";
+
+static const char kill_details[] =
+        "PROCESS is a pid or a tag (@12 is the tag 12). --kill-after implies --tree. With it,\n"
+        "and with --tree -s KILL, " PROGRAM " returns when none of the tree is left.\n\n";
+
+static const char logs_details[] =
+        "PROCESS is a pid or a tag (@12 is the tag 12); one that has ended is kept for some\n"
+        "minutes. Of much output only the last is kept (16 MiB, if nothing else was asked\n"
+        "for); what is missing is said on standard error. The exit status is not the\n"
+        "program's.\n\n";
 
 static const char wait_details[] = "There is no time limit unless --timeout is given.\n\n";
 
@@ -138,11 +170,54 @@ static const struct command commands[] = {
                 .operands = " SANDBOX -- PROGRAM [ARGUMENT]...",
                 .help = "Runs a program in a sandbox.",
                 .details = exec_details,
-                .options = OPTION(ENV) | OPTION(WORKDIR),
+                .options = OPTION(INTERACTIVE) | OPTION(TTY) | OPTION(DETACH) | OPTION(ENV) |
+                           OPTION(WORKDIR) | OPTION(USER) | OPTION(TAG) | OPTION(LABEL) |
+                           OPTION(RUN_TIMEOUT) | OPTION(OUTPUT),
                 .min_operands = 2,
                 .max_operands = MANY,
                 .runs_program = true,
+                .connects = true,
                 .run = command_exec,
+        },
+        {
+                .name = "attach",
+                .operands = " SANDBOX PROCESS",
+                .help = "Goes to a program that runs in a sandbox.",
+                .details = attach_details,
+                .options = OPTION(INTERACTIVE),
+                .min_operands = 2,
+                .max_operands = 2,
+                .run = command_attach,
+        },
+        {
+                .name = "ps",
+                .operands = " SANDBOX",
+                .help = "Lists the processes of a sandbox, oldest first.",
+                .details = ps_details,
+                .options = OPTION(ALL),
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_ps,
+        },
+        {
+                .name = "kill",
+                .operands = " SANDBOX PROCESS...",
+                .help = "Sends a signal to processes of a sandbox.",
+                .details = kill_details,
+                .options = OPTION(SIGNAL) | OPTION(GROUP) | OPTION(TREE) | OPTION(KILL_AFTER),
+                .min_operands = 2,
+                .max_operands = MANY,
+                .run = command_kill,
+        },
+        {
+                .name = "logs",
+                .operands = " SANDBOX PROCESS",
+                .help = "Shows what a process has printed.",
+                .details = logs_details,
+                .options = OPTION(FOLLOW) | OPTION(SINCE_OFFSET) | OPTION(STDERR_OFFSET),
+                .min_operands = 2,
+                .max_operands = 2,
+                .run = command_logs,
         },
         {
                 .name = "info",
@@ -220,7 +295,7 @@ static int wrong_usage(const struct command *c)
 /* The options around the sandbox of a command that runs a program, whose own options are none of
  * ours: "-e A=1 SANDBOX -w /tmp -- ls -l". Returns the index of the first operand: the sandbox has
  * been moved next to the program. */
-static int parse_around_sandbox(struct options *o, unsigned allowed, int argc, char **argv)
+static int parse_around_sandbox(struct options *o, uint64_t allowed, int argc, char **argv)
 {
         int sandbox = options_parse(o, allowed, OPTIONS_FIRST, argc, argv);
         if (sandbox < 0 || sandbox == argc)
@@ -236,7 +311,7 @@ static int parse_around_sandbox(struct options *o, unsigned allowed, int argc, c
 
 static int parse_operands(const struct command *c, struct options *o, int argc, char **argv)
 {
-        unsigned allowed = c->options | OPTIONS_COMMON;
+        uint64_t allowed = c->options | OPTIONS_COMMON;
 
         return c->runs_program ? parse_around_sandbox(o, allowed, argc, argv)
                                : options_parse(o, allowed, OPTIONS_ANYWHERE, argc, argv);
@@ -247,11 +322,16 @@ static int run_connected(const struct command *c, const struct options *o, char 
         struct session s;
         struct err e;
 
+        int status = c->runs_program ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
+
         if (session_open(&s, options_socket(o), o->timeout_ms, &e) < 0) {
                 complain("%s", e.msg);
-                return c->runs_program ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
+                return status;
         }
-        int status = c->run(&s, o, operands);
+        if (c->connects || session_connect(&s, &e) == 0)
+                status = c->run(&s, o, operands);
+        else
+                complain("%s", e.msg);
         session_close(&s);
         return status;
 }

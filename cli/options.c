@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "cli/output.h"
+#include "cli/signals.h"
 #include "cli/words.h"
 
 #define SOCKET_DEFAULT  "/run/sandboxd/sandboxd.sock"
@@ -132,6 +134,26 @@ static bool parse_expiry(void *field, char *value)
         return str_eq(value, "delete") || str_eq(value, "stop");
 }
 
+static bool parse_overflow(void *field, char *value)
+{
+        Sandboxd__V1__OutputOverflow *overflow = field;
+
+        *overflow = str_eq(value, "wait")
+                            ? SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_WAIT
+                            : SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_DROP_OLDEST;
+        return str_eq(value, "wait") || str_eq(value, "drop");
+}
+
+static bool parse_signal(void *field, char *value)
+{
+        return signal_parse(value, field);
+}
+
+static bool parse_offset(void *field, char *value)
+{
+        return str_to_u64(value, UINT64_MAX, field);
+}
+
 static const struct option_type type_switch = {parse_switch, "no value"};
 static const struct option_type type_string = {parse_string, "UTF-8 text"};
 static const struct option_type type_size = {parse_size, "a size such as 512MiB"};
@@ -143,6 +165,10 @@ static const struct option_type type_states = {
 static const struct option_type type_since = {
         parse_since, "the number of an event, from 1, or a duration such as 10m"};
 static const struct option_type type_expiry = {parse_expiry, "'stop' or 'delete'"};
+static const struct option_type type_overflow = {parse_overflow, "'wait' or 'drop'"};
+static const struct option_type type_signal = {parse_signal,
+                                               "a signal such as TERM, SIGKILL or 10 (1 to 64)"};
+static const struct option_type type_offset = {parse_offset, "a number of bytes"};
 static const struct option_type type_count = {parse_count, "a whole number"};
 static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
 static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
@@ -199,11 +225,44 @@ static const struct option_row {
                                 "the same key again makes no second sandbox"},
         [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),
                               "take over the workspace that was kept of this one"},
+        [OPTION_INTERACTIVE] = {"interactive", 'i', NULL, &type_switch, FIELD(interactive),
+                                "pass standard input on to the program"},
+        [OPTION_TTY] = {"tty", 't', NULL, &type_switch, FIELD(tty), "give the program a terminal"},
+        [OPTION_DETACH] = {"detach", 'd', NULL, &type_switch, FIELD(detach),
+                           "leave it running, and print its pid"},
+        [OPTION_USER] = {"user", 'u', "USER", &type_string, FIELD(user),
+                         "as whom; a sandbox has one user, 1000:1000"},
+        [OPTION_TAG] = {"tag", 0, "TAG", &type_string, FIELD(tag),
+                        "a name for the process, of letters, digits, '.', '-' and '_'"},
+        [OPTION_LABEL] = {"label", 0, "NAME=VALUE", &type_env, FIELD(labels),
+                          "a note that ps --json shows; may be repeated"},
+        [OPTION_RUN_TIMEOUT] = {"run-timeout", 0, "DURATION", &type_long_duration,
+                                FIELD(run_timeout_ms),
+                                "end the program and its children after so long"},
+        [OPTION_OUTPUT] = {"output", 0, "wait|drop", &type_overflow, FIELD(output),
+                           "when nobody reads: hold the program up, or drop the oldest output"},
+        [OPTION_ALL] = {"all", 'a', NULL, &type_switch, FIELD(all),
+                        "also those that have ended, as long as they are kept"},
+        [OPTION_SIGNAL] = {"signal", 's', "SIGNAL", &type_signal, FIELD(signal),
+                           "which, by name or number (default: TERM)"},
+        [OPTION_GROUP] = {"group", 0, NULL, &type_switch, FIELD(group),
+                          "to the process group, too"},
+        [OPTION_TREE] = {"tree", 0, NULL, &type_switch, FIELD(tree),
+                         "to all descendants, too, wherever they are"},
+        [OPTION_KILL_AFTER] = {"kill-after", 0, "DURATION", &type_long_duration,
+                               FIELD(kill_after_ms),
+                               "with --tree: KILL for those that are left after so long"},
+        [OPTION_FOLLOW] = {"follow", 'f', NULL, &type_switch, FIELD(follow),
+                           "go on with what is printed from now on"},
+        [OPTION_SINCE_OFFSET] = {"since-offset", 0, "BYTE", &type_offset, FIELD(since_offset),
+                                 "from this byte of stdout on (default: 0)"},
+        [OPTION_STDERR_OFFSET] = {"stderr-offset", 0, "BYTE", &type_offset, FIELD(stderr_offset),
+                                  "from this byte of stderr on (default: 0)"},
 };
 
 void options_init(struct options *o)
 {
-        *o = (struct options){.timeout_ms = TIMEOUT_DEFAULT * 1000};
+        *o = (struct options){.timeout_ms = TIMEOUT_DEFAULT * 1000, .signal = SIGTERM};
 }
 
 const char *options_socket(const struct options *o)
@@ -222,7 +281,7 @@ struct getopt_tables {
         struct option longs[N_OPTIONS + 1];
 };
 
-static void make_getopt_tables(struct getopt_tables *t, unsigned allowed, enum options_order order)
+static void make_getopt_tables(struct getopt_tables *t, uint64_t allowed, enum options_order order)
 {
         char *letter = t->letters;
         struct option *next = t->longs;
@@ -232,7 +291,7 @@ static void make_getopt_tables(struct getopt_tables *t, unsigned allowed, enum o
                 *letter++ = '+';
         for (int i = 0; i < N_OPTIONS; i++) {
                 const struct option_row *row = &rows[i];
-                if (!(allowed & (1u << i)))
+                if (!(allowed & (UINT64_C(1) << i)))
                         continue;
                 *next++ = (struct option){
                         .name = row->name,
@@ -257,7 +316,7 @@ static const struct option_row *find_row(int from_getopt)
         return NULL;
 }
 
-int options_parse(struct options *o, unsigned allowed, enum options_order order, int argc,
+int options_parse(struct options *o, uint64_t allowed, enum options_order order, int argc,
                   char **argv)
 {
         struct getopt_tables t;
@@ -273,17 +332,17 @@ int options_parse(struct options *o, unsigned allowed, enum options_order order,
                         complain("--%s: expected %s", row->name, row->type->expected);
                         return -EINVAL;
                 }
-                o->given |= 1u << (row - rows);
+                o->given |= UINT64_C(1) << (row - rows);
         }
         return optind;
 }
 
-void options_help(FILE *out, unsigned set)
+void options_help(FILE *out, uint64_t set)
 {
         for (int i = 0; i < N_OPTIONS; i++) {
                 const struct option_row *row = &rows[i];
                 char left[40];
-                if (!(set & (1u << i)))
+                if (!(set & (UINT64_C(1) << i)))
                         continue;
                 (void)str_format(left, sizeof(left), "%c%c%s --%s%s%s", row->letter ? '-' : ' ',
                                  row->letter ? row->letter : ' ', row->letter ? "," : " ",

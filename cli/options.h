@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "sandboxd/v1/process.pb-c.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
 /* sandboxd.v1 takes no more. */
@@ -36,11 +37,27 @@ enum option_id {
         OPTION_EXPIRY,
         OPTION_REQUEST_KEY,
         OPTION_WORKSPACE,
-        N_OPTIONS, /* at most 32 */
+        OPTION_INTERACTIVE,
+        OPTION_TTY,
+        OPTION_DETACH,
+        OPTION_USER,
+        OPTION_TAG,
+        OPTION_LABEL,
+        OPTION_RUN_TIMEOUT,
+        OPTION_OUTPUT,
+        OPTION_ALL,
+        OPTION_SIGNAL,
+        OPTION_GROUP,
+        OPTION_TREE,
+        OPTION_KILL_AFTER,
+        OPTION_FOLLOW,
+        OPTION_SINCE_OFFSET,
+        OPTION_STDERR_OFFSET,
+        N_OPTIONS, /* at most 64 */
 };
 
-/* A set of options is a mask of these. */
-#define OPTION(name)   (1u << OPTION_##name)
+/* A set of options is a mask of these, in a uint64_t. */
+#define OPTION(name)   (UINT64_C(1) << OPTION_##name)
 #define OPTIONS_COMMON (OPTION(HELP) | OPTION(SOCKET) | OPTION(TIMEOUT) | OPTION(JSON))
 
 struct env_list {
@@ -63,7 +80,7 @@ struct since {
 /* The values. Strings lie in argv; those not given are NULL, which protobuf-c packs as empty.
  * Numbers not given are 0, which the API takes for "the default". */
 struct options {
-        unsigned given; /* the set of those that were */
+        uint64_t given; /* the set of those that were */
         bool help, version, json;
         char *socket;
         char *name, *image, *runtime;
@@ -81,6 +98,14 @@ struct options {
         bool forever;
         Sandboxd__V1__ExpiryAction expiry;
         char *request_key, *workspace;
+        bool interactive, tty, detach;
+        char *user, *tag;
+        struct env_list labels;
+        uint64_t run_timeout_ms, kill_after_ms;
+        Sandboxd__V1__OutputOverflow output;
+        bool all, group, tree, follow;
+        int signal;
+        uint64_t since_offset, stderr_offset;
 };
 
 void options_init(struct options *o);
@@ -91,11 +116,11 @@ enum options_order { OPTIONS_ANYWHERE, OPTIONS_FIRST };
 /* Reads the options of the set `allowed` from argv[1] on; argv[0] is the program's name in
  * messages. Returns the index of the first operand (all operands have been moved to the end), or
  * -EINVAL after saying on standard error what is wrong. Several calls may fill the same options. */
-int options_parse(struct options *o, unsigned allowed, enum options_order order, int argc,
+int options_parse(struct options *o, uint64_t allowed, enum options_order order, int argc,
                   char **argv);
 
 /* The daemon's socket: as given, else SANDBOXD_SOCKET, else the usual place. */
 const char *options_socket(const struct options *o);
 
 /* One line of help for each option of the set. */
-void options_help(FILE *out, unsigned set);
+void options_help(FILE *out, uint64_t set);

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/util.h"
+#include "cli/terminal.h"
 
 void complain(const char *fmt, ...)
 {
@@ -20,7 +21,8 @@ void complain(const char *fmt, ...)
         va_start(ap, fmt);
         (void)vsnprintf(raw, sizeof(raw), fmt, ap); /* cut on purpose */
         va_end(ap);
-        fprintf(stderr, "sandboxctl: %s\n", str_escape(text, sizeof(text), raw, strlen(raw)));
+        fprintf(stderr, "sandboxctl: %s%s", str_escape(text, sizeof(text), raw, strlen(raw)),
+                terminal_is_raw() ? "\r\n" : "\n");
 }
 
 void table_add(struct table *t, const char *cell)
@@ -95,14 +97,18 @@ int print_json(json_t *json, FILE *out)
         return 0;
 }
 
-int write_json_line(json_t *json, int fd)
+char *json_line(json_t *json)
 {
         _cleanup_free_ char *text = json_text(json, JSON_COMPACT);
 
-        if (!text)
-                return -ENOMEM;
-        int r = write_output(fd, text, strlen(text));
-        return r < 0 ? r : write_output(fd, "\n", 1);
+        return text ? str_printf("%s\n", text) : NULL;
+}
+
+int write_json_line(json_t *json, int fd)
+{
+        _cleanup_free_ char *line = json_line(json);
+
+        return line ? write_output(fd, line, strlen(line)) : -ENOMEM;
 }
 
 json_t *json_base64(const uint8_t *bytes, size_t n)

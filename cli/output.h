@@ -10,7 +10,7 @@
 
 #include "base/str.h"
 
-/* "sandboxctl: <text>" on standard error. */
+/* "sandboxctl: <text>" on standard error, also while the terminal is raw. */
 void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Aligned columns. The cells come row by row; empty ones show as "-". */
@@ -28,6 +28,8 @@ int table_print(struct table *t, FILE *out);
 /* Prints the value, indented, and drops the reference. 0, or -ENOMEM, also for NULL: what jansson
  * returns when it could not make the value. */
 int print_json(json_t *json, FILE *out);
+/* The same as one line, for the caller to free; NULL where print_json says -ENOMEM. */
+char *json_line(json_t *json);
 /* The same on one line, at once (write_output), for streams of values. */
 int write_json_line(json_t *json, int fd);
 

@@ -4,61 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "base/str.h"
 #include "base/util.h"
+#include "cli/dial.h"
 
 /* A message of 4 MiB, the most that ttrpc carries, grows when it is unpacked. */
 #define MESSAGE_BUDGET (64 * MiB)
-
-static const char *what_to_check(int errnum)
-{
-        switch (errnum) {
-        case EACCES:
-        case EPERM:
-                return "you may not write to this socket: try as root";
-        case EAGAIN:
-                return "it does not take connections: see 'systemctl status sandboxd'";
-        default:
-                return "is sandboxd running ('systemctl status sandboxd'), and is this its socket "
-                       "(--socket, SANDBOXD_SOCKET)?";
-        }
-}
-
-/* A full backlog makes connect(2) wait; the time to send bounds that too (unix_stream_connect in
- * the kernel). */
-static int connect_within(int fd, const struct sockaddr_un *address, uint64_t timeout_ms)
-{
-        struct timeval tv = {
-                .tv_sec = (time_t)(timeout_ms / 1000),
-                .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000),
-        };
-
-        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0 ||
-            connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
-                return -errno;
-        return 0;
-}
-
-/* Returns the connected socket or a negative errno. */
-static int connect_to(const char *path, uint64_t timeout_ms, struct err *e)
-{
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-        if (!str_format(address.sun_path, sizeof(address.sun_path), "%s", path))
-                return err_set(e, STATUS_INVALID_ARGUMENT, "socket '%s': more than %zu bytes", path,
-                               sizeof(address.sun_path) - 1);
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-                return err_errno(e, errno, "make a socket");
-        int r = connect_within(fd, &address, timeout_ms);
-        if (r < 0)
-                return err_set(e, STATUS_UNAVAILABLE, "cannot reach sandboxd at '%s': %s; %s", path,
-                               strerror(-r), what_to_check(-r));
-        return TAKE_FD(fd);
-}
 
 static void on_end(struct rpc_client *client, void *data)
 {
@@ -76,31 +27,30 @@ static void close_loop(uv_loop_t *loop)
         (void)r;
 }
 
-int session_open(struct session *s, const char *path, uint64_t timeout_ms, struct err *e)
+int session_open(struct session *s, const char *socket, uint64_t timeout_ms, struct err *e)
 {
-        static const struct rpc_client_ops ops = {.on_end = on_end};
-
-        *s = (struct session){.timeout_ms = timeout_ms};
-        int fd = connect_to(path, timeout_ms, e);
-        if (fd < 0)
-                return fd;
+        *s = (struct session){.socket = socket, .timeout_ms = timeout_ms};
         int r = uv_loop_init(&s->loop);
-        if (r < 0) {
-                (void)close(fd);
+        if (r < 0)
                 return err_errno(e, -r, "make a loop");
-        }
-        r = rpc_client_new(&s->loop, fd, 0, &ops, s, &s->client, e);
-        if (r < 0) {
-                close_loop(&s->loop);
-                return r;
-        }
         arena_init(&s->replies, MESSAGE_BUDGET);
         return 0;
 }
 
+int session_connect(struct session *s, struct err *e)
+{
+        static const struct rpc_client_ops ops = {.on_end = on_end};
+
+        int fd = dial(s->socket, s->timeout_ms, e);
+        if (fd < 0)
+                return fd;
+        return rpc_client_new(&s->loop, fd, 0, &ops, s, &s->client, e);
+}
+
 void session_close(struct session *s)
 {
-        rpc_client_close(s->client);
+        if (s->client)
+                rpc_client_close(s->client);
         close_loop(&s->loop);
         arena_done(&s->replies);
 }

@@ -12,14 +12,18 @@
 
 struct session {
         uv_loop_t loop;
-        struct rpc_client *client;
+        const char *socket;
+        struct rpc_client *client; /* NULL: not connected */
         struct arena replies;
         uint64_t timeout_ms; /* of a unary call; 0: none */
         bool lost;           /* the connection ended; every further call fails */
 };
 
-/* Connects. The message of a failure says what to check. */
+/* The loop alone, for a program with connections of its own on it; `socket` stays the caller's. */
 int session_open(struct session *s, const char *socket, uint64_t timeout_ms, struct err *e);
+/* Connects, before the first call. The message of a failure says what to check. */
+int session_connect(struct session *s, struct err *e);
+/* Waits until everything on the loop is closed. */
 void session_close(struct session *s);
 
 /* A unary call: returns the response message, which lives until session_close, or NULL with *e

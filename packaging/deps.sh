@@ -15,7 +15,7 @@ packages=(
         libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
         runc busybox-static
         libcmocka-dev clang-format cppcheck shellcheck clang libclang-rt-dev
-        python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest
+        python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime debian-archive-keyring
 )

@@ -11,8 +11,8 @@
 #include "base/str.h"
 #include "base/util.h"
 
-#define ALL      ((1u << N_OPTIONS) - 1)
-#define ARGS_MAX 20
+#define ALL      ((UINT64_C(1) << N_OPTIONS) - 1)
+#define ARGS_MAX 24
 
 /* A command line as main gets it: writable, cut at blanks. */
 struct line {
@@ -22,7 +22,7 @@ struct line {
         struct options o;
 };
 
-static int parse(struct line *l, unsigned allowed, enum options_order order, const char *text)
+static int parse(struct line *l, uint64_t allowed, enum options_order order, const char *text)
 {
         *l = (struct line){.argc = 0};
         assert_true(str_format(l->text, sizeof(l->text), "%s", text));
@@ -76,6 +76,35 @@ static void of_a_life(void **state)
         assert_int_equal(l.o.states.states[1], SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_FAILED);
         assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --expiry stop") > 0);
         assert_int_equal(l.o.expiry, SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP);
+}
+
+static void of_processes(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE,
+                          "x -itd -u me --tag t --label a=b --run-timeout 90s --output drop -a "
+                          "-s hup --group --tree --kill-after 1m -f --since-offset 5") > 0);
+        assert_true(l.o.interactive && l.o.tty && l.o.detach && l.o.all && l.o.group && l.o.tree &&
+                    l.o.follow);
+        assert_string_equal(l.o.user, "me");
+        assert_string_equal(l.o.tag, "t");
+        assert_int_equal(l.o.labels.n, 1);
+        assert_int_equal(l.o.run_timeout_ms, 90000);
+        assert_int_equal(l.o.output, SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_DROP_OLDEST);
+        assert_int_equal(l.o.signal, 1);
+        assert_int_equal(l.o.kill_after_ms, 60000);
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE,
+                          "x --output wait --since-offset 5 --stderr-offset 18446744073709551615") >
+                    0);
+        assert_int_equal(l.o.output, SANDBOXD__V1__OUTPUT_OVERFLOW__OUTPUT_OVERFLOW_WAIT);
+        assert_int_equal(l.o.signal, 15);
+        assert_int_equal(l.o.since_offset, 5);
+        assert_int_equal(l.o.stderr_offset, UINT64_MAX);
+        /* Above the 32nd. */
+        assert_int_equal(l.o.given, OPTION(OUTPUT) | OPTION(SINCE_OFFSET) | OPTION(STDERR_OFFSET));
+        assert_int_equal(parse(&l, OPTION(ALL), OPTIONS_ANYWHERE, "x -f"), -EINVAL);
 }
 
 static void since(void **state)
@@ -137,6 +166,10 @@ static void bad_values(void **state)
                 "x --env =1",
                 "x --grace 50d",
                 "x --timeout 1194h",
+                "x --signal 65",
+                "x --output none",
+                "x --label a",
+                "x --since-offset -1",
                 "x --memory",
                 "x --unknown",
                 "x --name \xff",
@@ -219,11 +252,12 @@ static void socket_path(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(every_type),  cmocka_unit_test(cpus),
-                cmocka_unit_test(bad_values),  cmocka_unit_test(only_what_is_allowed),
-                cmocka_unit_test(order),       cmocka_unit_test(too_much_environment),
-                cmocka_unit_test(socket_path), cmocka_unit_test(of_a_life),
-                cmocka_unit_test(since),       cmocka_unit_test(what_was_given),
+                cmocka_unit_test(every_type),     cmocka_unit_test(cpus),
+                cmocka_unit_test(bad_values),     cmocka_unit_test(only_what_is_allowed),
+                cmocka_unit_test(order),          cmocka_unit_test(too_much_environment),
+                cmocka_unit_test(socket_path),    cmocka_unit_test(of_a_life),
+                cmocka_unit_test(of_processes),   cmocka_unit_test(since),
+                cmocka_unit_test(what_was_given),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
