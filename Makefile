@@ -196,7 +196,13 @@ $(PY_STUBS): $(addprefix proto/,$(filter-out grpc/%,$(PROTOS)))
 # One test: make e2e PYTEST='-k restart -x'
 E2E_ENV := BUILD=$(abspath $(BUILD)) DEPS=$(abspath $(DEPS)) PYTHONPATH=$(abspath $(GEN)/python):$(abspath tests/e2e) \
            PYTHONDONTWRITEBYTECODE=1
-e2e: all $(PY_STUBS)
+# What the tests run in sandboxes.
+INSIDE := $(BUILD)/tests/inside
+$(INSIDE): $(BUILD)/obj/tests/e2e/inside.o
+	$(call say,LD,$@)
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^
+e2e: all $(PY_STUBS) $(INSIDE)
 	$(E2E_ENV) $(PYTHON) -m pytest -c tests/e2e/pytest.ini tests/e2e $(PYTEST)
 
 # Other languages' stock clients, against echod.
@@ -204,6 +210,13 @@ e2e: all $(PY_STUBS)
 check-interop: all $(PY_STUBS) $(BUILD)/tests/echod
 	PYTHON=$(PYTHON) tests/interop/build.sh $(BUILD)/interop
 	$(E2E_ENV) $(PYTHON) -m pytest -c tests/interop/pytest.ini tests/interop $(PYTEST)
+
+# Clients in C, for what Python is too slow for.
+BENCH_CLIENTS := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+$(BENCH_CLIENTS): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/librpc.a $(BUILD)/libbase.a
+	$(call say,LD,$@)
+	mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luv -lprotobuf-c -lpthread
 
 # Run by `make check-torture`.
 $(BUILD)/tests/power_loss: $(addprefix $(BUILD)/obj/tests/torture/,power_loss.o journal_vfs.o) \
@@ -216,7 +229,7 @@ $(BUILD)/tests/power_loss: $(addprefix $(BUILD)/obj/tests/torture/,power_loss.o 
 # Crashes at every step, kill -9 at random moments, stuck things, damage, loss of power. The short form;
 # LONG=1 is all of it, an hour. One test: make check-torture PYTEST='-k stuck'
 .PHONY: check-torture
-check-torture: all $(PY_STUBS) $(BUILD)/tests/power_loss
+check-torture: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS) $(BUILD)/tests/power_loss
 	$(MAKE) FAILPOINTS=1 BUILD=$(BUILD)/failpoints all
 	$(BUILD)/tests/power_loss
 	$(E2E_ENV) FAILPOINTS_BUILD=$(abspath $(BUILD))/failpoints \
@@ -231,7 +244,7 @@ lint:
 docs:
 	$(PYTHON) docs/api.py
 
-bench: all $(PY_STUBS)
+bench: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS)
 	$(E2E_ENV) $(PYTHON) tests/bench/bench.py
 
 # Of the RPC layer, beside its peers: make bench-rpc ROUNDS=1

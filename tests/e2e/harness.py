@@ -19,6 +19,8 @@ import pytest
 from sandboxd.v1 import host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
 from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc
 
+from received import Received
+
 BUILD = Path(os.environ.get("BUILD", "build")).resolve()
 DEPS = Path(os.environ.get("DEPS", "build/deps")).resolve()
 # No variable of the caller's configures the daemon or the client.
@@ -175,24 +177,88 @@ class Api:
         return self.processes.Start(request, timeout=timeout)
 
     def run(self, ref, *args, **fields):
-        """A command to its end. The events are checked: `start` first, `end` last and once,
-        offsets without a gap."""
-        events = [e for e in self.stream(ref, *args, **fields)]
-        end = events.pop().end
-        if not end.error:
-            assert events.pop(0).start.pid > 0
-        output = {process_pb2.OUTPUT_STREAM_STDOUT: b"", process_pb2.OUTPUT_STREAM_STDERR: b""}
-        for event in events:
-            assert event.WhichOneof("event") == "data"
-            assert event.data.offset == len(output[event.data.stream])
-            output[event.data.stream] += event.data.data
-        return Result(*output.values(), end.exit_code, end.signal, end.error)
+        """A command to its end. The events are checked: see Received."""
+        got = Received().all(self.stream(ref, *args, **fields))
+        assert got.end and not got.keepalives
+        return Result(got.stdout, got.stderr, got.end.exit_code, got.end.signal, got.end.error)
 
     def sh(self, ref, script, **fields):
         """What a shell script in the sandbox prints; it must succeed."""
         result = self.run(ref, "sh", "-c", script, **fields)
         assert result.code == 0, result
         return result.stdout.decode()
+
+    def spawn(self, ref, *args, **fields):
+        """A program that no client waits for; its pid."""
+        event, = self.stream(ref, *args, detach=True, **fields)
+        assert event.start.pid > 1, event
+        return event.start.pid
+
+    def connect(self, ref, which, timeout=60, **fields):
+        """Its events, as they come. which: here and below a pid or a tag."""
+        request = process_pb2.ProcessServiceConnectRequest(sandbox_id=ref, process=selector(which),
+                                                           **fields)
+        return self.processes.Connect(request, timeout=timeout)
+
+    def follow(self, ref, which, timeout=60, gaps=False, **fields):
+        """What Connect tells until its stream ends."""
+        offsets = {key: None if fields.get("from_now") else fields.get(key, 0)
+                   for key in ("stdout_offset", "stderr_offset")}
+        return Received(gaps=gaps, **offsets).all(self.connect(ref, which, timeout, **fields))
+
+    def ps(self, ref, **fields):
+        request = process_pb2.ProcessServiceListRequest(sandbox_id=ref, **fields)
+        return list(self.processes.List(request, timeout=20).processes)
+
+    def process(self, ref, pid):
+        """As List shows it, whether it runs or not."""
+        found, = [p for p in self.ps(ref, all=True) if p.pid == pid]
+        return found
+
+    def send_input(self, ref, which, data=b"", timeout=20, **fields):
+        """How much was taken so far."""
+        request = process_pb2.ProcessServiceSendInputRequest(
+            sandbox_id=ref, process=selector(which), data=data, **fields)
+        return self.processes.SendInput(request, timeout=timeout).offset
+
+    def stream_input(self, ref, which, messages, timeout=60):
+        """messages: of each the fields, or only the data. How much was taken so far."""
+        def requests():
+            fields = {"sandbox_id": ref, "process": selector(which)}
+            for message in messages:
+                fields |= message if isinstance(message, dict) else {"data": message}
+                yield process_pb2.ProcessServiceStreamInputRequest(**fields)
+                fields = {}
+
+        return self.processes.StreamInput(requests(), timeout=timeout).offset
+
+    def close_stdin(self, ref, which):
+        request = process_pb2.ProcessServiceCloseStdinRequest(sandbox_id=ref,
+                                                              process=selector(which))
+        self.processes.CloseStdin(request, timeout=20)
+
+    def signal(self, ref, which, number, scope="UNSPECIFIED", timeout=20, **fields):
+        """To how many processes it was sent."""
+        request = process_pb2.ProcessServiceSignalRequest(
+            sandbox_id=ref, process=selector(which), signal=number,
+            scope=f"SIGNAL_SCOPE_{scope}", **fields)
+        return self.processes.Signal(request, timeout=timeout).processes
+
+    def resize(self, ref, which, rows, columns):
+        request = process_pb2.ProcessServiceResizeRequest(
+            sandbox_id=ref, process=selector(which),
+            size=process_pb2.TerminalSize(rows=rows, columns=columns))
+        self.processes.Resize(request, timeout=20)
+
+    def wait_process(self, ref, which, timeout=60):
+        """How it ended."""
+        request = process_pb2.ProcessServiceWaitRequest(sandbox_id=ref, process=selector(which))
+        return self.processes.Wait(request, timeout=timeout).end
+
+
+def selector(which):
+    """Of a process, by its pid or its tag."""
+    return process_pb2.ProcessSelector(**{"pid" if isinstance(which, int) else "tag": which})
 
 
 def output(call):
@@ -281,11 +347,16 @@ class Daemon:
 
     def memory(self):
         """The most that has been resident so far, in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) * 1024
+        return resident(self.process.pid, "VmHWM")
 
     def workspace(self, sandbox):
         return self.data / "workspaces" / sandbox.id
+
+    def bring(self, sandbox, *files):
+        """Copies files of the host into the sandbox's workspace."""
+        for file in files:
+            there = shutil.copy(file, self.workspace(sandbox))
+            os.chown(there, 1000, 1000)
 
     def init_pid(self, sandbox):
         """The process on the host that is, or holds, the sandbox's PID 1."""
@@ -339,6 +410,12 @@ class Daemon:
         for path in cgroups(ids):
             path.rmdir()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def resident(pid, what="VmRSS"):
+    """Of a process of the host, in bytes; VmHWM: the most so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{what}:\s*(\d+) kB", status).group(1)) * 1024
 
 
 def identity(pid):

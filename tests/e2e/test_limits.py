@@ -3,7 +3,6 @@ sets (`rpc:` in the configuration)."""
 
 import asyncio
 import os
-import re
 import struct
 import time
 from collections import namedtuple
@@ -15,18 +14,13 @@ import pytest
 from sandboxd.v1 import process_pb2, sandbox_pb2, sandbox_pb2_grpc
 from ttrpc import ttrpc_pb2
 
-from harness import output, refused, wait_until
+from harness import output, refused, resident, wait_until
 from ttrpc_client import REMOTE_CLOSED, REQUEST, Client, Error
 
 SANDBOXES, PROCESSES = "sandboxd.v1.SandboxService", "sandboxd.v1.ProcessService"
 INVALID_ARGUMENT, RESOURCE_EXHAUSTED = 3, 8
 KIB, MIB = 1 << 10, 1 << 20
 LARGE = {f"K{i}": "v" * 1000 for i in range(120)}
-
-
-def resident(daemon):
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s*(\d+) kB", status).group(1)) * 1024
 
 
 def test_list_of_large_records(daemon, api, ctl):
@@ -66,7 +60,7 @@ def test_requests_that_grow_when_they_are_decoded(daemon, api):
     calls = [create.future(b"\xf8\x7f\x01" * 1300000, timeout=60) for _ in range(60)]
     assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert daemon.memory() < 128 * MIB
-    wait_until(lambda: resident(daemon) < 16 * MIB, "its memory given back")
+    wait_until(lambda: resident(daemon.process.pid) < 16 * MIB, "its memory given back")
 
 
 def test_half_requests_do_not_add_up(daemon):
