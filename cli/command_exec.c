@@ -102,7 +102,7 @@ struct detached {
         int status;
 };
 
-/* The events of Start are those of Connect. */
+/* The events of Start are those of Attach. */
 static bool on_event(void *data, const ProtobufCMessage *message)
 {
         struct detached *d = data;

@@ -206,16 +206,16 @@ static void on_event(void *data, const remote_event *event)
         if (f->json)
                 print_json_event(f, event);
         switch (event->event_case) {
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_START:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_START:
                 take_start(f);
                 break;
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_DATA:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_DATA:
                 take_output(f, event->data);
                 break;
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_GAP:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_GAP:
                 take_gap(f, event->gap);
                 break;
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_END:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_END:
                 take_end(f, event->end);
                 break;
         default:

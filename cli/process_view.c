@@ -71,21 +71,21 @@ static json_t *end_event_json(const Sandboxd__V1__ProcessEnded *end)
         return NULL;
 }
 
-json_t *process_event_json(const Sandboxd__V1__ProcessServiceConnectResponse *event)
+json_t *process_event_json(const Sandboxd__V1__ProcessServiceAttachResponse *event)
 {
         switch (event->event_case) {
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_START:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_START:
                 return json_pack("{s:s, s:I}", "event", "start", "pid",
                                  (json_int_t)event->start->pid);
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_DATA:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_DATA:
                 return output_json(event->data);
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_END:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_END:
                 return end_event_json(event->end);
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_GAP:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_GAP:
                 return json_pack("{s:s, s:s, s:I, s:I}", "event", "gap", "stream",
                                  stream_name(event->gap->stream), "from",
                                  (json_int_t)event->gap->from, "to", (json_int_t)event->gap->to);
-        case SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_KEEPALIVE:
+        case SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_KEEPALIVE:
                 return json_pack("{s:s}", "event", "keepalive");
         default:
                 return json_pack("{s:s}", "event", "unknown"); /* of a later version */

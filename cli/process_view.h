@@ -10,9 +10,9 @@
 /* "stdout" or "stderr". */
 const char *stream_name(Sandboxd__V1__OutputStream stream);
 
-/* An event of Start or Connect under the names of process.proto, with "event" for its kind. Output
+/* An event of Start or Attach under the names of process.proto, with "event" for its kind. Output
  * that is text is "text", other output "base64". NULL when there is no memory. */
-json_t *process_event_json(const Sandboxd__V1__ProcessServiceConnectResponse *event);
+json_t *process_event_json(const Sandboxd__V1__ProcessServiceAttachResponse *event);
 
 /* All fields under their names in process.proto; times RFC 3339 or null. NULL when there is no
  * memory. */

@@ -118,7 +118,7 @@ static uint64_t *offset_of(struct remote *r, Sandboxd__V1__OutputStream stream)
 static void take_event(struct remote *r, const remote_event *event)
 {
         bool is_start =
-                event->event_case == SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_START;
+                event->event_case == SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_START;
         bool is_first = is_start && !r->has_start;
 
         if (is_first) {
@@ -128,11 +128,11 @@ static void take_event(struct remote *r, const remote_event *event)
         found(r);
         if (!is_start || is_first)
                 r->ops->on_event(r->data, event);
-        if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_DATA)
+        if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_DATA)
                 *offset_of(r, event->data->stream) = event->data->offset + event->data->data.len;
-        else if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_GAP)
+        else if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_GAP)
                 *offset_of(r, event->gap->stream) = event->gap->to;
-        else if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_END)
+        else if (event->event_case == SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_END)
                 r->has_end = true;
 }
 
@@ -143,7 +143,7 @@ static void on_stream_message(void *data, const uint8_t *bytes, size_t n)
         struct err e;
 
         const remote_event *event = (const remote_event *)link_unpack(
-                &arena, &sandboxd__v1__process_service_connect_response__descriptor, bytes, n, &e);
+                &arena, &sandboxd__v1__process_service_attach_response__descriptor, bytes, n, &e);
         if (event)
                 take_event(r, event);
         else
@@ -178,8 +178,8 @@ int remote_start(struct remote *r, const Sandboxd__V1__ProcessServiceStartReques
 
 int remote_connect(struct remote *r, struct err *e)
 {
-        Sandboxd__V1__ProcessServiceConnectRequest request =
-                SANDBOXD__V1__PROCESS_SERVICE_CONNECT_REQUEST__INIT;
+        Sandboxd__V1__ProcessServiceAttachRequest request =
+                SANDBOXD__V1__PROCESS_SERVICE_ATTACH_REQUEST__INIT;
         Sandboxd__V1__ProcessSelector process;
 
         target_select(r->target, &process);
@@ -188,7 +188,7 @@ int remote_connect(struct remote *r, struct err *e)
         request.stdout_offset = r->offsets[0];
         request.stderr_offset = r->offsets[1];
         request.until_now = r->until_now;
-        return link_call(&r->output, PROCESS_SERVICE_CONNECT, &request.base, 0, &stream_ops, r, e);
+        return link_call(&r->output, PROCESS_SERVICE_ATTACH, &request.base, 0, &stream_ops, r, e);
 }
 
 /* --- coming back --------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* One process of a sandbox, followed whatever happens to the connections.
  *
  * When the connection to the daemon breaks, or the daemon's to the sandbox, the remote comes back
- * with Connect from the bytes on that it has, for 30 s; the owner sees one stream of events. Where
+ * with Attach from the bytes on that it has, for 30 s; the owner sees one stream of events. Where
  * the connection broke before `start` the process is found by its tag.
  *
  * A process that answers to the same pid in a sandbox that was started anew is not taken for this
@@ -16,8 +16,8 @@
 #include "cli/target.h"
 #include "sandboxd/v1/process.pb-c.h"
 
-/* Start's events and Connect's have the same numbers and types: both are read as Connect's. */
-typedef Sandboxd__V1__ProcessServiceConnectResponse remote_event;
+/* Start's events and Attach's have the same numbers and types: both are read as Attach's. */
+typedef Sandboxd__V1__ProcessServiceAttachResponse remote_event;
 
 struct remote_ops {
         /* The event is gone after the return. `start` comes once. */

@@ -385,7 +385,7 @@ static void list(struct rpc_call *call, const uint8_t *message, size_t n, void *
 
 static const rpc_handler handlers[] = {
         [PROCESS_SERVICE_START] = start,
-        [PROCESS_SERVICE_CONNECT] = connect_process,
+        [PROCESS_SERVICE_ATTACH] = attach_process,
         [PROCESS_SERVICE_LIST] = list,
         [PROCESS_SERVICE_SEND_INPUT] = send_input,
         [PROCESS_SERVICE_STREAM_INPUT] = stream_input,

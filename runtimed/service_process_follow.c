@@ -297,9 +297,9 @@ void follow(struct rpc_call *call, struct process *p, const struct following_spe
         send_what_there_is(f);
 }
 
-/* --- Connect ------------------------------------------------------------------------------- */
+/* --- Attach ------------------------------------------------------------------------------- */
 
-static int read_offsets(const Sandboxd__V1__ProcessServiceConnectRequest *request,
+static int read_offsets(const Sandboxd__V1__ProcessServiceAttachRequest *request,
                         const struct process *p, uint64_t ret[SPOOL_STREAMS], struct err *e)
 {
         static const char *const names[] = {"stdout", "stderr"};
@@ -321,11 +321,11 @@ static int read_offsets(const Sandboxd__V1__ProcessServiceConnectRequest *reques
                            KEEPALIVE_MAX_MS, e);
 }
 
-void connect_process(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+void attach_process(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
-        const Sandboxd__V1__ProcessServiceConnectRequest *request =
-                (const Sandboxd__V1__ProcessServiceConnectRequest *)rpc_call_unpack(call, message,
-                                                                                    n);
+        const Sandboxd__V1__ProcessServiceAttachRequest *request =
+                (const Sandboxd__V1__ProcessServiceAttachRequest *)rpc_call_unpack(call, message,
+                                                                                   n);
         struct process *p = request ? find_process(call, ctx, request->process) : NULL;
         struct following_spec spec = {0};
         struct err e;

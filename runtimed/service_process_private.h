@@ -1,5 +1,5 @@
 /* Between the files of ProcessService: service_process.c (Start, List), service_process_follow.c
- * (what Start and Connect stream), service_process_input.c (what goes in), service_process_end.c
+ * (what Start and Attach stream), service_process_input.c (what goes in), service_process_end.c
  * (Signal, Wait). */
 #pragma once
 
@@ -34,7 +34,7 @@ void follow(struct rpc_call *call, struct process *p, const struct following_spe
 void tell_start(struct rpc_call *call, const struct process *p);
 /* Sends the `end` of what could not be executed and finishes. */
 void tell_not_started(struct rpc_call *call, int exit_code, const char *error);
-void connect_process(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx);
+void attach_process(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx);
 
 /* The message for a process's end, with what it points to. */
 struct ended_message {

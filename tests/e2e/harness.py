@@ -194,14 +194,14 @@ class Api:
         assert event.start.pid > 1, event
         return event.start.pid
 
-    def connect(self, ref, which, timeout=60, **fields):
+    def attach(self, ref, which, timeout=60, **fields):
         """Its events, as they come. which: here and below a pid or a tag."""
-        request = process_pb2.ProcessServiceConnectRequest(sandbox_id=ref, process=selector(which),
-                                                           **fields)
-        return self.processes.Connect(request, timeout=timeout)
+        request = process_pb2.ProcessServiceAttachRequest(sandbox_id=ref, process=selector(which),
+                                                          **fields)
+        return self.processes.Attach(request, timeout=timeout)
 
     def follow(self, ref, which, timeout=60, gaps=False, **fields):
-        """What Connect tells until its stream ends."""
+        """What Attach tells until its stream ends."""
         offsets = {key: None if fields.get("from_now") else fields.get(key, 0)
                    for key in ("stdout_offset", "stderr_offset")}
         return Received(gaps=gaps, **offsets).all(self.connect(ref, which, timeout, **fields))

@@ -1,4 +1,4 @@
-"""What a client of Start or Connect was told, and whether it may be so."""
+"""What a client of Start or Attach was told, and whether it may be so."""
 
 from sandboxd.v1 import process_pb2
 

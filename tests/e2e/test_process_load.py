@@ -48,7 +48,7 @@ def test_idle(api, sandbox, daemon):
         pid = api.spawn(sandbox.id, "sh", "-c", f"head -c {size} /dev/zero; cat", stdin_open=True,
                         keep_millis=1000, output_size=MIB, terminal=None if i % 5 else
                         {"rows": 24, "columns": 80})
-        call = api.connect(sandbox.id, pid)
+        call = api.attach(sandbox.id, pid)
         Received(gaps=True).until(call, lambda got: got.parts)
         if i % 2:
             call.cancel()

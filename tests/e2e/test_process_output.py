@@ -1,4 +1,4 @@
-"""Output by offset: Connect, several clients, what is kept, what happens when it is too much, and
+"""Output by offset: Attach, several clients, what is kept, what happens when it is too much, and
 what children print after the end."""
 
 import time
@@ -48,11 +48,11 @@ def test_connect_while_it_runs(api, sandbox, pool):
     half = text.index(b"1001\n")
     got = Received().until(call, lambda got: got.next[OUT] == half)
     offsets = [0, 1, 17, half - 1, half]
-    calls = [api.connect(sandbox.id, got.pid, stdout_offset=n) for n in offsets]
+    calls = [api.attach(sandbox.id, got.pid, stdout_offset=n) for n in offsets]
     followers = [Received(stdout_offset=n) for n in offsets]
     for follower, one in zip(followers, calls):
         follower.until(one, lambda f: f.pid and f.next[OUT] == half)
-    from_now = api.connect(sandbox.id, got.pid, from_now=True)
+    from_now = api.attach(sandbox.id, got.pid, from_now=True)
     now = Received(None, None).until(from_now, lambda now: now.pid)
     with refused(Code.OUT_OF_RANGE):
         api.follow(sandbox.id, got.pid, stdout_offset=half + 1)
@@ -77,7 +77,7 @@ def test_until_now_and_from_now(api, sandbox):
         assert (now.pid, now.parts, now.end) == (got.pid, [], None)
     for fields in {"stdout_offset": 1}, {"stderr_offset": 1}:
         with refused(Code.INVALID_ARGUMENT):
-            list(api.connect(sandbox.id, got.pid, from_now=True, **fields))
+            list(api.attach(sandbox.id, got.pid, from_now=True, **fields))
     api.send_input(sandbox.id, got.pid, b"\n")
     got.all(call)
     now = api.follow(sandbox.id, got.pid, until_now=True)
@@ -110,7 +110,7 @@ def test_the_daemon_goes(daemon, api, sandbox, printer, how):
     daemon.restart(how)
     api = daemon.api
     rest = Checked(stdout_offset=got.n)
-    again = api.connect(sandbox.id, "job", stdout_offset=got.n)
+    again = api.attach(sandbox.id, "job", stdout_offset=got.n)
     rest.until(again, lambda rest: rest.next[OUT] == 4 * MIB)
     assert rest.pid == got.pid
     again.cancel()
@@ -125,8 +125,8 @@ def test_keepalive(api, sandbox):
     call = api.stream(sandbox.id, "sh", "-c", "sleep 2.6; echo x; exec sleep 1000",
                       keepalive_millis=1000)
     first = Received().until(call, lambda got: got.pid)
-    calls = [api.connect(sandbox.id, first.pid, keepalive_millis=1200),
-             api.connect(sandbox.id, first.pid)]
+    calls = [api.attach(sandbox.id, first.pid, keepalive_millis=1200),
+             api.attach(sandbox.id, first.pid)]
     second, third = (Received().until(one, lambda got: got.stdout) for one in calls)
     first.until(call, lambda got: got.stdout)
     assert (first.keepalives, second.keepalives, third.keepalives) == (2, 2, 0)
@@ -134,7 +134,7 @@ def test_keepalive(api, sandbox):
     first.until(call, lambda got: got.keepalives == 3)
     assert 0.5 < time.monotonic() - began < 2
     with refused(Code.INVALID_ARGUMENT, "keepalive_millis"):
-        list(api.connect(sandbox.id, first.pid, keepalive_millis=999))
+        list(api.attach(sandbox.id, first.pid, keepalive_millis=999))
 
 
 @RUNTIMES
@@ -154,14 +154,14 @@ def test_drop_oldest(api, sandbox, printer):
                         output_overflow=DROP_OLDEST)
         end = api.wait_process(sandbox.id, pid)
         assert (end.exit_code, end.stdout_size) == (0, 16 * MIB + 7)
-        got = Checked(gaps=True).all(api.connect(sandbox.id, pid))
+        got = Checked(gaps=True).all(api.attach(sandbox.id, pid))
         assert len(got.gaps) == 1 and got.gaps[0][:2] == (OUT, 0)
         assert got.lost() + got.n == 16 * MIB + 7
         assert size // 2 <= got.n <= size
         shown = api.process(sandbox.id, pid)
         assert (shown.stdout_kept_from, shown.stdout_size) == (got.lost(), 16 * MIB + 7)
         inside = Checked(stdout_offset=got.lost() + 1).all(  # from there on there is no gap
-            api.connect(sandbox.id, pid, stdout_offset=got.lost() + 1))
+            api.attach(sandbox.id, pid, stdout_offset=got.lost() + 1))
         assert inside.n == got.n - 1
 
 
@@ -191,7 +191,7 @@ def test_wait_holds_the_program_up(api, sandbox, printer, daemon):
     assert shown.stdout_kept_from == 0 and shown.stdout_size <= 512 * KIB
     time.sleep(0.5)
     assert api.process(sandbox.id, pid).stdout_size == shown.stdout_size
-    got = Checked().all(api.connect(sandbox.id, pid))
+    got = Checked().all(api.attach(sandbox.id, pid))
     assert (got.n, got.end.exit_code) == (32 * MIB, 0)
     assert daemon.memory() < 64 * MIB
 
@@ -200,7 +200,7 @@ def test_wait_for_the_slowest(api, sandbox, printer, pool):
     """Each client gets everything, at the pace of the slowest."""
     call = api.stream(sandbox.id, *printer(64 * MIB), output_overflow=WAIT)
     slow = Checked().until(call, lambda got: got.pid)
-    fast = pool.submit(lambda: Checked().all(api.connect(sandbox.id, slow.pid)))
+    fast = pool.submit(lambda: Checked().all(api.attach(sandbox.id, slow.pid)))
     time.sleep(1)
     assert not fast.done()  # the slow one holds the program up
     slow.all(call)
@@ -213,7 +213,7 @@ def test_a_slow_client_slows_nobody(api, sandbox, printer, daemon):
     call = api.stream(sandbox.id, *printer(size), output_size=8 * MIB)
     slow = Checked(gaps=True).until(call, lambda got: got.pid)
     with within(20):
-        fast = Checked().all(api.connect(sandbox.id, slow.pid))
+        fast = Checked().all(api.attach(sandbox.id, slow.pid))
     assert (fast.n, fast.end.exit_code) == (size, 0)
     slow.all(call)
     assert slow.lost() > 0 and slow.n + slow.lost() == size
@@ -231,10 +231,10 @@ def test_a_client_that_comes_back(api, sandbox, printer, overflow):
     for _ in range(5):
         call.cancel()
         time.sleep(0.2)
-        call = api.connect(sandbox.id, pid, stdout_offset=n)
+        call = api.attach(sandbox.id, pid, stdout_offset=n)
         n += Checked(stdout_offset=n).until(call, lambda got: got.n > 0).n
     call.cancel()
-    rest = Checked(stdout_offset=n).all(api.connect(sandbox.id, pid, stdout_offset=n))
+    rest = Checked(stdout_offset=n).all(api.attach(sandbox.id, pid, stdout_offset=n))
     assert (n + rest.n, rest.end.exit_code) == (size, 0)
 
 

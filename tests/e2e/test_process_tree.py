@@ -249,9 +249,9 @@ def test_who_comes_back_in_time(api, sandbox):
     for _ in range(3):
         call.cancel()
         time.sleep(0.7)
-        call = api.connect(sandbox.id, got.pid)
+        call = api.attach(sandbox.id, got.pid)
         Received().until(call, lambda got: got.pid)
-    second = api.connect(sandbox.id, got.pid)
+    second = api.attach(sandbox.id, got.pid)
     Received().until(second, lambda got: got.pid)
     call.cancel()  # not the last one
     time.sleep(2)
@@ -279,7 +279,7 @@ def test_a_restart_of_the_daemon(daemon, api, sandbox, how):
         with refused(Code.UNAVAILABLE):
             list(broken)
     api = daemon.api
-    call = api.connect(sandbox.id, got.pid, stdout_offset=len(got.stdout))
+    call = api.attach(sandbox.id, got.pid, stdout_offset=len(got.stdout))
     Received(stdout_offset=len(got.stdout)).until(call, lambda got: got.pid)
     assert api.wait_process(sandbox.id, lost.pid, timeout=10).signal == 9
     time.sleep(0.5)

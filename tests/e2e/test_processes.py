@@ -65,7 +65,7 @@ def test_what_start_is_given(api, sandbox):
 
 
 def test_the_same_end_for_all(api, sandbox, pool):
-    """Start, Connect, Wait and List tell the same, before the end and after it."""
+    """Start, Attach, Wait and List tell the same, before the end and after it."""
     call = api.stream(sandbox.id, "sh", "-c", "echo out; echo err >&2; sleep 1; kill -7 $$")
     got = Received().until(call, lambda got: got.stdout and got.stderr)
     waiters = [pool.submit(api.wait_process, sandbox.id, got.pid) for _ in range(5)]
@@ -184,14 +184,14 @@ def test_limit_of_pids(api, runtime):
 def test_tags(api, sandbox):
     """One running process has it; then another may, and it names that one."""
     first = api.spawn(sandbox.id, "sh", "-c", "echo first; sleep 1000", tag="web")
-    assert output(api.connect(sandbox.id, "web")) == "first\n"
+    assert output(api.attach(sandbox.id, "web")) == "first\n"
     with refused(Code.ALREADY_EXISTS, "web"):
         api.spawn(sandbox.id, "true", tag="web")
     api.signal(sandbox.id, "web", 9)
     assert api.wait_process(sandbox.id, "web").signal == 9
     second = api.spawn(sandbox.id, "sh", "-c", "echo second; sleep 1000", tag="web")
-    assert output(api.connect(sandbox.id, "web")) == "second\n"
-    assert output(api.connect(sandbox.id, first)) == "first\n"
+    assert output(api.attach(sandbox.id, "web")) == "second\n"
+    assert output(api.attach(sandbox.id, first)) == "first\n"
     api.signal(sandbox.id, "web", 15)
     assert api.wait_process(sandbox.id, second).signal == 15
     assert api.follow(sandbox.id, "web").stdout == b"second\n"  # of several the last one
@@ -220,7 +220,7 @@ def test_list(api, daemon, sandbox):
 def scoped(api, ref, which):
     """Every method that names a process, as it is called."""
     return {
-        "Connect": lambda: list(api.connect(ref, which)),
+        "Attach": lambda: list(api.attach(ref, which)),
         "SendInput": lambda: api.send_input(ref, which, b"x"),
         "StreamInput": lambda: api.stream_input(ref, which, [b"x"]),
         "CloseStdin": lambda: api.close_stdin(ref, which),
@@ -240,7 +240,7 @@ def test_no_such_process(api, sandbox):
 
 @RUNC
 def test_a_process_must_be_named(api, sandbox):
-    for name in "Connect", "SendInput", "CloseStdin", "Signal", "Resize", "Wait":
+    for name in "Attach", "SendInput", "CloseStdin", "Signal", "Resize", "Wait":
         for process in None, process_pb2.ProcessSelector():
             request = getattr(process_pb2, f"ProcessService{name}Request")(
                 sandbox_id=sandbox.id, process=process)
@@ -284,7 +284,7 @@ def test_clients_are_counted(api, sandbox):
 
     call = api.stream(sandbox.id, "sh", "-c", "echo; sleep 1000")
     got = Received().until(call, lambda got: got.stdout)
-    more = [api.connect(sandbox.id, got.pid) for _ in range(3)]
+    more = [api.attach(sandbox.id, got.pid) for _ in range(3)]
     for one in more:
         Received().until(one, lambda got: got.stdout)
     assert clients() == 4

@@ -107,7 +107,7 @@ def test_grpcurl(build, daemon, run_with_socket):
     data = {event["data"]["stream"]: base64.b64decode(event["data"]["data"])
             for event in events[1:-1]}
     assert data == {"OUTPUT_STREAM_STDOUT": b"to stdout\n", "OUTPUT_STREAM_STDERR": b"to stderr\n"}
-    assert events[-1]["end"] == {"exitCode": 3}
+    assert events[-1]["end"]["exitCode"] == 3
     assert refused == "grpcurl: status 69"  # 64 and the code, NOT_FOUND is 5
     assert "Code: NotFound" in done.stderr and "no sandbox 'no-such-box'" in done.stderr
     assert deleted == "deleted"

@@ -4,6 +4,7 @@
 - layers: who may include whom
 - calls that are banned, or have one place
 - files above 800 lines
+- names of RPCs that a language's generated client cannot have
 """
 
 import re
@@ -47,6 +48,8 @@ PLACES = [
     (r"\b(kill|killpg|tgkill|uv_kill|uv_process_kill)\s*\(", r"daemon/proc\.c|runtimed/.*",
      "signals are sent by daemon/proc.c and by runtimed"),
 ]
+# A client that tonic (Rust) generates has these methods already.
+TAKEN_RPC = re.compile(r"\s*rpc (Connect|New|WithInterceptor|WithOrigin)\(")
 LINES_MAX = 800
 GENERATED = {"docs/api.md"}
 
@@ -91,6 +94,10 @@ def breaches(path):
     lines = text.splitlines()
     if len(lines) > LINES_MAX and str(path) not in GENERATED:
         yield len(lines), f"above {LINES_MAX} lines: split it"
+    if path.suffix == ".proto":
+        for number, line in enumerate(lines, 1):
+            if taken := TAKEN_RPC.match(line):
+                yield number, f"{taken.group(1)}: clients in Rust have a method of this name already"
     if path.suffix in (".c", ".h"):
         product = path.parts[0] in LAYERS
         if product:

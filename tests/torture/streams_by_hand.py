@@ -102,7 +102,7 @@ def test_a_client_that_disconnects(daemon, sandbox, printer):
             got.until(call, lambda got: got.next[OUT] >= SIZE * i // (DISCONNECTS + 1))
             call.cancel()
             n = got.next[OUT]
-            call = daemon.api.connect(sandbox.id, got.pid, stdout_offset=n, timeout=300)
+            call = daemon.api.attach(sandbox.id, got.pid, stdout_offset=n, timeout=300)
             got = Checked(digest, stdout_offset=n).until(call, lambda got: got.pid)
         got.all(call)
     finished(digest, got)
@@ -124,7 +124,7 @@ def test_kills_of_the_daemon(daemon, sandbox, printer, figure):
                 got.all(call)  # what was on its way to the client
             flat.before = daemon.memory()
             n = got.next[OUT]
-            call = daemon.api.connect(sandbox.id, "stream", stdout_offset=n, timeout=300)
+            call = daemon.api.attach(sandbox.id, "stream", stdout_offset=n, timeout=300)
             got = Checked(digest, stdout_offset=n).until(call, lambda got: got.n > 0)
             slowest = max(slowest, time.monotonic() - began)
         got.all(call)

@@ -11,7 +11,7 @@
 #include "base/util.h"
 #include "cli/output.h"
 
-typedef Sandboxd__V1__ProcessServiceConnectResponse event_message;
+typedef Sandboxd__V1__ProcessServiceAttachResponse event_message;
 
 static void assert_line(const event_message *event, const char *expected)
 {
@@ -23,12 +23,12 @@ static void assert_line(const event_message *event, const char *expected)
 
 static void output_as_json(void **state)
 {
-        event_message event = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__INIT;
+        event_message event = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__INIT;
         Sandboxd__V1__ProcessOutput output = SANDBOXD__V1__PROCESS_OUTPUT__INIT;
         uint8_t text[] = "a\n", binary[] = {0, 255};
 
         (void)state;
-        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_DATA;
+        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_DATA;
         event.data = &output;
         output.stream = SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT;
         output.offset = 5;
@@ -43,7 +43,7 @@ static void output_as_json(void **state)
 
 static void other_events_as_json(void **state)
 {
-        event_message event = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__INIT;
+        event_message event = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__INIT;
         Sandboxd__V1__ProcessStarted start = SANDBOXD__V1__PROCESS_STARTED__INIT;
         Sandboxd__V1__ProcessGap gap = SANDBOXD__V1__PROCESS_GAP__INIT;
         Sandboxd__V1__ProcessKeepalive keepalive = SANDBOXD__V1__PROCESS_KEEPALIVE__INIT;
@@ -51,20 +51,20 @@ static void other_events_as_json(void **state)
 
         (void)state;
         assert_line(&event, "{\"event\":\"unknown\"}\n");
-        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_START;
+        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_START;
         event.start = &start;
         start.pid = 7;
         assert_line(&event, "{\"event\":\"start\",\"pid\":7}\n");
-        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_GAP;
+        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_GAP;
         event.gap = &gap;
         gap.stream = SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR;
         gap.from = 1;
         gap.to = 3;
         assert_line(&event, "{\"event\":\"gap\",\"stream\":\"stderr\",\"from\":1,\"to\":3}\n");
-        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_KEEPALIVE;
+        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_KEEPALIVE;
         event.keepalive = &keepalive;
         assert_line(&event, "{\"event\":\"keepalive\"}\n");
-        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_CONNECT_RESPONSE__EVENT_END;
+        event.event_case = SANDBOXD__V1__PROCESS_SERVICE_ATTACH_RESPONSE__EVENT_END;
         event.end = &end;
         end.exit_code = 137;
         end.signal = 9;
