@@ -134,7 +134,7 @@ static void tell_followers(struct process *p)
 /* What descendants print after the end: read, so that they can go on. */
 static bool discard(struct output *o)
 {
-        static uint8_t trash[64 * KiB];
+        static uint8_t trash[16 * KiB];
         ssize_t n = TEMP_FAILURE_RETRY(read(o->fd, trash, sizeof(trash)));
 
         if (n < 0 && errno == EAGAIN)
@@ -184,6 +184,15 @@ static bool output_read(struct output *o)
         return (size_t)n == room;
 }
 
+/* What lies there when it is known how much is to come. Who waits until it is readable may wait for
+ * ever: of a terminal it is known that this much is enough, not that there is any. */
+static void read_rest(struct process *p)
+{
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                while (p->outputs[i].end != UINT64_MAX && output_read(&p->outputs[i]))
+                        ;
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
         struct output *o = CONTAINER(poll, struct output, poll);
@@ -226,8 +235,10 @@ static void release_if_room(struct process *p)
 void process_settle(struct process *p)
 {
         release_if_room(p);
-        if (p->state == PROCESS_DRAINING)
+        if (p->state == PROCESS_DRAINING) {
+                read_rest(p);
                 process_drain(p);
+        }
         if (p->state == PROCESS_ENDED)
                 tell_followers(p);
         watch_outputs(p);

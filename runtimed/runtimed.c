@@ -22,6 +22,7 @@
 #include "runtimed/service.h"
 
 #define KILLED_GRACE_MS 500 /* for the kernel to end programs after SIGKILL */
+#define IDLE_MS         1000
 
 static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, NULL};
 
@@ -52,6 +53,7 @@ struct runtimed {
         uv_signal_t sigterm, sigint;
         uv_timer_t killed;
         uv_timer_t changed; /* the table has */
+        uv_timer_t idle;    /* it has not, for IDLE_MS */
         struct process_table processes;
         struct rpc_server *server;
         struct service_process service_process;
@@ -73,6 +75,7 @@ static void on_server_closed(void *data)
         uv_close((uv_handle_t *)&r->sigint, NULL);
         uv_close((uv_handle_t *)&r->killed, NULL);
         uv_close((uv_handle_t *)&r->changed, NULL);
+        uv_close((uv_handle_t *)&r->idle, NULL);
 }
 
 /* With the last handle the loop ends. */
@@ -104,12 +107,15 @@ static void close_when_stopped(struct runtimed *r)
 
 static void on_changed(uv_timer_t *timer)
 {
-        struct runtimed *r = CONTAINER(timer, struct runtimed, changed);
+        close_when_stopped(CONTAINER(timer, struct runtimed, changed));
+}
 
-        /* A sandbox that is idle for days holds no memory that its busy hour needed. */
-        if (process_table_is_empty(&r->processes))
+/* A sandbox that is idle for days holds no memory that its busy hour needed. By now the connections
+ * of the last clients are closed, too. */
+static void on_idle(uv_timer_t *timer)
+{
+        if (process_table_is_empty(&CONTAINER(timer, struct runtimed, idle)->processes))
                 (void)malloc_trim(0);
-        close_when_stopped(r);
 }
 
 /* On the next turn: this one may be inside a call, where the server must not be closed. */
@@ -117,8 +123,10 @@ static void on_change(struct process_table *t)
 {
         struct runtimed *r = CONTAINER(t, struct runtimed, processes);
 
-        if (r->state != STATE_CLOSING)
-                (void)uv_timer_start(&r->changed, on_changed, 0, 0); /* never fails */
+        if (r->state == STATE_CLOSING)
+                return;
+        (void)uv_timer_start(&r->changed, on_changed, 0, 0); /* none fails */
+        (void)uv_timer_start(&r->idle, on_idle, IDLE_MS, 0);
 }
 
 static void on_child_exit(struct reaper *reaper, pid_t pid, int wait_status)
@@ -308,6 +316,7 @@ static int init(struct runtimed *r, struct err *e)
         (void)uv_signal_init(&r->loop, &r->sigint);
         (void)uv_timer_init(&r->loop, &r->killed);
         (void)uv_timer_init(&r->loop, &r->changed);
+        (void)uv_timer_init(&r->loop, &r->idle);
         oom_watch();
         process_table_init(&r->processes, &r->loop, r->directory);
         r->processes.on_change = on_change;

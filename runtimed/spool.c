@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/id.h"
@@ -51,9 +53,9 @@ struct spool {
 /* The last block that was read from a file, of whichever spool: its frames may be small, and each
  * is given by a call of its own. There is one thread. */
 static struct {
+        alignas(4096) uint8_t bytes[BLOCK];
         const struct spool *spool; /* NULL: none */
         uint64_t number;
-        uint8_t bytes[BLOCK];
 } cache;
 
 static struct {
@@ -377,8 +379,10 @@ void spool_free(struct spool *s)
 {
         if (!s)
                 return;
-        if (cache.spool == s)
+        if (cache.spool == s) {
                 cache.spool = NULL;
+                (void)madvise(cache.bytes, sizeof(cache.bytes), MADV_DONTNEED); /* to be small */
+        }
         if (s->fd >= 0)
                 (void)close(s->fd); /* nobody wants what is in it any more */
         s->place->used -= s->slots * BLOCK;

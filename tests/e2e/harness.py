@@ -204,7 +204,7 @@ class Api:
         """What Attach tells until its stream ends."""
         offsets = {key: None if fields.get("from_now") else fields.get(key, 0)
                    for key in ("stdout_offset", "stderr_offset")}
-        return Received(gaps=gaps, **offsets).all(self.connect(ref, which, timeout, **fields))
+        return Received(gaps=gaps, **offsets).all(self.attach(ref, which, timeout, **fields))
 
     def ps(self, ref, **fields):
         request = process_pb2.ProcessServiceListRequest(sandbox_id=ref, **fields)

@@ -92,7 +92,7 @@ def test_first_term_then_kill(api, sandbox):
     assert got.all(call).end.signal == 15
 
     call, got = plant(api, sandbox.id, "sleep 98761 & setsid sleep 98761 & sleep 0.3; echo ready;"
-                                       "wait")
+                                       "exec sleep 98761")
     with within(5):
         assert api.signal(sandbox.id, got.pid, 15, "TREE", kill_after_millis=60000) == 3
     assert alive(api, sandbox.id, "98761") == 0

@@ -120,7 +120,7 @@ def test_kills_of_the_daemon(daemon, sandbox, printer, figure):
             flat.check()
             began = time.monotonic()
             daemon.restart("SIGKILL")
-            with refused(grpc.StatusCode.UNAVAILABLE):
+            with pytest.raises(grpc.RpcError):  # of the daemon's end, or of the channel's
                 got.all(call)  # what was on its way to the client
             flat.before = daemon.memory()
             n = got.next[OUT]
@@ -141,7 +141,7 @@ def nothing_is_left(api, ref, supervisor, before):
     wait_until(lambda: supervisor.descriptors() == before, f"open as before: {before}", seconds=5)
     assert supervisor.files() == set() and supervisor.deleted() == 0
     assert supervisor.zombies() == []
-    assert supervisor.memory() < 2 * MIB
+    wait_until(lambda: supervisor.memory() < 2 * MIB, "small again", seconds=3)
 
 
 def test_many_at_once(api, daemon, runtime, figure):
@@ -209,7 +209,6 @@ def test_starts_by_the_thousand(make_daemon, runtime, figure):
     assert supervisors[0].memory() < 12 * MIB
 
 
-@pytest.mark.skipif(not LONG, reason="the long form only")
 @pytest.mark.parametrize("runtime", ["runc"], indirect=True)
 def test_too_many(api, daemon, runtime, pool):
     """4,096 run at the most; who ends makes room."""
