@@ -111,13 +111,39 @@ enum status status_from_errno(int errnum)
         }
 }
 
+/* Cuts what is longer than size, but no letter in two: the message may become a protobuf string. */
+__attribute__((format(printf, 3, 0))) static void vprint(char *msg, size_t size, const char *fmt,
+                                                         va_list ap)
+{
+        int n = vsnprintf(msg, size, fmt, ap);
+
+        if (n < 0 || (size_t)n < size)
+                return;
+        n = (int)size - 1;
+        while (n > 0 && (msg[n - 1] & 0xC0) == 0x80)
+                n--;
+        if (n > 0 && (msg[n - 1] & 0x80))
+                n--;
+        msg[n] = '\0';
+}
+
+__attribute__((format(printf, 3, 4))) static void print(char *msg, size_t size, const char *fmt,
+                                                        ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        vprint(msg, size, fmt, ap);
+        va_end(ap);
+}
+
 int err_vset(struct err *e, enum status code, const char *fmt, va_list ap)
 {
         int errnum = status_to_errno(code);
         if (e) {
                 e->code = code;
                 e->errnum = errnum;
-                (void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap); /* cut on purpose */
+                vprint(e->msg, sizeof(e->msg), fmt, ap);
         }
         return -errnum;
 }
@@ -135,14 +161,15 @@ int err_set(struct err *e, enum status code, const char *fmt, ...)
 int err_errno(struct err *e, int errnum, const char *fmt, ...)
 {
         if (e) {
+                const char *reason = strerror(errnum);
                 va_list ap;
                 e->code = status_from_errno(errnum);
                 e->errnum = errnum;
                 va_start(ap, fmt);
-                (void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap); /* cut on purpose */
+                vprint(e->msg, sizeof(e->msg) - strlen(": ") - strlen(reason), fmt, ap);
                 va_end(ap);
                 size_t n = strlen(e->msg);
-                (void)snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", strerror(errnum));
+                print(e->msg + n, sizeof(e->msg) - n, ": %s", reason);
         }
         return -errnum;
 }
@@ -160,11 +187,9 @@ int err_prefix(struct err *e, const char *fmt, ...)
         if (!e)
                 return -EIO;
         va_start(ap, fmt);
-        (void)vsnprintf(context, sizeof(context), fmt, ap); /* cut on purpose */
+        vprint(context, sizeof(context), fmt, ap);
         va_end(ap);
         memcpy(old, e->msg, sizeof(old));
-        size_t n = strnlen(context, sizeof(context) - 1);
-        memcpy(e->msg, context, n);
-        (void)snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old);
+        print(e->msg, sizeof(e->msg), "%s: %s", context, old);
         return -(e->errnum ? e->errnum : status_to_errno(e->code));
 }

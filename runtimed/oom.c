@@ -48,8 +48,8 @@ void oom_watch(void)
 
 bool oom_has_struck(void)
 {
-        uint64_t before = seen;
+        bool struck = count_kills() > seen;
 
-        seen = count_kills();
-        return seen > before;
+        seen += struck;
+        return struck;
 }

@@ -5,6 +5,6 @@
 
 /* Counts from now on. */
 void oom_watch(void);
-/* True when the kernel has killed somebody of the sandbox for want of memory since the last call,
- * or since oom_watch. False where the cgroup cannot be read, as under gVisor. */
+/* True once for everybody of the sandbox whom the kernel has killed for want of memory since
+ * oom_watch. False where the cgroup cannot be read, as under gVisor. */
 bool oom_has_struck(void);

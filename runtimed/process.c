@@ -16,6 +16,7 @@
 
 /* How long a program that may wait for its fastest follower waits for one to come back. */
 #define LINGER_MS 60000
+#define RETRY_MS  100
 
 /* --- the memory ---------------------------------------------------------------------------- */
 
@@ -49,6 +50,13 @@ static void output_close(struct output *o)
         o->fd = -1;
 }
 
+void process_slave_close(struct process *p)
+{
+        if (p->slave >= 0)
+                (void)close(p->slave); /* we never wrote to it */
+        p->slave = -1;
+}
+
 static void on_input_closed(struct process_input *in)
 {
         process_unref(CONTAINER(in, struct process, input));
@@ -60,6 +68,7 @@ void process_free(struct process *p)
         p->closing = true;
         for (int i = 0; i < SPOOL_STREAMS; i++)
                 output_close(&p->outputs[i]);
+        process_slave_close(p);
         process_input_close(&p->input);
         process_table_forget(p);
         close_handle(p, (uv_handle_t *)&p->alone);
@@ -72,10 +81,13 @@ static bool output_is_open(const struct process *p)
         return p->outputs[SPOOL_STDOUT].fd >= 0 || p->outputs[SPOOL_STDERR].fd >= 0;
 }
 
+/* Somebody may hold its output open for days: that keeps the process, but not what it printed. */
 void process_free_unless_needed(struct process *p)
 {
-        if (p->state == PROCESS_ENDED && !p->kept && !p->closing && !output_is_open(p) &&
-            LIST_EMPTY(&p->followers))
+        if (p->state != PROCESS_ENDED || p->kept || p->closing || !LIST_EMPTY(&p->followers))
+                return;
+        spool_free(TAKE(p->spool));
+        if (!output_is_open(p))
                 process_free(p);
 }
 
@@ -114,8 +126,8 @@ static uint64_t needed(const struct process *p)
 {
         if (p->overflow == PROCESS_DROP_OLDEST)
                 return UINT64_MAX;
-        if (LIST_EMPTY(&p->followers)) /* one may come back, but not when all is to end */
-                return p->given_up || p->table->closed ? UINT64_MAX : p->left_at;
+        if (LIST_EMPTY(&p->followers)) /* one may come back */
+                return p->given_up ? UINT64_MAX : p->left_at;
         return p->overflow == PROCESS_WAIT_FOR_ALL ? slowest(p) : fastest(p);
 }
 
@@ -153,6 +165,13 @@ static uint64_t output_left(const struct output *o)
         return o->fd < 0 ? 0 : o->end - spool_size(o->process->spool, stream);
 }
 
+static void hold_up(struct process *p, enum spool_stream refused)
+{
+        p->held_up = true;
+        p->refused = refused;
+        p->held_up_since = uv_now(p->table->loop);
+}
+
 /* Reads once. False: there is no more to be had now. */
 static bool output_read(struct output *o)
 {
@@ -165,9 +184,10 @@ static bool output_read(struct output *o)
         if (p->held_up || output_left(o) == 0)
                 return false;
         uint8_t *bytes = spool_reserve(p->spool, stream, needed(p), &room);
-        p->held_up = !bytes;
-        if (!bytes)
+        if (!bytes) {
+                hold_up(p, stream);
                 return false;
+        }
         room = MIN(room, output_left(o));
         ssize_t n = TEMP_FAILURE_RETRY(read(o->fd, bytes, room));
         if (n < 0 && errno == EAGAIN) {
@@ -188,9 +208,9 @@ static bool output_read(struct output *o)
  * ever: of a terminal it is known that this much is enough, not that there is any. */
 static void read_rest(struct process *p)
 {
-        for (int i = 0; i < SPOOL_STREAMS; i++)
-                while (p->outputs[i].end != UINT64_MAX && output_read(&p->outputs[i]))
-                        ;
+        for (struct output *o = p->outputs; o < p->outputs + SPOOL_STREAMS; o++)
+                while (o->end != UINT64_MAX && output_left(o) > 0 && !p->held_up)
+                        (void)output_read(o);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -228,8 +248,11 @@ static void release_if_room(struct process *p)
 {
         size_t room;
 
-        if (p->held_up && spool_reserve(p->spool, SPOOL_STDOUT, needed(p), &room))
-                p->held_up = false;
+        if (!p->held_up || !spool_reserve(p->spool, p->refused, needed(p), &room))
+                return;
+        p->held_up = false;
+        if (p->state == PROCESS_DRAINING)
+                process_drain_on(p);
 }
 
 void process_settle(struct process *p)
@@ -279,10 +302,25 @@ static void on_alone(uv_timer_t *timer)
 {
         struct process *p = CONTAINER(timer, struct process, alone);
 
-        if (p->kill_when_alone)
-                process_end_tree(p, 0);
+        if (p->kill_when_alone && !process_end_tree(p, 0)) {
+                (void)uv_timer_start(timer, on_alone, RETRY_MS, 0); /* never fails */
+                return;
+        }
         p->given_up = true;
         process_settle(p);
+}
+
+void process_watch_alone(struct process *p)
+{
+        if (p->state == PROCESS_ENDED || !LIST_EMPTY(&p->followers))
+                return;
+        /* None of these fails. */
+        if (p->kill_when_alone)
+                (void)uv_timer_start(&p->alone, on_alone, p->alone_ms, 0);
+        else if (p->table->closed)
+                (void)uv_timer_start(&p->alone, on_alone, 0, 0);
+        else if (p->overflow == PROCESS_WAIT_FOR_FASTEST)
+                (void)uv_timer_start(&p->alone, on_alone, LINGER_MS, 0);
 }
 
 void process_unfollow(struct follower *f)
@@ -290,11 +328,9 @@ void process_unfollow(struct follower *f)
         struct process *p = f->process;
 
         LIST_REMOVE(f, entry);
-        if (p->state != PROCESS_ENDED && LIST_EMPTY(&p->followers)) {
+        if (LIST_EMPTY(&p->followers)) {
                 p->left_at = spool_reader_position(&f->reader);
-                (void)uv_timer_start(&p->alone, on_alone,
-                                     p->kill_when_alone ? p->alone_ms : LINGER_MS,
-                                     0); /* never fails */
+                process_watch_alone(p);
         }
         if (p->held_up) {
                 release_if_room(p);
@@ -330,13 +366,12 @@ struct stdio {
         int fds[STDERR_FILENO + 1];
 };
 
-static void stdio_close(const struct stdio *io)
+/* But for a terminal's, which is held. */
+static void stdio_close(const struct process *p, const struct stdio *io)
 {
-        for (int i = 0; i <= STDERR_FILENO; i++) {
-                bool shared = i > 0 && io->fds[i] == io->fds[i - 1]; /* a terminal's */
-                if (io->fds[i] >= 0 && !shared)
+        for (int i = 0; i <= STDERR_FILENO; i++)
+                if (io->fds[i] >= 0 && io->fds[i] != p->slave)
                         (void)close(io->fds[i]); /* the program has its own */
-        }
 }
 
 /* fd is taken over, also when it fails. */
@@ -392,6 +427,7 @@ static int open_terminal(struct process *p, const struct pty_size *size, struct 
         if (r < 0)
                 return r;
         p->has_terminal = true;
+        p->slave = slave;
         for (int i = 0; i <= STDERR_FILENO; i++)
                 io->fds[i] = slave;
         _cleanup_close_ int typing = fcntl(master, F_DUPFD_CLOEXEC, 0);
@@ -434,7 +470,7 @@ static int open_and_spawn(struct process *p, const struct process_spec *spec, st
                                           .mark = p->mark,
                                           .signals = p->table->signals},
                           &p->pid, e);
-        stdio_close(&io);
+        stdio_close(p, &io);
         if (r == -EAGAIN)
                 return err_set(e, STATUS_UNAVAILABLE,
                                "the sandbox has reached its limit of `pids`; end a process");
@@ -482,6 +518,7 @@ static struct process *process_new(struct process_table *t, const struct process
                 .keep_ms = spec->keep_ms,
                 .kill_when_alone = spec->kill_when_alone,
                 .alone_ms = spec->alone_ms,
+                .slave = -1,
                 .refs = 3,
         };
         /* None of these fails. */
@@ -531,7 +568,9 @@ int process_start(struct process_table *t, const struct process_spec *spec, stru
                 return r;
         }
         process_table_runs(t, p);
+        uv_update_time(t->loop); /* its time counts from here, not from the turn's beginning */
         process_limit_time(p, spec->timeout_ms);
+        process_watch_alone(p);
         watch_outputs(p);
         *ret = p;
         return 0;
@@ -620,6 +659,7 @@ int process_signal(struct process *p, int signal, struct err *e)
         /* Until it is reaped, which is our business, the pid is its own. */
         if (r == 0 && kill(p->pid, signal) < 0)
                 return err_errno(e, errno, "signal process %d", (int)p->pid);
+        p->was_killed |= r == 0 && signal == SIGKILL;
         return r;
 }
 
@@ -629,6 +669,7 @@ int process_signal_group(struct process *p, int signal, struct err *e)
 
         if (r == 0 && kill(-p->pid, signal) < 0)
                 return err_errno(e, errno, "signal the group of process %d", (int)p->pid);
+        p->was_killed |= r == 0 && signal == SIGKILL;
         return r;
 }
 

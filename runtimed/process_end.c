@@ -1,4 +1,5 @@
 /* How a process ends: the leader first, then its output, then its followers know. */
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -14,10 +15,12 @@
 #define DRAIN_QUIET 200
 #define DRAIN_MAX   1000
 
-/* What a terminal holds for its reader, which it does not tell. */
-#define TERMINAL_MAX (64 * KiB)
+/* What a terminal holds for its reader, which it does not tell: gVisor's 128 KiB, each of which may
+ * be a line's end, for which come two bytes. */
+#define TERMINAL_MAX (264 * KiB)
 
 #define TIMEOUT_GRACE_MS 2000 /* between SIGTERM and SIGKILL */
+#define RETRY_MS         100
 
 static uint64_t wall_clock_ms(void)
 {
@@ -44,7 +47,7 @@ static void on_drain_timeout(uv_timer_t *timer)
         for (int i = 0; i < SPOOL_STREAMS; i++) {
                 struct output *o = &p->outputs[i];
                 int n = TERMINAL_MAX;
-                if (o->fd < 0)
+                if (o->fd < 0 || o->end != UINT64_MAX)
                         continue;
                 if (!p->has_terminal)
                         (void)ioctl(o->fd, FIONREAD, &n); /* a pipe knows it */
@@ -63,6 +66,15 @@ static void tell_waiters(struct process *p)
         }
 }
 
+/* Somebody has it open for writing. That it is open here means only that nobody has looked since.
+ */
+static bool is_held_open(const struct output *o)
+{
+        struct pollfd poll_fd = {.fd = o->fd};
+
+        return o->fd >= 0 && (poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & POLLHUP));
+}
+
 static void end(struct process *p)
 {
         struct process_table *t = p->table;
@@ -70,7 +82,7 @@ static void end(struct process *p)
         p->state = PROCESS_ENDED;
         p->exit.at = wall_clock_ms();
         for (int i = 0; i < SPOOL_STREAMS; i++)
-                p->exit.output_open |= p->outputs[i].fd >= 0;
+                p->exit.output_open |= is_held_open(&p->outputs[i]);
         /* None of these fails. */
         (void)uv_timer_stop(&p->drain);
         (void)uv_timer_stop(&p->alone);
@@ -91,9 +103,15 @@ void process_drain(struct process *p)
                 end(p);
         } else if (p->held_up) {
                 (void)uv_timer_stop(&p->drain); /* it is not quiet by itself */
-        } else if (p->outputs[SPOOL_STDOUT].end == UINT64_MAX) {
+        } else {
                 (void)uv_timer_start(&p->drain, on_drain_timeout, MIN(left, DRAIN_QUIET), 0);
         }
+}
+
+void process_drain_on(struct process *p)
+{
+        p->drain_until += uv_now(p->table->loop) - p->held_up_since;
+        (void)uv_timer_start(&p->drain, on_drain_timeout, DRAIN_QUIET, 0); /* never fails */
 }
 
 void process_leader_exited(struct process *p, int wait_status)
@@ -101,12 +119,14 @@ void process_leader_exited(struct process *p, int wait_status)
         if (WIFSIGNALED(wait_status)) {
                 p->exit.signal = WTERMSIG(wait_status);
                 p->exit.code = 128 + p->exit.signal;
-                p->exit.oom = p->exit.signal == SIGKILL && oom_has_struck();
+                p->exit.oom = p->exit.signal == SIGKILL && !p->was_killed && oom_has_struck();
         } else {
                 p->exit.code = WEXITSTATUS(wait_status);
         }
         p->state = PROCESS_DRAINING;
-        p->drain_until = uv_now(p->table->loop) + DRAIN_MAX;
+        p->held_up_since = uv_now(p->table->loop);
+        p->drain_until = p->held_up_since + DRAIN_MAX;
+        process_slave_close(p);
         (void)uv_timer_stop(&p->timeout); /* never fails */
         process_settle(p);
 }
@@ -124,18 +144,18 @@ static void on_tree_ended(void *data, unsigned left)
         process_unref(p);
 }
 
-void process_end_tree(struct process *p, unsigned kill_after_ms)
+bool process_end_tree(struct process *p, unsigned kill_after_ms)
 {
         struct err e;
 
         if (p->is_being_ended)
-                return;
-        if (process_tree_kill(p->table->loop, p->mark, kill_after_ms, on_tree_ended, p, &e) < 0) {
-                (void)process_tree_signal(p->mark, SIGKILL); /* the best that is left */
-                return;
-        }
+                return true;
+        if (process_tree_kill(p->table->loop, p->mark, kill_after_ms, on_tree_ended, p, &e) < 0)
+                return false;
         p->is_being_ended = true;
+        p->was_killed = true;
         p->refs++;
+        return true;
 }
 
 static void on_timeout(uv_timer_t *timer)
@@ -144,7 +164,8 @@ static void on_timeout(uv_timer_t *timer)
 
         p->exit.timed_out = true;
         (void)process_tree_signal(p->mark, SIGTERM); /* it was alive a moment ago */
-        process_end_tree(p, TIMEOUT_GRACE_MS);
+        if (!process_end_tree(p, TIMEOUT_GRACE_MS))
+                (void)uv_timer_start(timer, on_timeout, RETRY_MS, 0); /* never fails */
 }
 
 void process_limit_time(struct process *p, uint64_t timeout_ms)

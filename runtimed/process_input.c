@@ -81,6 +81,15 @@ static int refuse_closed(struct err *e)
         return err_set(e, STATUS_FAILED_PRECONDITION, "the program's input is closed");
 }
 
+int process_input_check(const struct process_input *in, struct err *e)
+{
+        if (in->lost == 0)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "the program's input was closed before it had taken the last %zu bytes",
+                       in->lost);
+}
+
 void process_input_close(struct process_input *in)
 {
         struct err e;
@@ -90,10 +99,10 @@ void process_input_close(struct process_input *in)
         uv_close((uv_handle_t *)&in->poll, on_poll_closed);
         (void)close(in->fd); /* what was written to a pipe stays in it */
         in->fd = -1;
-        bool all = in->waiting.len == 0;
+        in->lost = in->waiting.len;
         buf_done(&in->waiting);
-        (void)refuse_closed(&e);
-        tell_waiters(in, all ? NULL : &e);
+        int r = process_input_check(in, &e);
+        tell_waiters(in, r < 0 ? &e : NULL);
 }
 
 /* How many bytes the program takes now; a negative errno when it never will. */

@@ -31,6 +31,7 @@ struct process_input {
         bool is_terminal; /* fd is a pty's master */
         bool closing;     /* a pipe that is closed when all that waits is written */
         bool in_line;     /* the last byte sent was no line's end */
+        size_t lost;      /* bytes that waited when it was closed */
         uint64_t offset;
         struct buf waiting;
         LIST_HEAD(, input_waiter) waiters;
@@ -56,11 +57,14 @@ struct input_position {
  * (it is closed) or RESOURCE_EXHAUSTED (more than INPUT_WAITING_MAX would wait): none was taken. */
 int process_input_write(struct process_input *in, const struct input_position *at,
                         const uint8_t *bytes, size_t n, struct err *e);
-/* Ends the input behind what was written; of a terminal, types so. FAILED_PRECONDITION: what must
- * be typed cannot wait any more. */
+/* Ends the input behind what was written; of a terminal, types so, and then with the errors of a
+ * write. */
 int process_input_end(struct process_input *in, struct err *e);
 
 size_t process_input_waiting(const struct process_input *in); /* bytes */
+/* FAILED_PRECONDITION: the input was closed, by its program or by the program's end, before it had
+ * taken all that was written. */
+int process_input_check(const struct process_input *in, struct err *e);
 /* on_room comes on a later turn of the loop, or with process_input_close. More waits than w wants.
  */
 void process_input_wait(struct process_input *in, struct input_waiter *w);

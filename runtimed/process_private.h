@@ -27,17 +27,22 @@ struct process {
         uint64_t started_at;
         struct process_exit exit;
         bool has_terminal;
+        int slave; /* the terminal's: held, for the program may close it and open it again; else -1
+                    */
+        bool was_killed; /* a client or we sent SIGKILL */
 
         struct output outputs[SPOOL_STREAMS]; /* with a terminal the first alone */
         struct spool *spool;
         enum process_overflow overflow;
-        bool held_up; /* until there is room for output */
+        bool held_up;              /* until there is room for output */
+        enum spool_stream refused; /* of the stream that found none */
+        uint64_t held_up_since;    /* uv_now; of its time of draining at most */
         struct process_input input;
 
         LIST_HEAD(, follower) followers;
         LIST_HEAD(, process_waiter) waiters;
         uint64_t left_at; /* position of the last follower that went */
-        bool given_up;    /* none has come back to it in time: nothing waits for one */
+        bool given_up;    /* none has come back in time: nothing waits for one */
         bool kill_when_alone;
         unsigned alone_ms;
         uv_timer_t alone; /* since the last follower went */
@@ -45,7 +50,7 @@ struct process {
         uv_timer_t timeout;
         bool is_being_ended; /* its tree is; it ends after that */
         uv_timer_t drain;
-        uint64_t drain_until; /* uv_now */
+        uint64_t drain_until; /* uv_now; later by as long as it is held up */
 
         unsigned keep_ms;
         uint64_t keep_until; /* uv_now */
@@ -62,6 +67,10 @@ struct process {
 
 /* After every event: does what the state of the process now asks for. It may be gone after that. */
 void process_settle(struct process *p);
+void process_slave_close(struct process *p); /* idempotent */
+/* What happens when it has no follower for a while; again after what that depends on has changed.
+ */
+void process_watch_alone(struct process *p);
 /* Takes it out of the table; its memory goes later. */
 void process_free(struct process *p);
 void process_free_unless_needed(struct process *p);
@@ -72,8 +81,11 @@ void process_unref(struct process *p);
 void process_leader_exited(struct process *p, int wait_status);
 /* Ends it, or looks at it again in a while. */
 void process_drain(struct process *p);
-/* Ends its tree, what is left after so long by force; the process does not end before. */
-void process_end_tree(struct process *p, unsigned kill_after_ms);
+/* It is drained, and was held up until now. */
+void process_drain_on(struct process *p);
+/* Ends its tree, what is left after so long by force; the process does not end before. False: there
+ * is no memory now. */
+bool process_end_tree(struct process *p, unsigned kill_after_ms);
 void process_limit_time(struct process *p, uint64_t timeout_ms); /* 0: no limit */
 
 /* --- process_table.c: what it learns of a process, in this order --- */

@@ -80,6 +80,21 @@ static void on_expiry(uv_timer_t *timer)
         changed(t);
 }
 
+/* The output of one whose client had all of it, for that of others. */
+static bool make_room_for_output(struct spool_place *place)
+{
+        struct process_table *t = CONTAINER(place, struct process_table, place);
+        struct process *p;
+
+        TAILQ_FOREACH (p, &t->kept, kept_entry) {
+                if (p->told_end && LIST_EMPTY(&p->followers) && spool_has_file(p->spool)) {
+                        let_go(p);
+                        return true;
+                }
+        }
+        return false;
+}
+
 /* --- what happens to a process ------------------------------------------------------------- */
 
 void process_table_started(struct process_table *t, struct process *p)
@@ -133,7 +148,9 @@ void process_table_init(struct process_table *t, uv_loop_t *loop, const char *di
 {
         *t = (struct process_table){
                 .loop = loop,
-                .place = {.directory = directory, .max = SPOOLS_MAX},
+                .place = {.directory = directory,
+                          .max = SPOOLS_MAX,
+                          .make_room = make_room_for_output},
         };
         TAILQ_INIT(&t->processes);
         TAILQ_INIT(&t->kept);
@@ -156,6 +173,15 @@ void process_table_exited(struct process_table *t, pid_t pid, int wait_status)
                 return; /* somebody's orphan */
         RB_REMOVE(process_map, &t->running, p);
         process_leader_exited(p, wait_status);
+}
+
+void process_table_stop(struct process_table *t)
+{
+        struct process *p;
+
+        t->closed = true;
+        TAILQ_FOREACH (p, &t->processes, entry)
+                process_watch_alone(p);
 }
 
 bool process_table_is_settled(const struct process_table *t)

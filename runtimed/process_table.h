@@ -32,7 +32,7 @@ struct process_table {
         size_t kept_memory;
         uv_timer_t expiry; /* of those that are kept; active only while there are any */
         uint64_t last_mark;
-        bool closed;             /* process_start refuses */
+        bool closed;             /* process_start refuses, and nothing waits for a follower */
         const sigset_t *signals; /* as of struct spawn */
         /* A process has ended, a follower of one that has has left, or one was forgotten. May be
          * NULL. */
@@ -43,6 +43,9 @@ struct process_table {
 void process_table_init(struct process_table *t, uv_loop_t *loop, const char *directory);
 /* For the reaper: a child ended. */
 void process_table_exited(struct process_table *t, pid_t pid, int wait_status);
+/* No process is started any more. What runs is left to itself, but nothing holds it up in the hope
+ * that a follower comes back. */
+void process_table_stop(struct process_table *t);
 /* True when all have ended and all followers have gone. */
 bool process_table_is_settled(const struct process_table *t);
 /* True when none runs, and none that has ended is kept. */

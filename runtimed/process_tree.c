@@ -15,12 +15,22 @@
 #include "base/str.h"
 #include "base/util.h"
 
-#define INTERVAL_MAX 20    /* ms */
-#define GIVE_UP_MS   10000 /* after the first SIGKILL: what lives on then hangs in the kernel */
+#define WAIT_INTERVAL_MAX 100   /* ms, before the first SIGKILL */
+#define KILL_INTERVAL_MAX 20    /* and after it */
+#define GIVE_UP_MS        10000 /* after it: what lives on then hangs in the kernel */
 /* Each finds what the one before it missed, so there are two, seldom three. */
 #define STOP_ROUNDS 16
 
 /* --- /proc --------------------------------------------------------------------------------- */
+
+static DIR *proc; /* there is one thread */
+
+int process_tree_open(void)
+{
+        if (!proc)
+                proc = opendir("/proc");
+        return proc ? 0 : -errno;
+}
 
 /* A thread group whose first thread has ended has that thread's state, though others go on. */
 static bool stat_is_of_living(const char *stat)
@@ -37,12 +47,12 @@ static bool stat_is_of_living(const char *stat)
                ((state != 'Z' && state != 'X') || threads > 1);
 }
 
-static bool is_living(int proc, pid_t pid)
+static bool is_living(pid_t pid)
 {
         char path[32], stat[1024];
 
         (void)str_format(path, sizeof(path), "%d/stat", pid); /* fits */
-        _cleanup_close_ int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+        _cleanup_close_ int fd = openat(dirfd(proc), path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
                 return errno != ENOENT; /* what cannot be seen is taken for alive */
         ssize_t n = TEMP_FAILURE_RETRY(read(fd, stat, sizeof(stat) - 1));
@@ -53,12 +63,6 @@ static bool is_living(int proc, pid_t pid)
 }
 
 /* --- a scan -------------------------------------------------------------------------------- */
-
-struct scanner {
-        DIR *proc; /* held open, so that no lack of descriptors comes between */
-        pid_t *pids;
-        size_t allocated;
-};
 
 struct scan {
         uint64_t mark;
@@ -74,39 +78,28 @@ struct scan {
                        */
 };
 
-static int scanner_open(struct scanner *sc)
-{
-        *sc = (struct scanner){.proc = opendir("/proc")};
-        return sc->proc ? 0 : -errno;
-}
-
-static void scanner_close(struct scanner *sc)
-{
-        (void)closedir(sc->proc);
-        free(sc->pids);
-}
-
 /* All processes that there are, at once: whoever looks at one before it asks for the next may have
- * to go on for ever, for new ones come at the end. Returns how many, or a negative errno. */
-static ssize_t list(struct scanner *sc)
+ * to go on for ever, for new ones come at the end. Returns how many, or a negative errno. The
+ * caller frees *ret, also then. */
+static ssize_t list(pid_t **ret)
 {
         const struct dirent *entry;
-        size_t n = 0;
+        size_t n = 0, allocated = 0;
 
-        rewinddir(sc->proc);
-        while (errno = 0, (entry = readdir(sc->proc))) {
+        *ret = NULL;
+        rewinddir(proc);
+        while (errno = 0, (entry = readdir(proc))) {
                 uint64_t pid;
                 if (!str_to_u64(entry->d_name, INT_MAX, &pid))
                         continue;
-                if (n == sc->allocated) {
-                        size_t more = MAX(2 * n, 256);
-                        pid_t *pids = reallocarray(sc->pids, more, sizeof(*pids));
+                if (n == allocated) {
+                        allocated = MAX(2 * n, 256);
+                        pid_t *pids = reallocarray(*ret, allocated, sizeof(*pids));
                         if (!pids)
                                 return -ENOMEM;
-                        sc->pids = pids;
-                        sc->allocated = more;
+                        *ret = pids;
                 }
-                sc->pids[n++] = (pid_t)pid;
+                (*ret)[n++] = (pid_t)pid;
         }
         return errno ? -errno : (ssize_t)n;
 }
@@ -123,18 +116,16 @@ static uint64_t hash_of(pid_t pid)
 /* Between the look at the mark and the signal the pid could come to name another process; but only
  * if it ends, is reaped by a parent other than us, and all other pids are used up in that moment.
  */
-static void scan_pid(struct scan *s, int proc, pid_t pid)
+static void scan_pid(struct scan *s, pid_t pid)
 {
         uint64_t mark;
 
-        if (mark_of(pid, &mark) == -ESRCH) {
-                s->vanished = true;
-                return;
-        }
-        if (mark != s->mark)
+        int r = mark_of(pid, &mark);
+        s->vanished |= r == -ESRCH;
+        if (r < 0 || mark != s->mark)
                 return;
         s->set += hash_of(pid);
-        if (s->look && is_living(proc, pid)) {
+        if (s->look && is_living(pid)) {
                 s->living++;
                 s->witness = pid;
         }
@@ -144,16 +135,17 @@ static void scan_pid(struct scan *s, int proc, pid_t pid)
 
 /* The last pids first: where many come and go, those are the ones that still are. 0 or a negative
  * errno. */
-static int scan(struct scanner *sc, struct scan *s)
+static int scan(struct scan *s)
 {
-        ssize_t n = list(sc);
+        _cleanup_free_ pid_t *pids = NULL;
+        ssize_t n = list(&pids);
 
         s->highest = s->above;
         for (ssize_t i = n - 1; i >= 0 && (!s->living || s->count); i--) {
-                if (sc->pids[i] <= s->above)
+                if (pids[i] <= s->above)
                         continue;
-                s->highest = MAX(s->highest, sc->pids[i]);
-                scan_pid(s, dirfd(sc->proc), sc->pids[i]);
+                s->highest = MAX(s->highest, pids[i]);
+                scan_pid(s, pids[i]);
         }
         return n < 0 ? (int)n : 0;
 }
@@ -161,15 +153,10 @@ static int scan(struct scanner *sc, struct scan *s)
 int process_tree_signal(uint64_t mark, int signal)
 {
         struct scan s = {.mark = mark, .signal = signal, .look = true, .count = true};
-        struct scanner sc;
 
         if (mark == 0) /* all that have none */
                 return -EINVAL;
-        int r = scanner_open(&sc);
-        if (r < 0)
-                return r;
-        r = scan(&sc, &s);
-        scanner_close(&sc);
+        int r = scan(&s);
         return r < 0 ? r : (int)s.living;
 }
 
@@ -177,7 +164,6 @@ int process_tree_signal(uint64_t mark, int signal)
 
 struct ending {
         uv_timer_t timer;
-        struct scanner scanner;
         uint64_t mark;
         uint64_t kill_at, give_up_at; /* uv_now; give_up_at is 0 before the first SIGKILL */
         unsigned interval;            /* ms, of the timer */
@@ -197,7 +183,7 @@ static bool witness_lives(const struct ending *t)
         uint64_t mark;
 
         return t->witness && mark_of(t->witness, &mark) == 0 && mark == t->mark &&
-               is_living(dirfd(t->scanner.proc), t->witness);
+               is_living(t->witness);
 }
 
 /* True when certainly none is left. That a scan sees none alive is not enough: each may have forked
@@ -209,7 +195,7 @@ static bool none_lives(struct ending *t)
 
         if (witness_lives(t)) /* no scan, which takes milliseconds in gVisor */
                 return false;
-        int r = scan(&t->scanner, &s);
+        int r = scan(&s);
         bool dead = r == 0 && s.living == 0 && !s.vanished;
         bool certain = dead && (s.set == 0 || s.set == t->dead);
         t->witness = s.witness;
@@ -220,32 +206,31 @@ static bool none_lives(struct ending *t)
 /* They are stopped first, for each that were killed alone would make room, below a limit on their
  * number, for a child of those that are not killed yet. What a scan misses the next tick sees: a
  * child whose fork was under way, or whose pid is not above all others since they began anew. */
-static void kill_all(struct ending *t)
+static void kill_all(const struct ending *t)
 {
         struct scan last = {.mark = t->mark, .signal = SIGKILL};
         pid_t above = 0;
 
         for (int i = 0; i < STOP_ROUNDS; i++) {
                 struct scan s = {.mark = t->mark, .signal = SIGSTOP, .above = above};
-                (void)scan(&t->scanner, &s);
+                (void)scan(&s);
                 if (s.set == 0)
                         break;
                 above = s.highest;
         }
-        (void)scan(&t->scanner, &last);
+        (void)scan(&last);
 }
 
-static unsigned count(struct ending *t)
+static unsigned count(const struct ending *t)
 {
         struct scan s = {.mark = t->mark, .look = true, .count = true};
 
-        (void)scan(&t->scanner, &s); /* after ten seconds of looking: those that can be seen */
+        (void)scan(&s); /* after ten seconds of looking: those that can be seen */
         return s.living;
 }
 
 static void end(struct ending *t, unsigned left)
 {
-        scanner_close(&t->scanner);
         uv_close((uv_handle_t *)&t->timer, on_closed);
         t->done(t->data, left);
 }
@@ -259,7 +244,7 @@ static void on_tick(uv_timer_t *timer)
                 end(t, 0);
                 return;
         }
-        t->interval = MIN(t->interval * 2, INTERVAL_MAX);
+        t->interval = MIN(t->interval * 2, t->give_up_at ? KILL_INTERVAL_MAX : WAIT_INTERVAL_MAX);
         if (now < t->kill_at) {
                 wait = MIN(wait, t->kill_at - now);
         } else if (t->give_up_at == 0) {
@@ -289,11 +274,6 @@ int process_tree_kill(uv_loop_t *loop, uint64_t mark, unsigned kill_after_ms,
                              .interval = 1,
                              .done = done,
                              .data = data};
-        int r = scanner_open(&t->scanner);
-        if (r < 0) {
-                free(t);
-                return err_errno(e, -r, "open directory '/proc'");
-        }
         (void)uv_timer_init(loop, &t->timer);           /* never fails */
         (void)uv_timer_start(&t->timer, on_tick, 0, 0); /* never fails */
         return 0;

@@ -19,6 +19,7 @@
 #include "rpc/server.h"
 #include "runtimed/oom.h"
 #include "runtimed/process_table.h"
+#include "runtimed/process_tree.h"
 #include "runtimed/service.h"
 
 #define KILLED_GRACE_MS 500 /* for the kernel to end programs after SIGKILL */
@@ -157,7 +158,7 @@ static void on_stop_signal(struct runtimed *r)
 {
         if (r->state == STATE_SERVING) {
                 r->state = STATE_TERMINATING;
-                r->processes.closed = true;
+                process_table_stop(&r->processes);
                 signal_programs(r, SIGTERM);
         } else if (r->state == STATE_TERMINATING) {
                 r->state = STATE_KILLING;
@@ -308,6 +309,9 @@ static int init(struct runtimed *r, struct err *e)
                 return n;
         keep_buffers();
         ignore_signals();
+        n = process_tree_open();
+        if (n < 0)
+                return err_errno(e, -n, "open '/proc'");
         n = uv_loop_init(&r->loop);
         if (n < 0)
                 return err_errno(e, -n, "make the event loop");

@@ -5,8 +5,9 @@
 #include "rpc/protowire.h"
 #include "runtimed/service_process_private.h"
 
-#define CHUNKS_A_TURN \
-        16 /* so that one client that reads fast does not starve the rest of the loop */
+/* So that one client that reads fast does not starve the rest of the loop. */
+#define BYTES_A_TURN MiB
+#define EVENT_COST   KiB /* of one event, in bytes */
 
 typedef Sandboxd__V1__ProcessServiceStartResponse Event;
 #define EVENT(name) SANDBOXD__V1__PROCESS_SERVICE_START_RESPONSE__EVENT_##name
@@ -183,20 +184,20 @@ static enum spool_item take(struct following *f, struct spool_chunk *chunk)
                                                                : process_take(&f->follower, chunk);
 }
 
-/* Sends one event. False: there is none now, or the call is over. */
-static bool send_next(struct following *f)
+/* Sends one event. Returns what it has cost, 0: there is none now, or the call is over. */
+static size_t send_next(struct following *f)
 {
         struct spool_chunk chunk;
 
         if (!rpc_call_is_writable(f->call))
-                return false;
+                return 0;
         switch (take(f, &chunk)) {
         case SPOOL_DATA:
                 send_data(f->call, &chunk);
-                return true;
+                return EVENT_COST + chunk.n;
         case SPOOL_GAP:
                 send_gap(f->call, &chunk);
-                return true;
+                return EVENT_COST;
         case SPOOL_NOTHING:
                 break;
         }
@@ -204,7 +205,7 @@ static bool send_next(struct following *f)
                 tell_end(f);
         else if (spool_reader_position(&f->follower.reader) >= f->until)
                 finish(f);
-        return false;
+        return 0;
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -216,16 +217,18 @@ static void set_timer(struct following *f, uint64_t ms)
 
 static void send_what_there_is(struct following *f)
 {
-        int n = 0;
+        size_t sent = 0, cost;
 
-        while (n < CHUNKS_A_TURN && send_next(f))
-                n++;
-        if (n > 0)
+        do {
+                cost = send_next(f);
+                sent += cost;
+        } while (cost > 0 && sent < BYTES_A_TURN);
+        if (sent > 0)
                 f->sent_at = uv_now(f->timer.loop);
         if (uv_is_closing((uv_handle_t *)&f->timer))
                 return;
         bool went_on = f->goes_on;
-        f->goes_on = n == CHUNKS_A_TURN;
+        f->goes_on = cost > 0;
         if (f->goes_on)
                 set_timer(f, 1); /* libuv would run one of 0 again and again in the same turn */
         else if (!f->keepalive_ms)

@@ -3,8 +3,8 @@
 #include "base/util.h"
 #include "runtimed/service_process_private.h"
 
-/* A client is held up when more than the first waits for the program, until no more than the second
- * does. */
+/* A client is held up when more than the first waits for the program; a stream, until no more than
+ * the second does. */
 #define HIGH_WATER (256 * KiB)
 #define LOW_WATER  (64 * KiB)
 
@@ -56,7 +56,7 @@ static void wait_for_room(struct rpc_call *call, struct process_input *input)
                 return;
         }
         *s = (struct sending){
-                .waiter = {.until = LOW_WATER, .on_room = on_sent},
+                .waiter = {.until = HIGH_WATER, .on_room = on_sent},
                 .input = input,
                 .call = call,
         };
@@ -101,6 +101,7 @@ struct input_stream {
         bool waits;       /* for room */
         bool half_closed; /* the answer waits until all is written */
         uint64_t offset;  /* of the input, when it was last seen */
+        struct err lost;  /* once it has ended: not OK when it did not take all */
 };
 
 /* The call is finished by the caller. */
@@ -147,7 +148,10 @@ static void stream_wait(struct input_stream *s, size_t until)
 
 static void on_end(struct process_waiter *w)
 {
-        CONTAINER(w, struct input_stream, end)->process = NULL;
+        struct input_stream *s = CONTAINER(w, struct input_stream, end);
+
+        (void)process_input_check(process_input_of(s->process), &s->lost);
+        s->process = NULL;
 }
 
 static int stream_write(struct input_stream *s,
@@ -204,10 +208,13 @@ static void on_half_close(struct rpc_call *call)
         struct input_stream *s = rpc_call_data(call);
 
         s->half_closed = true;
-        if (s->process && process_input_waiting(process_input_of(s->process)) > 0)
+        if (s->process && process_input_waiting(process_input_of(s->process)) > 0) {
                 stream_wait(s, 0);
-        else
-                stream_finish(s, NULL);
+                return;
+        }
+        if (s->process)
+                (void)process_input_check(process_input_of(s->process), &s->lost);
+        stream_finish(s, s->lost.code ? &s->lost : NULL);
 }
 
 static void on_stream_cancelled(struct rpc_call *call)

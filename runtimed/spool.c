@@ -190,6 +190,14 @@ static bool evict_to(struct spool *s, struct block *b, unsigned slot)
         return true;
 }
 
+static bool place_has_room(struct spool_place *place)
+{
+        while (place->used + BLOCK > place->max)
+                if (!place->make_room || !place->make_room(place))
+                        return false;
+        return true;
+}
+
 /* Brings the previous block from memory to the file. */
 static bool evict(struct spool *s)
 {
@@ -198,7 +206,7 @@ static bool evict(struct spool *s)
 
         if (slot < s->slots)
                 return evict_to(s, b, slot);
-        if (s->place->used + BLOCK > s->place->max)
+        if (!place_has_room(s->place))
                 return false;
         if (!evict_to(s, b, slot)) {
                 if (s->fd >= 0) /* what was written of it fills the disk to no use */
@@ -406,6 +414,11 @@ size_t spool_memory(const struct spool *s)
 {
         return sizeof(*s) + s->ring * sizeof(*s->blocks) + s->current.allocated +
                s->previous.allocated;
+}
+
+bool spool_has_file(const struct spool *s)
+{
+        return s->slots > 0;
 }
 
 /* --- readers ------------------------------------------------------------------------------- */

@@ -27,6 +27,9 @@ enum spool_stream { SPOOL_STDOUT, SPOOL_STDERR, SPOOL_STREAMS };
 struct spool_place {
         const char *directory;
         uint64_t used, max; /* bytes */
+        /* Frees a spool that is needed less than more room for another is. False: there is none.
+         * NULL is that, too. */
+        bool (*make_room)(struct spool_place *place);
 };
 
 struct spool;
@@ -54,6 +57,7 @@ uint64_t spool_size(const struct spool *s, enum spool_stream stream); /* all tha
 uint64_t spool_kept_from(const struct spool *s,
                          enum spool_stream stream); /* offset of the oldest */
 size_t spool_memory(const struct spool *s);         /* bytes allocated */
+bool spool_has_file(const struct spool *s);
 
 /* Embedded in its owner, private. Needs no end. */
 struct spool_reader {

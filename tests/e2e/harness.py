@@ -286,6 +286,7 @@ class Daemon:
                        "log": {"level": "debug"}} | config
         self.process = None
         self.api = None
+        self.apis = []  # of each start: open to the end, so that calls hear what became of them
         self.last_log = ""
 
     def command(self, *args):
@@ -303,6 +304,7 @@ class Daemon:
         wait_until(lambda: self.is_listening() or self.process.poll() is not None, "a socket")
         assert self.process.poll() is None, f"it ended: {self.log()}"
         self.api = Api(self.socket)
+        self.apis.append(self.api)
 
     def is_listening(self):
         """This daemon: what one that was killed was about to start may hold its socket yet."""
@@ -324,12 +326,10 @@ class Daemon:
     def stop(self):
         self.process.terminate()
         assert self.process.wait(20) == 0
-        self.api.close()
 
     def kill(self):
         self.process.kill()
         self.process.wait(20)
-        self.api.close()
 
     def restart(self, how):
         {"SIGTERM": self.stop, "SIGKILL": self.kill}[how]()
@@ -371,6 +371,8 @@ class Daemon:
                 self.remove(sandbox)
             wait_until(lambda: not self.zombies(), "every child of the daemon reaped")
             self.stop()
+        for api in self.apis:
+            api.close()
         return self.leftovers()
 
     def remove(self, sandbox):

@@ -94,7 +94,8 @@ def test_order_of_arrival(api, sandbox):
     assert slow.order() == [(s, f"{c}{i}\n".encode()) for i in range(1, 6)
                             for s, c in ((OUT, "o"), (ERR, "e"))]
     fast = Received().all(api.stream(
-        sandbox.id, "sh", "-c", "for i in $(seq 3000); do echo o$i; echo e$i >&2; done"))
+        sandbox.id, "sh", "-c", "for i in 1 2 3; do for j in $(seq 1000); do echo o$i; "
+                                "echo e$i >&2; done; usleep 50000; done"))
     assert len(fast.order()) > 2
     for first in slow, fast:
         for _ in range(2):

@@ -19,6 +19,7 @@
 #include "base/reaper.h"
 #include "base/util.h"
 #include "runtimed/process_table.h"
+#include "runtimed/process_tree.h"
 #include "tests/unit/loop_fixture.h"
 
 #define DEADLINE 20000 /* ms, of one test */
@@ -73,6 +74,7 @@ static inline int setup(void **state)
 
         assert_non_null(f);
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+        assert_int_equal(process_tree_open(), 0);
         assert_int_equal(uv_loop_init(&f->loop), 0);
         assert_int_equal(reaper_open(&f->reaper, &f->loop, on_child_exit), 0);
         (void)snprintf(f->directory, sizeof(f->directory), "/tmp/test_process.XXXXXX");
@@ -229,6 +231,25 @@ static inline int try_start_spec(struct consumer *c, const struct process_spec *
         return r;
 }
 
+static inline void start_spec(struct consumer *c, const struct process_spec *spec)
+{
+        struct err e = {0};
+
+        if (try_start_spec(c, spec, &e) < 0)
+                fail_msg("%s", e.msg);
+}
+
+/* Without a follower. */
+static inline struct process *start_alone(struct fixture *f, const struct process_spec *spec)
+{
+        struct process *p;
+        struct err e = {0};
+
+        if (process_start(&f->table, spec, &p, &e) < 0)
+                fail_msg("%s", e.msg);
+        return p;
+}
+
 static inline int try_start(struct consumer *c, const char *const *argv, const char *cwd,
                             struct err *e)
 {
@@ -256,6 +277,22 @@ static inline void run_until_empty(struct fixture *f)
 {
         while (f->table.n > 0)
                 (void)uv_run(&f->loop, UV_RUN_ONCE);
+}
+
+static inline void kill_all(struct fixture *f)
+{
+        process_table_kill(&f->table, SIGKILL);
+        run_until_empty(f);
+}
+
+static inline void run_for(struct fixture *f, unsigned ms)
+{
+        uint64_t end = uv_hrtime() + ms * NSEC_PER_MSEC;
+
+        while (uv_hrtime() < end) {
+                (void)uv_run(&f->loop, UV_RUN_NOWAIT);
+                (void)usleep(1000);
+        }
 }
 
 static inline void run_until_exits(struct fixture *f, unsigned exits)

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "base/str.h"
+
 static void names(void **state)
 {
         (void)state;
@@ -83,6 +85,7 @@ static void long_messages_are_cut(void **state)
         text[sizeof(text) - 1] = '\0';
         (void)err_errno(&e, ENOENT, "%s", text);
         assert_int_equal(strlen(e.msg), ERR_MSG_MAX - 1);
+        assert_non_null(strstr(e.msg, ": No such file or directory"));
         assert_int_equal(err_prefix(&e, "%s", text), -ENOENT);
         assert_int_equal(strlen(e.msg), ERR_MSG_MAX - 1);
         (void)err_set(&e, STATUS_INTERNAL, "short");
@@ -90,12 +93,35 @@ static void long_messages_are_cut(void **state)
         assert_string_equal(e.msg + ERR_MSG_MAX - 10, ": short");
 }
 
+static void letters_are_not_cut(void **state)
+{
+        char text[2 * ERR_MSG_MAX];
+        struct err e;
+
+        (void)state;
+        for (size_t i = 0; i < sizeof(text) - 2; i += 2)
+                memcpy(text + i, "\xC3\xA9", 3); /* an e with an accent */
+        for (int shift = 0; shift < 2; shift++) {
+                (void)err_set(&e, STATUS_INTERNAL, "%.*s%s", shift, "x", text);
+                assert_true(str_is_utf8(e.msg, strlen(e.msg)));
+                assert_true(strlen(e.msg) >= ERR_MSG_MAX - 3);
+                (void)err_prefix(&e, "%.*s%s", shift, "x", text);
+                assert_true(str_is_utf8(e.msg, strlen(e.msg)));
+                (void)err_prefix(&e, "%.*s", 5 + shift, "xxxxxx");
+                assert_true(str_is_utf8(e.msg, strlen(e.msg)));
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(names),       cmocka_unit_test(numbers),
-                cmocka_unit_test(filling),     cmocka_unit_test(prefix),
-                cmocka_unit_test(nobody_asks), cmocka_unit_test(long_messages_are_cut),
+                cmocka_unit_test(names),
+                cmocka_unit_test(numbers),
+                cmocka_unit_test(filling),
+                cmocka_unit_test(prefix),
+                cmocka_unit_test(nobody_asks),
+                cmocka_unit_test(long_messages_are_cut),
+                cmocka_unit_test(letters_are_not_cut),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

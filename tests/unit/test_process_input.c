@@ -232,6 +232,8 @@ static void test_program_closes_its_input(void **state)
         while (!w.told)
                 (void)uv_run(&f->loop, UV_RUN_ONCE);
         assert_true(w.failed);
+        assert_true(process_input_check(&f->in, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
         assert_false(process_input_is_open(&f->in));
         assert_true(put(f, "x", &e) < 0);
         assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);

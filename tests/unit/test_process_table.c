@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "runtimed/process_tree.h"
-
 static const char *const sleeper[] = {"sleep", "1000", NULL};
 static const char *const quick[] = {"true", NULL};
 
@@ -14,41 +12,6 @@ static const char *const quick[] = {"true", NULL};
 static struct process_spec script_spec(const char *const argv[4])
 {
         return spec_of(argv, "/");
-}
-
-static void start_spec(struct consumer *c, const struct process_spec *spec)
-{
-        struct err e = {0};
-
-        if (try_start_spec(c, spec, &e) < 0)
-                fail_msg("%s", e.msg);
-}
-
-/* Without a follower. */
-static struct process *start_alone(struct fixture *f, const struct process_spec *spec)
-{
-        struct process *p;
-        struct err e = {0};
-
-        if (process_start(&f->table, spec, &p, &e) < 0)
-                fail_msg("%s", e.msg);
-        return p;
-}
-
-static void kill_all(struct fixture *f)
-{
-        process_table_kill(&f->table, SIGKILL);
-        run_until_empty(f);
-}
-
-static void run_for(struct fixture *f, unsigned ms)
-{
-        uint64_t end = uv_hrtime() + ms * NSEC_PER_MSEC;
-
-        while (uv_hrtime() < end) {
-                (void)uv_run(&f->loop, UV_RUN_NOWAIT);
-                (void)usleep(1000);
-        }
 }
 
 static void test_tags(void **state)

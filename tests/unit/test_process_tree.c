@@ -440,5 +440,7 @@ int main(void)
                 TEST(test_fork_bomb),
         };
 
+        if (process_tree_open() < 0)
+                return 1;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
