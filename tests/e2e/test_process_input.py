@@ -98,6 +98,19 @@ def test_the_answer_to_a_stream(api, sandbox):
     assert time.monotonic() - began >= 0.8
 
 
+@pytest.mark.parametrize("script", ["sleep 0.5; exec 0<&-; sleep 30", "sleep 0.5"])
+def test_a_stream_that_was_not_taken(api, sandbox, script):
+    """is no success, also when the program went before the client's last message."""
+    pid = api.spawn(sandbox.id, "sh", "-c", script, stdin_open=True)
+
+    def messages():
+        yield {"data": bytes(200 * KIB)}
+        time.sleep(1)
+
+    with refused(Code.FAILED_PRECONDITION):
+        api.stream_input(sandbox.id, pid, messages())
+
+
 @RUNC
 def test_offsets(api, sandbox):
     """What was taken before is not written again; what would leave a hole is refused."""
