@@ -63,6 +63,7 @@ static void end(struct rpc_call *call, const struct err *e, const uint8_t *detai
                 return;
         rpc_call_resume(call);
         call->ended = true;
+        call->code = e ? e->code : STATUS_OK;
         if (!call->on_wire)
                 return;
         struct err text;
@@ -85,12 +86,35 @@ static void tell_cancel(struct rpc_call *call)
                 call->ops->on_cancel(call);
 }
 
+static void log_end(const struct rpc_call *call, const struct err *e)
+{
+        const struct rpc_peer *peer = &call->session->peer;
+        const char *trace = rpc_metadata_get(&call->metadata, "traceparent");
+
+        log_debug("%s/%s of pid %d, uid %u: %s after %llu ms%s%s%s%s", call->service->name,
+                  call->method->name, (int)peer->pid, peer->uid, status_name(call->code),
+                  (unsigned long long)rpc_call_age(call), e ? ": " : "", e ? e->msg : "",
+                  trace ? ", traceparent " : "", trace ? trace : "");
+}
+
+/* Nothing is owed to a handler any more. */
+static void set_finished(struct rpc_call *call, const struct err *e)
+{
+        const struct rpc_server *server = call->session->server;
+
+        call->finished = true;
+        if (call->service && log_is_on(LOG_LEVEL_DEBUG))
+                log_end(call, e);
+        if (server->interceptor->on_end)
+                server->interceptor->on_end(server->interceptor_ctx, call, call->code, e);
+}
+
 /* Nobody waits for the answer. */
 static void cancel(struct rpc_call *call)
 {
         call->cancelled = true;
-        if (!call->started)
-                call->finished = true;
+        if (!call->started && !call->finished)
+                set_finished(call, NULL);
         if (call->finished)
                 free_unless_owned(call);
         else
@@ -112,6 +136,7 @@ void rpc_call_detach(struct rpc_call *call)
         } else {
                 rpc_call_resume(call);
                 call->ended = true;
+                call->code = STATUS_CANCELLED;
                 cancel(call);
         }
 }
@@ -231,14 +256,27 @@ bool rpc_call_takes(struct rpc_call *call, size_t n)
         return false;
 }
 
+/* The first message, or NULL: the stream ended before any. */
+static void start(struct rpc_call *call, const uint8_t *message, size_t n)
+{
+        const struct rpc_server *server = call->session->server;
+        struct err e;
+
+        call->started = true;
+        if (server->interceptor->admit &&
+            server->interceptor->admit(server->interceptor_ctx, call, message, n, &e) < 0)
+                rpc_call_finish(call, &e);
+        else
+                call->handler(call, message, n, call->ctx);
+}
+
 void rpc_call_deliver(struct rpc_call *call, const uint8_t *message, size_t n)
 {
         if (call->ended || !rpc_call_takes(call, n))
                 return;
         call->in_handler = true;
         if (!call->started) {
-                call->started = true;
-                call->handler(call, message, n, call->ctx);
+                start(call, message, n);
         } else if (call->ops && call->ops->on_message) {
                 call->ops->on_message(call, message, n);
         }
@@ -250,10 +288,8 @@ bool rpc_call_half_close(struct rpc_call *call)
         if (call->ended)
                 return true;
         call->in_handler = true;
-        if (!call->started) {
-                call->started = true;
-                call->handler(call, NULL, 0, call->ctx);
-        }
+        if (!call->started)
+                start(call, NULL, 0);
         bool waits = call->paused; /* an ended call never is */
         if (!call->ended && !waits && call->ops && call->ops->on_half_close)
                 call->ops->on_half_close(call);
@@ -322,6 +358,16 @@ const struct rpc_peer *rpc_call_peer(const struct rpc_call *call)
         return &call->session->peer;
 }
 
+void rpc_call_set_subject(struct rpc_call *call, const char *subject)
+{
+        (void)str_format(call->subject, sizeof(call->subject), "%s", subject); /* cut on purpose */
+}
+
+const char *rpc_call_subject(const struct rpc_call *call)
+{
+        return call->subject;
+}
+
 const struct rpc_metadata *rpc_call_metadata(const struct rpc_call *call)
 {
         return &call->metadata;
@@ -349,6 +395,11 @@ uint64_t rpc_call_time_left(const struct rpc_call *call)
                 return 0;
         uint64_t now = uv_hrtime();
         return call->deadline > now ? call->deadline - now : 1;
+}
+
+uint64_t rpc_call_age(const struct rpc_call *call)
+{
+        return uv_now(call->session->server->loop) - call->since;
 }
 
 bool rpc_call_is_cancelled(const struct rpc_call *call)
@@ -406,26 +457,11 @@ bool rpc_call_is_writable(const struct rpc_call *call)
         return call->ended || call->session->wire->is_writable(call);
 }
 
-static void log_end(const struct rpc_call *call, const struct err *e)
-{
-        const struct rpc_peer *peer = &call->session->peer;
-        const char *trace = rpc_metadata_get(&call->metadata, "traceparent");
-
-        log_debug("%s/%s of pid %d, uid %u: %s after %llu ms%s%s%s%s", call->service->name,
-                  call->method->name, (int)peer->pid, peer->uid,
-                  call->cancelled ? "cancelled" : status_name(e ? e->code : STATUS_OK),
-                  (unsigned long long)(uv_now(call->session->server->loop) - call->since),
-                  e ? ": " : "", e ? e->msg : "", trace ? ", traceparent " : "",
-                  trace ? trace : "");
-}
-
 void rpc_call_finish_with_details(struct rpc_call *call, const struct err *e,
                                   const uint8_t *details, size_t n)
 {
-        if (call->service && log_is_on(LOG_LEVEL_DEBUG))
-                log_end(call, e);
         end(call, e, details, n);
-        call->finished = true;
+        set_finished(call, e);
         if (call->has_timer)
                 (void)uv_timer_stop(&call->timer); /* never fails */
         free_unless_owned(call);

@@ -55,11 +55,19 @@ void *rpc_call_data(const struct rpc_call *call);
 const struct rpc_service *rpc_call_service(const struct rpc_call *call);
 const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
+/* What the call is about, such as an id: for the server's interceptor (rpc/server.h). Cut at
+ * RPC_SUBJECT_MAX bytes; "" until it is set. */
+#define RPC_SUBJECT_MAX 63
+void rpc_call_set_subject(struct rpc_call *call, const char *subject);
+const char *rpc_call_subject(const struct rpc_call *call);
 /* What the client sent beside its messages, without the fields that the protocol itself uses. */
 const struct rpc_metadata *rpc_call_metadata(const struct rpc_call *call);
 
 /* Nanoseconds until the client's deadline, at least 1; 0 when it set none. */
 uint64_t rpc_call_time_left(const struct rpc_call *call);
+
+/* Milliseconds since the call came. */
+uint64_t rpc_call_age(const struct rpc_call *call);
 
 /* True once the client has gone or the deadline has passed. */
 bool rpc_call_is_cancelled(const struct rpc_call *call);

@@ -29,6 +29,8 @@ const struct rpc_server_limits rpc_server_default_limits = {
         .request_ms = 30000,
 };
 
+static const struct rpc_interceptor no_interceptor;
+
 static void free_when_all_is_closed(struct rpc_server *s)
 {
         if (!s->closed || s->handles > 0 || s->n_sessions > 0)
@@ -120,6 +122,7 @@ int rpc_server_new(uv_loop_t *loop, const struct rpc_wire *const *wires,
         s->loop = loop;
         s->wires = wires;
         s->limits = *limits;
+        s->interceptor = &no_interceptor;
         s->fd = -1;
         TAILQ_INIT(&s->sessions);
         (void)uv_timer_init(loop, &s->timer); /* never fails, nor does the next */
@@ -149,6 +152,13 @@ int rpc_server_add_all(struct rpc_server *s, const struct rpc_service *service, 
                        void *ctx, struct err *e)
 {
         return add(s, (struct rpc_binding){.service = service, .handler = handler, .ctx = ctx}, e);
+}
+
+void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *interceptor,
+                          void *ctx)
+{
+        s->interceptor = interceptor;
+        s->interceptor_ctx = ctx;
 }
 
 const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char *service,

@@ -45,6 +45,24 @@ int rpc_server_add(struct rpc_server *s, const struct rpc_service *service,
 int rpc_server_add_all(struct rpc_server *s, const struct rpc_service *service, rpc_handler handler,
                        void *ctx, struct err *e);
 
+/* Who looks at every call before and after its handler, whatever the service and the wire. NULL
+ * members are fine. Neither function may finish the call. */
+struct rpc_interceptor {
+        /* A call of a known method, with its first message, which is NULL for a stream that ended
+         * before any. A negative return, with *e filled, ends the call: no handler sees it. */
+        int (*admit)(void *ctx, struct rpc_call *call, const uint8_t *message, size_t n,
+                     struct err *e);
+        /* Every call, once: its handler has finished it, or it ended before one had it. code: what
+         * the client was told, CANCELLED if it had gone; e: what the call was finished with, NULL
+         * for success or when that is not known. Of an unknown method rpc_call_method and
+         * rpc_call_service are NULL. */
+        void (*on_end)(void *ctx, const struct rpc_call *call, enum status code,
+                       const struct err *e);
+};
+/* One, before the first connection; static. */
+void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *interceptor,
+                          void *ctx);
+
 /* Binds, with this mode, and listens. A socket file that nobody listens on any more is replaced;
  * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);

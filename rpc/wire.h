@@ -75,7 +75,9 @@ struct rpc_call {
         bool in_handler;    /* one of its functions runs: cancellations wait, nothing is freed */
         bool paused;
         bool cancelled, cancel_told;
-        bool ended;    /* the last word is said; nothing more is sent */
+        bool ended;       /* the last word is said; nothing more is sent */
+        enum status code; /* of the last word; CANCELLED: the client had gone */
+        char subject[RPC_SUBJECT_MAX + 1];
         bool finished; /* by its handler, or there was none to own it */
         bool has_timer;
         TAILQ_ENTRY(rpc_call) entry;
@@ -189,6 +191,8 @@ struct rpc_server {
         struct rpc_server_limits limits;
         struct rpc_binding services[16];
         size_t n_services;
+        const struct rpc_interceptor *interceptor; /* never NULL */
+        void *interceptor_ctx;
         char path[108]; /* sun_path, unix(7) */
         int fd;
         uv_poll_t listener;
