@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""What sandboxd adds to the bare runtime. `sudo make bench`; ROUNDS=n for another number of rounds.
+"""What sandboxd adds to the bare runtime, and what it spares. `sudo make bench`; ROUNDS=n for another
+number of rounds.
 
-Each round takes every measurement once, bare and through the daemon in turn, so that both see the
+Each round takes every measurement once, its peers' and the daemon's in turn, so that all see the
 same machine; the medians are compared. The bare command is the one that the daemon runs, with the
 same flags and with the daemon's own config.json, so that both do the same work.
 """
@@ -14,14 +15,26 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import namedtuple
+from contextlib import contextmanager
 
 from sandboxd.control.v1 import control_pb2
 from sandboxd.v1 import process_pb2
 
-from harness import Daemon, find_runtime
+from docker import Docker, lacking
+from harness import BUILD, Daemon, find_runtime
+from pattern import INSIDE, bring_printer
+from supervisor import Supervisor
 from ttrpc_client import Client
 
 ROUNDS = int(os.environ.get("ROUNDS", "20"))
+RUNTIMES = "runc", "runsc"
+STREAM_SIZE, STREAM_ROUNDS = 1 << 30, 5
+START_SECONDS, SANDBOXES, CONNECTIONS, IN_FLIGHT = 10, 4, 4, 32
+IDLE_SECONDS = 2  # runtimed gives memory back a second after the last change
+
+# peer, ours: milliseconds; at_least: how many times faster we want to be.
+Row = namedtuple("Row", "what peer ours at_least", defaults=[None])
 
 RECORDER = """#!/bin/bash
 for a; do [ "$a" != run ] || printf '%s\\n' "$@" >{record}; done
@@ -123,68 +136,191 @@ def run_true(client, sandbox):
     assert last.end.exit_code == 0
 
 
-def measure(daemon, runtime):
+class Spawner:
+    """A program in the sandbox that starts others there: nobody can be faster than it."""
+
+    def __init__(self, daemon, sandbox):
+        self.api, self.id = daemon.api, sandbox.id
+        daemon.bring(sandbox, INSIDE)
+        self.events = self.api.stream(self.id, "./inside", "spawn", "true", stdin_open=True,
+                                      timeout=3600)
+        self.pid = next(self.events).start.pid
+
+    def run_true(self):
+        """Milliseconds."""
+        self.api.send_input(self.id, self.pid, b"\n")
+        return int(next(self.events).data.data) / 1000
+
+    def close(self):
+        self.api.close_stdin(self.id, self.pid)
+        assert list(self.events)[-1].end.exit_code == 0
+
+
+def measure(daemon, runtime, docker):
+    """The medians, in milliseconds."""
     sandbox = daemon.api.create(runtime=runtime)
     bare = Bare(runtime, daemon, sandbox)
+    spawner = Spawner(daemon, sandbox)
     client = Client(daemon.socket)
     exec_command = [bare.program, f"--root={daemon.state}/runtime/{runtime}", *bare.flags, "exec",
                     sandbox.id, "true"]
-    samples = {key: [] for key in ("command", "bare ready", "create", "bare exec", "ttrpc", "grpc")}
+    samples = {}
 
     def create_through_the_daemon():
         took, other = milliseconds(lambda: daemon.api.create(runtime=runtime))
         daemon.api.delete(other.id)
-        return took
+        return {"create": took}
 
+    def create_bare():
+        command, ready = bare.create()
+        return {"command": command, "bare ready": ready}
+
+    def timed(key, function, *args):
+        return lambda: {key: milliseconds(function, *args)[0]}
+
+    creates = [create_through_the_daemon, create_bare]
+    starts = [timed("bare exec", run, *exec_command), timed("ttrpc", run_true, client, sandbox),
+              timed("grpc", daemon.api.run, sandbox.id, "true"),
+              lambda: {"inside": spawner.run_true()}]
+    if docker:
+        starts.append(timed("docker exec", run, *docker.exec_command("true")))
     for i in range(ROUNDS + 1):
-        if i % 2:  # neither always follows the other
-            command, ready = bare.create()
-            create = create_through_the_daemon()
-        else:
-            create = create_through_the_daemon()
-            command, ready = bare.create()
-        bare_exec, _ = milliseconds(run, *exec_command)
-        ttrpc, _ = milliseconds(run_true, client, sandbox)
-        grpc, _ = milliseconds(daemon.api.run, sandbox.id, "true")
+        got = {}
+        for function in creates + starts:
+            got |= function()
+        creates.append(creates.pop(0))  # none always follows the same other
+        starts.append(starts.pop(0))
         if i:  # the first round warms up
-            for key, value in zip(samples, (command, ready, create, bare_exec, ttrpc, grpc)):
-                samples[key].append(value)
+            for key, value in got.items():
+                samples.setdefault(key, []).append(value)
+    spawner.close()
     return {key: statistics.median(values) for key, values in samples.items()}
 
 
-def main():
-    if os.geteuid() != 0:
-        sys.exit("bench: real sandboxes need root: run 'sudo make bench'")
-    daemon = Daemon(log={"level": "info"})
-    rows = []
-    try:
-        daemon.start()
-        for runtime in ("runc", "runsc"):
-            if not find_runtime(runtime):
-                sys.exit(f"bench: no {runtime} on this machine: run 'make deps'")
-            m = measure(daemon, runtime)
-            rows += [
-                (f"{runtime}: create to ready / command's end", m["command"], m["create"]),
-                (f"{runtime}: create to ready / socket's answer", m["bare ready"], m["create"]),
-                (f"{runtime}: exec of true, ttrpc", m["bare exec"], m["ttrpc"]),
-                (f"{runtime}: exec of true, gRPC", m["bare exec"], m["grpc"]),
-            ]
-        left = daemon.finish()
-        assert left == [], left
-    finally:
-        daemon.destroy()
+def rows_of(runtime, m):
+    rows = [
+        Row(f"{runtime}: create to ready / command's end", m["command"], m["create"]),
+        Row(f"{runtime}: create to ready / socket's answer", m["bare ready"], m["create"]),
+        Row(f"{runtime}: true / {runtime} exec, ttrpc", m["bare exec"], m["ttrpc"],
+            12 if runtime == "runc" else 8),
+        Row(f"{runtime}: true / {runtime} exec, gRPC", m["bare exec"], m["grpc"]),
+        Row(f"{runtime}: true / started inside, ttrpc", m["inside"], m["ttrpc"]),
+    ]
+    if "docker exec" in m:
+        rows.append(Row(f"{runtime}: true / docker exec, ttrpc", m["docker exec"], m["ttrpc"],
+                        40 if runtime == "runc" else None))  # it is Docker with runc
+    return rows
 
-    print(f"Medians of {ROUNDS} rounds, in milliseconds; bare and sandboxd in turn.\n")
-    print(f"{'':44}{'bare':>9}{'sandboxd':>10}{'difference':>12}{'sandboxd/bare':>15}")
-    for what, bare, ours in rows:
-        print(f"{what:44}{bare:9.2f}{ours:10.2f}{ours - bare:12.2f}{ours / bare:15.3f}")
+
+def client(program, *args):
+    """What a client in C has measured."""
+    done = subprocess.run([BUILD / "bench" / program, *map(str, args)], check=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=300)
+    return json.loads(done.stdout)
+
+
+def stream_rate(daemon, runtime):
+    """GB/s."""
+    sandbox = daemon.api.create(runtime=runtime)
+    printer = bring_printer(daemon, sandbox)
+    rates = [client("stream_rate", daemon.socket, sandbox.id, *printer(STREAM_SIZE))["rate"]
+             for _ in range(STREAM_ROUNDS)]
+    daemon.api.delete(sandbox.id)
+    return statistics.median(rates) / 1e9
+
+
+def start_rate(daemon, runtime):
+    sandboxes = [daemon.api.create(runtime=runtime).id for _ in range(SANDBOXES)]
+    measured = client("start_rate", daemon.socket, START_SECONDS, CONNECTIONS, IN_FLIGHT, 1000,
+                      *sandboxes)
+    for sandbox in sandboxes:
+        daemon.api.delete(sandbox)
+    return measured["rate"]
+
+
+def idle_memory(daemon):
+    """Of runtimed that has worked, in MiB. As the host sees it: under runc."""
+    sandbox = daemon.api.create(runtime="runc")
+    assert daemon.api.run(sandbox.id, "true", keep_millis=1).code == 0
+    time.sleep(IDLE_SECONDS)
+    memory = Supervisor(daemon, sandbox).memory()
+    daemon.api.delete(sandbox.id)
+    return memory / (1 << 20)
+
+
+def verdict(ok):
+    return "" if ok else "  short of it"
+
+
+def print_rows(rows):
+    print(f"Medians of {ROUNDS} rounds, in milliseconds; peer and sandboxd in turn.\n")
+    print(f"{'':44}{'peer':>9}{'sandboxd':>10}{'difference':>12}{'times faster':>14}{'wanted':>9}")
+    for what, peer, ours, at_least in rows:
+        wanted = f"{f'≥ {at_least}':>9}{verdict(peer / ours >= at_least)}" if at_least else ""
+        print(f"{what:44}{peer:9.2f}{ours:10.2f}{ours - peer:12.2f}{peer / ours:14.2f}{wanted}")
     print("""
 create to ready  SandboxService.Create over gRPC (Python's stock client, connected), until it answers.
 command's end    `<runtime> run --detach` with the flags and the config.json of the daemon, until the
                  command has ended.
 socket's answer  The same command, until runtimed in the sandbox has answered a Hello.
-exec of true     ProcessService.Start of `true` until its exit status is there, over a connection that
-                 is open, against `<runtime> exec ID true` in the same sandbox.""")
+true             ProcessService.Start of `true` until its exit status is there, over a connection that
+                 is open, against `<runtime> exec ID true` in the same sandbox, `docker exec ID true`
+                 in a container of a Docker Engine of its own, and a program in the same sandbox that
+                 starts `true` and waits for it: what the sandbox's kernel takes for it.""")
+
+
+def print_rate(what, measured, unit, wanted, ok=True):
+    print(f"{what:44}{measured:9.2f} {unit:9}{wanted:>9}{verdict(ok)}")
+
+
+def measure_rates(daemon):
+    print(f"\n{'':44}{'measured':>9} {'':9}{'wanted':>9}")
+    for runtime, at_least in zip(RUNTIMES, (1, 0.5)):
+        rate = stream_rate(daemon, runtime)
+        print_rate(f"{runtime}: a program's output, ttrpc", rate, "GB/s", f"≥ {at_least}",
+                   rate >= at_least)
+    for runtime, at_least in zip(RUNTIMES, (2000, None)):
+        rate = start_rate(daemon, runtime)
+        print_rate(f"{runtime}: starts of true, {SANDBOXES} sandboxes", rate, "/s",
+                   f"≥ {at_least}" if at_least else "", not at_least or rate >= at_least)
+    memory = idle_memory(daemon)
+    print_rate("runtimed, idle", memory, "MiB", "≤ 1.5", memory <= 1.5)
+
+
+@contextmanager
+def docker_with(rootfs):
+    """A container of that, or None."""
+    if lacking():
+        print(f"bench: docker exec is left out: there is no {', '.join(lacking())}; "
+              "run 'apt install docker.io', in Debian 13 with docker-cli\n")
+        yield None
+        return
+    docker = Docker(rootfs)
+    try:
+        yield docker
+    finally:
+        docker.destroy()
+
+
+def main():
+    if os.geteuid() != 0:
+        sys.exit("bench: real sandboxes need root: run 'sudo make bench'")
+    for runtime in RUNTIMES:
+        if not find_runtime(runtime):
+            sys.exit(f"bench: no {runtime} on this machine: run 'make deps'")
+    daemon = Daemon(log={"level": "info"})
+    try:
+        daemon.start()
+        daemon.api.delete(daemon.api.create().id)  # makes the image
+        rootfs, = daemon.data.glob("images/*/rootfs")
+        with docker_with(rootfs) as docker:
+            print_rows([row for runtime in RUNTIMES
+                        for row in rows_of(runtime, measure(daemon, runtime, docker))])
+        measure_rates(daemon)
+        left = daemon.finish()
+        assert left == [], left
+    finally:
+        daemon.destroy()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
  *   inside print FILE SIZE      prints FILE, of at most 1 MiB, again and again; the first 8 bytes
  *                               are each time replaced by its number, from 0, as a little-endian
  *                               word; SIZE bytes in all
+ *   inside spawn PROGRAM        for each line that it reads, runs PROGRAM to its end and prints how
+ *                               many microseconds that took
  *   inside eat SIZE             uses so much memory, then sleeps
  *   inside zombies N BATCH      makes N orphans that have ended, BATCH at once
  *   inside comets N             N processes that ignore SIGTERM, each replaced by a child of its
@@ -18,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static uint64_t number(const char *s)
@@ -43,6 +46,33 @@ static void print(const char *path, uint64_t size)
                                 err(1, "write");
                         have += (size_t)n;
                 }
+        }
+}
+
+static uint64_t now_us(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void spawn(const char *program)
+{
+        char line[16];
+
+        while (fgets(line, sizeof(line), stdin)) {
+                uint64_t began = now_us();
+                int status = -1;
+                pid_t child = vfork();
+                if (child == 0) {
+                        (void)execlp(program, program, NULL);
+                        _exit(127);
+                }
+                if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
+                        errx(1, "%s: wait status %#x", program, (unsigned)status);
+                printf("%llu\n", (unsigned long long)(now_us() - began));
+                (void)fflush(stdout);
         }
 }
 
@@ -116,6 +146,8 @@ int main(int argc, char **argv)
 
         if (strcmp(what, "print") == 0 && argc == 4)
                 print(argv[2], number(argv[3]));
+        else if (strcmp(what, "spawn") == 0)
+                spawn(argv[2]);
         else if (strcmp(what, "eat") == 0)
                 eat(number(argv[2]));
         else if (strcmp(what, "zombies") == 0 && argc == 4)
