@@ -12,7 +12,7 @@ import pytest
 
 from form import LONG
 from harness import BUILD, refused, wait_until
-from pattern import MIB, Checked, bring_printer, sha256
+from pattern import MIB, Checked, bring_printer, expected, sha256
 from received import OUT, Received
 from supervisor import Supervisor
 
@@ -26,35 +26,67 @@ START_RATE = BUILD / "bench/start_rate"
 DAEMON_MAX, SUPERVISOR_MAX = 8 * MIB, 4 * MIB
 
 
+class MemoryInside:
+    """Of a supervisor that is no process of the host: what its kernel tells of it, ten times a
+    second."""
+
+    SCRIPT = """read _ now _ </proc/1/statm; echo $now; most=$now
+    while ! read -t 0.1 _; do read _ now _ </proc/1/statm; [ $now -le $most ] || most=$now; done
+    echo $most"""
+
+    def __init__(self, api, ref):
+        self.ref = ref
+        self.pid = api.spawn(ref, "sh", "-c", self.SCRIPT, stdin_open=True)
+
+    def growth(self, api):
+        """Bytes, by which it was more than at first."""
+        api.send_input(self.ref, self.pid, b"\n")
+        first, most = api.follow(self.ref, self.pid).stdout.split()
+        return (int(most) - int(first)) * 4096
+
+
+class MemoryOutside:
+    """As the host sees it."""
+
+    def __init__(self, daemon, sandbox):
+        self.supervisor = Supervisor(daemon, sandbox)
+        self.before = self.supervisor.memory_max()
+
+    def growth(self, _):
+        return self.supervisor.memory_max() - self.before
+
+
 class Flat:
     """Around a stream: nobody's memory grows with it."""
 
-    def __init__(self, daemon, sandbox):
-        self.daemon, self.sandbox = daemon, sandbox
+    def __init__(self, daemon, sandbox, figure):
+        self.daemon, self.sandbox, self.figure = daemon, sandbox, figure
 
     def __enter__(self):
         assert self.daemon.api.run(self.sandbox.id, "true").code == 0
         self.before = self.daemon.memory()
-        if self.sandbox.runtime == "runc":
-            self.supervisor = Supervisor(self.daemon, self.sandbox)
-            self.before_inside = self.supervisor.memory_max()
+        self.supervisor = (MemoryOutside(self.daemon, self.sandbox)
+                           if self.sandbox.runtime == "runc" else
+                           MemoryInside(self.daemon.api, self.sandbox.id))
         return self
 
-    def again(self):
-        """The daemon is another one."""
-        self.check()
-        self.before = self.daemon.memory()
-
     def check(self):
-        assert self.daemon.memory() - self.before < DAEMON_MAX
+        growth = self.daemon.memory() - self.before
+        assert growth < DAEMON_MAX
+        return growth
 
     def __exit__(self, kind, *_):
         if kind:
             return
-        if self.daemon.is_running():
-            self.check()
-        if self.sandbox.runtime == "runc":
-            assert self.supervisor.memory_max() - self.before_inside < SUPERVISOR_MAX
+        growth, growth_inside = self.check(), self.supervisor.growth(self.daemon.api)
+        assert growth_inside < SUPERVISOR_MAX
+        self.figure(f"{growth / MIB:.1f} MiB more in the daemon, {growth_inside / MIB:.1f} in the "
+                    "supervisor")
+
+
+@pytest.fixture
+def flat(daemon, sandbox, figure):
+    return Flat(daemon, sandbox, figure)
 
 
 def finished(digest, got):
@@ -70,8 +102,8 @@ def printer(daemon, sandbox):
 # --- one gigabyte ----------------------------------------------------------------------------
 
 
-def test_a_fast_client(daemon, sandbox, printer, figure):
-    with Flat(daemon, sandbox):
+def test_a_fast_client(daemon, sandbox, printer, flat, figure):
+    with flat:
         digest, began = hashlib.sha256(), time.monotonic()
         got = Checked(digest).all(daemon.api.stream(sandbox.id, *printer(SIZE), timeout=300))
         took = time.monotonic() - began
@@ -79,9 +111,9 @@ def test_a_fast_client(daemon, sandbox, printer, figure):
     figure(f"{SIZE / took / 1e9:.2f} GB/s to a client in Python that checks them")
 
 
-def test_a_slow_client(daemon, sandbox, printer):
+def test_a_slow_client(daemon, sandbox, printer, flat):
     """It stops reading now and then. The only client there is slows the program down."""
-    with Flat(daemon, sandbox):
+    with flat:
         digest = hashlib.sha256()
         call = daemon.api.stream(sandbox.id, *printer(SIZE), timeout=300)
         got = Checked(digest)
@@ -92,9 +124,9 @@ def test_a_slow_client(daemon, sandbox, printer):
     finished(digest, got)
 
 
-def test_a_client_that_disconnects(daemon, sandbox, printer):
+def test_a_client_that_disconnects(daemon, sandbox, printer, flat):
     """And goes on where it was, with what it has."""
-    with Flat(daemon, sandbox):
+    with flat:
         digest, n = hashlib.sha256(), 0
         call = daemon.api.stream(sandbox.id, *printer(SIZE), timeout=300)
         got = Checked(digest)
@@ -108,9 +140,9 @@ def test_a_client_that_disconnects(daemon, sandbox, printer):
     finished(digest, got)
 
 
-def test_kills_of_the_daemon(daemon, sandbox, printer, figure):
+def test_kills_of_the_daemon(daemon, sandbox, printer, flat, figure):
     """kill -9 in the middle of it."""
-    with Flat(daemon, sandbox) as flat:
+    with flat:
         digest, slowest = hashlib.sha256(), 0
         call = daemon.api.stream(sandbox.id, *printer(SIZE), timeout=300, tag="stream",
                                  output_overflow="OUTPUT_OVERFLOW_WAIT")
@@ -132,6 +164,20 @@ def test_kills_of_the_daemon(daemon, sandbox, printer, figure):
     figure(f"{slowest * 1000:.0f} ms from the kill to the next byte")
 
 
+def test_input(daemon, sandbox, flat, figure):
+    """As much the other way, into a program that takes its digest."""
+    api, block = daemon.api, 256 * 1024
+    messages = ({"data": expected(at, block)} for at in range(0, SIZE, block))
+    with flat:
+        pid, began = api.spawn(sandbox.id, "sha256sum", stdin_open=True), time.monotonic()
+        assert api.stream_input(sandbox.id, pid, messages, timeout=300) == SIZE
+        took = time.monotonic() - began
+        api.close_stdin(sandbox.id, pid)
+        got = api.follow(sandbox.id, pid)
+    assert got.stdout.decode().split()[0] == sha256(SIZE) and got.end.exit_code == 0
+    figure(f"{SIZE / took / 1e9:.2f} GB/s into sha256sum")
+
+
 # --- many ------------------------------------------------------------------------------------
 
 
@@ -144,6 +190,12 @@ def nothing_is_left(api, ref, supervisor, before):
     wait_until(lambda: supervisor.memory() < 2 * MIB, "small again", seconds=3)
 
 
+def seen_inside(api, ref):
+    """How much the supervisor has open, and how many zombies there are."""
+    script = "ls /proc/1/fd | wc -l; cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ' || true"
+    return api.sh(ref, script, keep_millis=1).split()
+
+
 def test_many_at_once(api, daemon, runtime, figure):
     """Each prints, stays, and ends as it is told to."""
     sandbox = api.create(runtime=runtime, resources={"pids": 4096, "memory_bytes": 4096 * MIB})
@@ -152,6 +204,7 @@ def test_many_at_once(api, daemon, runtime, figure):
         wait_until(lambda: not api.ps(sandbox.id, all=True), "none kept")
         supervisor = Supervisor(daemon, sandbox)
         before = supervisor.descriptors()
+    inside = seen_inside(api, sandbox.id)
     began = time.monotonic()
     text = "".join(f"{i}\n" for i in range(1, 3001)).encode()
     calls = [api.stream(sandbox.id, "sh", "-c", f"seq 1 3000; read x; echo {i} $x; exit {i % 100}",
@@ -167,6 +220,7 @@ def test_many_at_once(api, daemon, runtime, figure):
         got.all(call)
         assert got.stdout == text + f"{i} end\n".encode() and got.end.exit_code == i % 100
     figure(f"{PROCESSES} processes in {time.monotonic() - began:.1f} s")
+    wait_until(lambda: seen_inside(api, sandbox.id) == inside, f"inside as before: {inside}")
     if runtime == "runc":
         nothing_is_left(api, sandbox.id, supervisor, before)
 
