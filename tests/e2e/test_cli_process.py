@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -182,6 +183,58 @@ def test_an_interpreter(box, terminal):
     t.say("6*7\r")
     t.expect(r"\r\n42\r\n")
     t.say("quit\r")
+    assert t.end() == 0
+
+
+def python(*args):
+    """What Debian's own prints."""
+    return subprocess.run(["/usr/bin/python3", *args], check=True, capture_output=True, text=True,
+                          timeout=20).stdout
+
+
+@pytest.fixture
+def python_box(daemon, api, runtime):
+    """A sandbox of an image that has Python too, the host's; where that is in it."""
+    api.delete(api.create(runtime=runtime).id)  # there is an image then
+    rootfs = daemon.dir / "python"
+    shutil.copytree(daemon.data / "images/busybox/rootfs", rootfs, symlinks=True)
+    ask = "import os, readline, sys; print(sys.executable, os.__file__, readline.__file__, sep='\\n')"
+    program, os_py, readline = python("-c", ask).split()
+    libraries = os.path.dirname(os_py)
+    shutil.copytree(libraries, rootfs / libraries[1:],
+                    ignore=shutil.ignore_patterns("test", "config-*", "*-packages"))
+    used = subprocess.run(["ldd", program, readline], check=True, capture_output=True, text=True)
+    for path in program, *set(re.findall(r"(/\S+) \(0x", used.stdout)):
+        to = rootfs / path[1:]
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
+    api.create(runtime=runtime, name="box", image=str(rootfs))
+    return program
+
+
+def test_python(python_box, terminal):
+    """With its line editing, which makes the terminal raw."""
+    t = terminal("exec", "-it", "box", "--", python_box, "-q")
+    t.expect(">>> $")
+    t.say("6*7\r")
+    t.expect(r"\r\n42\r\n>>> $")
+    t.say("6*8\x7f9\r")
+    t.expect(r"\r\n54\r\n>>> $")
+    t.say("import os; os.get_terminal_size()\r")
+    t.expect(r"columns=100, lines=30\)\r\n>>> $")
+    t.say("input('name: ')\r")
+    t.expect(r"\r\nname: $")
+    t.say("Zoë\r")
+    t.expect("'Zoë'\r\n>>> $".encode())
+    t.say("import time; time.sleep(1000)\r")
+    time.sleep(0.5)
+    t.say("\x03")
+    t.expect("KeyboardInterrupt\r\n>>> \x07?$")  # gVisor types the ctrl-C as well
+    t.say("exit(3)\r")
+    assert t.end() == 3
+    t.run("exec", "-it", "box", "--", python_box, "-q")
+    t.expect(">>> $")
+    t.say("\x04")
     assert t.end() == 0
 
 
