@@ -6,7 +6,7 @@ import time
 import grpc
 import pytest
 
-from harness import refused, wait_until, within
+from harness import cause_name, refused, wait_until, within
 from pattern import INSIDE
 from received import Received
 
@@ -174,6 +174,22 @@ def test_fork_bomb(api, daemon, runtime):
         api.signal(sandbox.id, got.pid, 9, "TREE", timeout=30)
     assert got.all(call).end.signal == 9
     wait_until(lambda: api.stats(sandbox.id).pids < 10, "the last of them reaped", seconds=1)
+    assert api.run(sandbox.id, "true").code == 0
+
+
+@pytest.mark.parametrize("runtime", ["runsc"], indirect=True)
+def test_fork_bomb_in_gvisor(api, daemon, runtime):
+    """gVisor does not limit its processes: the bomb takes the sandbox along, and nobody else."""
+    other, sandbox = api.create(runtime=runtime), api.create(
+        runtime=runtime, resources={"memory_bytes": 256 * MIB})
+    daemon.bring(sandbox, INSIDE)
+    call = api.stream(sandbox.id, "./inside", "bomb", "1")
+    failed = api.wait(sandbox.id, "FAILED")
+    assert cause_name(failed) == "OUT_OF_MEMORY"
+    with refused(Code.UNAVAILABLE):
+        Received().all(call)
+    assert api.run(other.id, "true").code == 0
+    api.start(sandbox.id)
     assert api.run(sandbox.id, "true").code == 0
 
 
