@@ -129,3 +129,5 @@ void engine_release(struct engine *e); /* any thread */
 
 /* NULL when the configuration names no such runtime. */
 const struct engine_runtime *engine_find_runtime(const struct engine *e, const char *name);
+/* The limit in force where so many were asked for. runtime NULL: it is not known. */
+uint64_t engine_pids_limit(const struct engine_runtime *runtime, uint64_t asked);

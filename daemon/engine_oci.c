@@ -52,6 +52,11 @@ const struct engine_runtime *engine_find_runtime(const struct engine *e, const c
         return NULL;
 }
 
+uint64_t engine_pids_limit(const struct engine_runtime *runtime, uint64_t asked)
+{
+        return runtime ? MAX(asked, runtime->pids_min) : asked;
+}
+
 void engine_hold(struct engine *e)
 {
         atomic_fetch_add(&e->holders, 1);

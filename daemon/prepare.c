@@ -37,7 +37,7 @@ static int make_bundle(const struct registry *r, const struct record *rec, const
                 .env = (const char *const *)rec->env,
                 .memory = rec->memory,
                 .cpu_millis = rec->cpu_millis,
-                .pids = MAX(rec->pids, runtime->pids_min),
+                .pids = engine_pids_limit(runtime, rec->pids),
                 .nofile = nofile_limit(defaults->nofile),
                 .tmp_size = defaults->tmp_size,
         };

@@ -349,7 +349,9 @@ static void on_stats(struct rpc_call *call, const uint8_t *message, size_t n, vo
                 *m = (struct measurement){
                         .call = call,
                         .memory_limit = rec->memory,
-                        .pids_limit = rec->pids,
+                        .pids_limit = engine_pids_limit(
+                                engine_find_runtime(service->registry->engine, rec->runtime),
+                                rec->pids),
                 };
                 memcpy(m->id, rec->id, sizeof(m->id));
                 r = stats_read(service->registry, m->id, alive, on_measured, m, &e);

@@ -51,7 +51,8 @@ static struct asked {
 static struct sandbox *sandboxes[MANY + 1]; /* by id */
 static size_t n_sandboxes;
 static struct store store;
-static struct registry registry;
+static struct engine engine; /* of no runtime */
+static struct registry registry = {.engine = &engine};
 static uv_loop_t *loop;
 static unsigned n_reads; /* pages */
 
