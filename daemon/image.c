@@ -1,6 +1,5 @@
 #include "daemon/image.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +16,7 @@
 #include "base/spawn.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/elf.h"
 
 #define IMAGE_NAME_MAX  63
 #define BUSYBOX_MAX     (16 * MiB)
@@ -192,28 +192,6 @@ static int make_link(int at, const char *target, const char *path, struct err *e
         return 0;
 }
 
-/* True when the kernel runs it alone: an ELF program of this machine's word size that asks for no
- * dynamic loader. */
-static bool is_static_program(const char *bytes, size_t n)
-{
-        Elf64_Ehdr header;
-        Elf64_Phdr program;
-
-        if (n < sizeof(header))
-                return false;
-        memcpy(&header, bytes, sizeof(header));
-        if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-            header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(program) ||
-            header.e_phoff > n || header.e_phnum > (n - header.e_phoff) / sizeof(program))
-                return false;
-        for (size_t i = 0; i < header.e_phnum; i++) {
-                memcpy(&program, bytes + header.e_phoff + i * sizeof(program), sizeof(program));
-                if (program.p_type == PT_INTERP)
-                        return false;
-        }
-        return true;
-}
-
 struct busybox {
         const char *path; /* on the host */
         char *bytes;
@@ -228,7 +206,7 @@ static int read_busybox(struct busybox *b, struct err *e)
                 if (io_read_file(paths[i], BUSYBOX_MAX, &b->bytes, &b->len, NULL) < 0)
                         continue; /* as good as absent: the message below says what helps */
                 b->path = paths[i];
-                if (is_static_program(b->bytes, b->len))
+                if (elf_is_static(b->bytes, b->len))
                         return 0;
                 free(TAKE(b->bytes));
         }
