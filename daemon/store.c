@@ -12,8 +12,10 @@
 
 /* Pages read in a row before the thread looks for writes again. */
 #define READS_AT_ONCE 4
+/* Writes wait for a check so long. */
+#define CHECK_TIMEOUT_MS 1000
 
-enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ };
+enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ, JOB_CHECK };
 
 struct job {
         enum job_kind kind;
@@ -160,9 +162,12 @@ static void run_reads(struct store *s, struct job_list *jobs)
 {
         struct job *job;
 
-        TAILQ_FOREACH (job, jobs, entry)
-                job->failed = store_read_page(&s->db, job->from, job->record.id, &job->page,
-                                              &job->err) < 0;
+        TAILQ_FOREACH (job, jobs, entry) {
+                int r = job->kind == JOB_CHECK ? store_db_check(&s->db, CHECK_TIMEOUT_MS, &job->err)
+                                               : store_read_page(&s->db, job->from, job->record.id,
+                                                                 &job->page, &job->err);
+                job->failed = r < 0;
+        }
 }
 
 /* Called with the mutex held; while the reserve is missing also returns to look for room. */
@@ -307,7 +312,7 @@ static int refusal(const struct store *s)
 static void enqueue(struct store *s, struct job *job)
 {
         uv_mutex_lock(&s->mutex);
-        if (job->kind == JOB_READ)
+        if (job->kind == JOB_READ || job->kind == JOB_CHECK)
                 TAILQ_INSERT_TAIL(&s->reads, job, entry);
         else
                 TAILQ_INSERT_TAIL(&s->writes, job, entry);
@@ -383,6 +388,18 @@ int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, st
                 return refusal(s);
         job->from = from;
         job->page_done = done;
+        job->data = data;
+        enqueue(s, job);
+        return 0;
+}
+
+int store_check(struct store *s, store_done done, void *data, struct err *e)
+{
+        struct job *job = job_new(s, JOB_CHECK, "", e);
+
+        if (!job)
+                return refusal(s);
+        job->done = done;
         job->data = data;
         enqueue(s, job);
         return 0;

@@ -85,6 +85,11 @@ typedef void (*store_page_done)(void *data, const struct store_page *page, const
 int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, store_page_done done,
                       void *data, struct err *e);
 
+/* Looks whether the database is still whole, on the store's thread; gives up after 1 s, for writes
+ * wait meanwhile. done comes once, never before the return: DATA_LOSS says what is damaged,
+ * DEADLINE_EXCEEDED that nothing was found in the time. */
+int store_check(struct store *s, store_done done, void *data, struct err *e);
+
 /* The disk is full: writes succeed only because the store gave up the space that it kept in
  * reserve (so that what frees space can still be done). Goes back to false by itself. */
 bool store_is_short(const struct store *s);

@@ -80,6 +80,8 @@ int store_db_open(struct store_db *db, const char *path, const struct store_witn
 /* For what store_db_open refused: opens without a check; path is a copy, which may be changed. */
 int store_db_open_copy(struct store_db *db, const char *path, struct err *e);
 void store_db_close(struct store_db *db);
+/* A quick check of one that is open; DEADLINE_EXCEEDED when it is not done after so long. */
+int store_db_check(struct store_db *db, unsigned timeout_ms, struct err *e);
 
 int store_sql_error(const struct store_db *db, const char *what, struct err *e);
 int store_exec(const struct store_db *db, const char *sql, struct err *e);

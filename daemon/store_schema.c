@@ -318,6 +318,29 @@ static int check_integrity(const struct store_db *db, struct err *e)
         return r;
 }
 
+/* SQLite asks now and then; other than 0 interrupts what it does. */
+static int is_over(void *deadline)
+{
+        return uv_hrtime() > *(const uint64_t *)deadline;
+}
+
+int store_db_check(struct store_db *db, unsigned timeout_ms, struct err *e)
+{
+        uint64_t deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
+        _cleanup_free_ char *verdict = NULL;
+
+        (void)sqlite3_db_release_memory(db->sqlite); /* what lies on the disk counts */
+        sqlite3_progress_handler(db->sqlite, 1000, is_over, &deadline);
+        int r = store_query_text(db, "PRAGMA quick_check(1)", &verdict, e);
+        if (r < 0 && is_over(&deadline))
+                r = err_set(e, STATUS_DEADLINE_EXCEEDED,
+                            "database: checking it takes longer than %u ms", timeout_ms);
+        sqlite3_progress_handler(db->sqlite, 0, NULL, NULL);
+        if (r == 0 && !str_eq(verdict, "ok"))
+                r = store_damaged(e, "%.300s", verdict);
+        return r;
+}
+
 static int check_version(const struct store_db *db, uint64_t *ret, struct err *e)
 {
         int r = query_number(db, "PRAGMA user_version", ret, e);

@@ -1,5 +1,8 @@
 #include "daemon/store.h"
 
+#include <fcntl.h>
+
+#include "daemon/store_private.h"
 #include "tests/unit/store_fixture.h"
 
 static void round_trip(void **state)
@@ -359,6 +362,67 @@ static void no_place(void **state)
         assert_true(store_open(&f->l.loop, &options, &f->store, &e) < 0);
 }
 
+static void on_checked(void *data, const struct err *e)
+{
+        struct store_fixture *f = data;
+
+        f->n_done++;
+        f->err = e ? *e : (struct err){0};
+}
+
+static void check(struct store_fixture *f, enum status expected)
+{
+        unsigned before = f->n_done;
+
+        assert_int_equal(store_check(f->store, on_checked, f, NULL), 0);
+        assert_int_equal(f->n_done, before); /* never before the return */
+        LOOP_UNTIL(&f->l, f->n_done == before + 1);
+        assert_int_equal(f->err.code, expected);
+}
+
+/* Also what was damaged while it was open, and is in memory as it was. */
+static void checked_while_open(void **state)
+{
+        struct store_fixture *f = *state;
+        static const char zeroes[4096];
+
+        fixture_open(f);
+        for (unsigned i = 0; i < 100; i++)
+                fixture_put_number(f, i);
+        fixture_wait(f, 100);
+        check(f, STATUS_OK);
+        fixture_close(f); /* all is in the main file */
+        fixture_open(f);
+        check(f, STATUS_OK);
+        int fd = open(f->path, O_WRONLY | O_CLOEXEC);
+        for (off_t at = 2 * sizeof(zeroes); at < 8 * (off_t)sizeof(zeroes); at += sizeof(zeroes))
+                assert_int_equal(pwrite(fd, zeroes, sizeof(zeroes), at), sizeof(zeroes));
+        (void)close(fd);
+        check(f, STATUS_DATA_LOSS);
+        assert_int_equal(store_check(f->store, on_checked, f, NULL), 0);
+        fixture_close(f); /* under way: its answer does not come */
+}
+
+static void check_that_takes_too_long(void **state)
+{
+        struct store_fixture *f = *state;
+        struct store_witness none = {.fd = -1};
+        struct store_reserve reserve = {.path = f->path};
+        struct store_db db = {0};
+        struct err e = {0};
+
+        fixture_open(f);
+        for (unsigned i = 0; i < STORE_MANY; i++)
+                fixture_put_number(f, i);
+        fixture_wait(f, STORE_MANY);
+        fixture_close(f);
+        assert_int_equal(store_db_open(&db, f->path, &none, &reserve, NULL), 0);
+        assert_int_equal(store_db_check(&db, 0, &e), -ETIMEDOUT);
+        assert_int_equal(e.code, STATUS_DEADLINE_EXCEEDED);
+        assert_int_equal(store_db_check(&db, 60000, &e), 0); /* it is as if nothing had been */
+        store_db_close(&db);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -380,6 +444,8 @@ int main(void)
                 TEST(failing_writes),
                 TEST(locked_database),
                 TEST(no_place),
+                TEST(checked_while_open),
+                TEST(check_that_takes_too_long),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
