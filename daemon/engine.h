@@ -18,6 +18,8 @@ struct engine_runtime {
         char *version;              /* "" when it could not be asked */
         char *problem;              /* "" when it can be used; else why not, and the way out */
         bool netstack;              /* it has a network stack of its own, inside the sandbox */
+        const char *platform;       /* how it takes the guest's system calls; "" for none */
+        const char *network;        /* what it is told about networks: "none"; "" for nothing */
         uint64_t pids_min;          /* a lower limit would kill the sandbox, not its processes */
         const char *no_socket_hint; /* why runtimed's socket may not be seen; "" for no idea */
 };
@@ -99,6 +101,10 @@ struct engine_ops {
          * runtime said when it broke down, if it did; the last line is the one that tells most. The
          * caller frees. NULL when there is nothing. */
         char *(*read_log)(struct engine *e, const char *id);
+
+        /* What the sandbox's /etc/resolv.conf must hold, as it was laid down. The caller frees;
+         * NULL when there is none. Blocks briefly. */
+        char *(*read_resolv_conf)(struct engine *e, const char *id);
 
         /* Blocks briefly (the kernel's files only), any thread. NOT_FOUND when it has no cgroup. */
         int (*usage)(struct engine *e, const char *id, struct engine_usage *ret, struct err *err);

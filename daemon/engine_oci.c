@@ -22,19 +22,21 @@ struct oci_type {
         const char *name;
         const char *flags[4]; /* global ones; NULL at the end */
         bool netstack;
+        const char *network; /* as the flags say it */
         uint64_t pids_min;
         const char *no_socket_hint;
 };
 
 static const struct oci_type types[] = {
-        {.name = "runc", .no_socket_hint = ""},
-        {.name = "crun", .no_socket_hint = ""},
+        {.name = "runc", .network = "", .no_socket_hint = ""},
+        {.name = "crun", .network = "", .no_socket_hint = ""},
         {
                 .name = "runsc",
                 /* The first is what lets the host reach a socket that the guest made. Loopback is
                  * the only network; the read-only root needs no overlay. */
                 .flags = {"--host-uds=create", "--network=none", "--overlay2=none"},
                 .netstack = true,
+                .network = "none",
                 /* pids.max counts the sentry's own threads, and hitting it kills the sandbox. */
                 .pids_min = 4096,
                 .no_socket_hint = "gVisor shows the host a socket made in the sandbox only when "
@@ -100,7 +102,7 @@ void oci_add_program(const struct engine_oci *e, const struct engine_runtime *ru
         for (const char *const *flag = e->types[i]->flags; *flag; flag++)
                 strv_add(argv, *flag);
         if (str_eq(runtime->type, "runsc"))
-                strv_add(argv, e->lacks_systrap[i] ? "--platform=ptrace" : "--platform=systrap");
+                strv_addf(argv, "--platform=%s", runtime->platform);
 }
 
 /* --- probe --------------------------------------------------------------------------------- */
@@ -127,7 +129,8 @@ static void on_flags(void *data, const struct proc_result *result)
 {
         struct probe *probe = data;
 
-        probe->engine->lacks_systrap[probe->i] = !strstr(result->output, "systrap");
+        if (!strstr(result->output, "systrap")) /* it is older than 2023 */
+                probe->engine->runtimes[probe->i].platform = "ptrace";
         probe_done(probe);
 }
 
@@ -436,6 +439,11 @@ static char *oci_read_log(struct engine *base, const char *id)
         return str_printf("%s%s%s", log ? log : "", log ? "\n" : "", panic);
 }
 
+static char *oci_read_resolv_conf(struct engine *base, const char *id)
+{
+        return read_start((struct engine_oci *)base, id, "resolv.conf");
+}
+
 /* --- looking ------------------------------------------------------------------------------- */
 
 static int oci_usage(struct engine *base, const char *id, struct engine_usage *ret, struct err *err)
@@ -493,6 +501,7 @@ static const struct engine_ops oci_ops = {
         .thaw = oci_thaw,
         .kill_all = oci_kill_all,
         .read_log = oci_read_log,
+        .read_resolv_conf = oci_read_resolv_conf,
         .usage = oci_usage,
         .holds = oci_holds,
         .survey = oci_survey,
@@ -520,6 +529,8 @@ static int add_runtime(struct engine_oci *e, const struct config_runtime *config
                 .version = strdup(""),
                 .problem = strdup(""),
                 .netstack = e->types[i]->netstack,
+                .platform = str_eq(configured->type, "runsc") ? "systrap" : "",
+                .network = e->types[i]->network,
                 .pids_min = e->types[i]->pids_min,
                 .no_socket_hint = e->types[i]->no_socket_hint,
         };

@@ -20,8 +20,7 @@ struct engine_oci {
         char instance[ID_LEN + 1]; /* "": not known */
         struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
         const struct oci_type *types[CONFIG_RUNTIMES_MAX];
-        bool lacks_systrap[CONFIG_RUNTIMES_MAX]; /* runsc older than 2023: ptrace instead */
-        unsigned probes;                         /* under way */
+        unsigned probes; /* under way */
 };
 
 /* The paths below are the caller's to free; NULL when there is no memory. */
