@@ -33,8 +33,6 @@
 #include "rpc/service_health.h"
 #include "rpc/service_reflection.h"
 
-/* One place on the host, whatever the configuration. */
-#define INSTANCE_LOCKS     "/run/lock/sandboxd.instances"
 #define INSTALLED_RUNTIMED "/usr/libexec/sandboxd/runtimed"
 /* Operations under way may end before the daemon does; what takes longer is taken up again by the
  * next one. */
@@ -53,6 +51,7 @@ struct daemon {
         struct reconciler reconciler;
         struct watch_hub hub;
         struct service_sandbox sandboxes;
+        struct service_host host;
         struct router router;
         struct service_health health;
         struct service_reflection reflection;
@@ -131,10 +130,10 @@ static int lock_instance(struct daemon *d, struct err *e)
 
         if (!instance[0])
                 return 0; /* the database was refused, and nothing is changed */
-        int r = io_mkdir_all(INSTANCE_LOCKS, 0700, e);
+        int r = io_mkdir_all(LOCK_INSTANCES, 0700, e);
         if (r < 0)
                 return r;
-        if (!(d->instance_path = str_printf("%s/%s", INSTANCE_LOCKS, instance)))
+        if (!(d->instance_path = str_printf("%s/%s", LOCK_INSTANCES, instance)))
                 return err_oom(e);
         r = lock_take(d->instance_path, &d->instance_lock, e);
         if (r == -EWOULDBLOCK)
@@ -308,11 +307,12 @@ static int open_server(struct daemon *d, struct err *e)
         const struct rpc_server_limits limits = limits_of(&d->config->rpc);
 
         d->router.registry = &d->registry;
+        d->host = (struct service_host){.registry = &d->registry};
         int r = rpc_server_new(&d->loop, wires, &limits, &d->server, e);
         if (r == 0)
                 r = service_sandbox_add(&d->sandboxes, d->server, &d->registry, &d->hub, e);
         if (r == 0)
-                r = service_host_add(d->server, &d->registry, e);
+                r = service_host_add(&d->host, d->server, e);
         if (r == 0)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
@@ -401,6 +401,7 @@ static void stop(struct daemon *d)
         if (d->server) {
                 service_health_stop(&d->health);
                 service_sandbox_stop(&d->sandboxes);
+                service_host_stop(&d->host);
                 rpc_server_drain(d->server);
         }
         reconcile_close(&d->reconciler, on_reconcile_closed, d);
@@ -453,6 +454,7 @@ int daemon_run(const struct config *config, struct err *e)
                 stop(&d);
         }
         (void)uv_run(&d.loop, UV_RUN_DEFAULT); /* until every handle is closed */
+        service_host_done(&d.host);
         int open = uv_loop_close(&d.loop);
         if (open < 0)
                 log_error("the event loop did not close clean: %s", uv_strerror(open));

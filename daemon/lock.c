@@ -57,3 +57,10 @@ void lock_remove(const char *path, int fd)
         (void)unlink(path); /* while we hold it: nobody else has a lock on it */
         (void)close(fd);
 }
+
+bool lock_is_held(const char *path)
+{
+        _cleanup_close_ int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+
+        return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}

@@ -18,7 +18,8 @@ static uint32_t count_running(struct registry *r)
 
 static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
-        const struct registry *r = ctx;
+        const struct service_host *host = ctx;
+        struct registry *r = host->registry;
         const struct engine *engine = r->engine;
         Sandboxd__V1__HostServiceInfoResponse response =
                 SANDBOXD__V1__HOST_SERVICE_INFO_RESPONSE__INIT;
@@ -45,7 +46,7 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
         response.data_dir = r->config->data_dir;
         response.state_dir = r->config->state_dir;
         response.sandboxes = (uint32_t)r->n;
-        response.sandboxes_running = count_running(ctx);
+        response.sandboxes_running = count_running(r);
         if (store_problem(r->store)) {
                 const char *text = store_problem(r->store)->msg; /* it may have been cut */
                 response.problem = str_escape(problem, sizeof(problem), text, strlen(text));
@@ -54,9 +55,22 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
         rpc_call_reply(call, &response.base);
 }
 
-static const rpc_handler handlers[] = {[HOST_SERVICE_INFO] = on_info};
+static const rpc_handler handlers[] = {
+        [HOST_SERVICE_INFO] = on_info,
+        [HOST_SERVICE_DOCTOR] = service_host_on_doctor,
+};
 
-int service_host_add(struct rpc_server *server, struct registry *r, struct err *e)
+int service_host_add(struct service_host *host, struct rpc_server *server, struct err *e)
 {
-        return rpc_server_add(server, &host_service, handlers, r, e);
+        return rpc_server_add(server, &host_service, handlers, host, e);
+}
+
+void service_host_stop(struct service_host *host)
+{
+        service_host_doctor_stop(&host->doctor);
+}
+
+void service_host_done(struct service_host *host)
+{
+        doctor_list_done(&host->doctor.doctors);
 }

@@ -197,13 +197,34 @@ static void no_place_for_it(void **state)
         assert_int_equal(access(target, F_OK), -1);
 }
 
+static void whether_it_is_held(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_false(lock_is_held(f->path)); /* there is no such file */
+        int fd = take(f->path);
+        assert_true(lock_is_held(f->path));
+        assert_int_equal(unlink(f->path), 0);
+        assert_false(lock_is_held(f->path));
+        int other = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_false(lock_is_held(f->path)); /* another file in its place */
+        (void)close(other);
+        (void)close(fd);
+        (void)close(take(f->path)); /* to look takes nothing */
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(one_has_it), TEST(removed_with_its_file), TEST(another_file_of_its_name),
-                TEST(never_two),  TEST(gone_with_its_process), TEST(no_place_for_it),
+                TEST(one_has_it),
+                TEST(removed_with_its_file),
+                TEST(another_file_of_its_name),
+                TEST(never_two),
+                TEST(gone_with_its_process),
+                TEST(no_place_for_it),
+                TEST(whether_it_is_held),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
