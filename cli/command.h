@@ -53,6 +53,7 @@ int command_ps(struct session *s, const struct options *o, char **operands);
 int command_kill(struct session *s, const struct options *o, char **operands);
 int command_logs(struct session *s, const struct options *o, char **operands);
 int command_info(struct session *s, const struct options *o, char **operands);
+int command_doctor(struct session *s, const struct options *o, char **operands);
 
 /* For several commands. */
 

@@ -64,6 +64,15 @@ static const char events_details[] =
         "with --since 18. --no-follow without --since shows all that are kept.\n"
         "There is no time limit unless --timeout is given.\n\n";
 
+static const char doctor_details[] =
+        "Each finding is ok, warn or fail; of the latter two why it matters and what repairs\n"
+        "it are shown. A sandbox is made under each runtime, and removed. docs/doctor.md\n"
+        "describes every finding.\n"
+        "\n"
+        "Exit status: 0: nothing fails, though there may be warnings; 1: something does, or\n"
+        "the daemon refused; 3: the daemon cannot be reached: then what can be seen without\n"
+        "it is shown.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -224,6 +233,15 @@ static const struct command commands[] = {
                 .operands = "",
                 .help = "Shows the daemon's version, its runtimes and its directories.",
                 .run = command_info,
+        },
+        {
+                .name = "doctor",
+                .operands = "",
+                .help = "Looks for what is wrong with the host, and says how to repair it.",
+                .details = doctor_details,
+                .options = OPTION(ASK_DNS),
+                .connects = true,
+                .run = command_doctor,
         },
         {
                 .name = "help",

@@ -258,6 +258,8 @@ static const struct option_row {
                                  "from this byte of stdout on (default: 0)"},
         [OPTION_STDERR_OFFSET] = {"stderr-offset", 0, "BYTE", &type_offset, FIELD(stderr_offset),
                                   "from this byte of stderr on (default: 0)"},
+        [OPTION_ASK_DNS] = {"ask-dns", 0, NULL, &type_switch, FIELD(ask_dns),
+                            "send each name server a question"},
 };
 
 void options_init(struct options *o)

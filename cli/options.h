@@ -53,6 +53,7 @@ enum option_id {
         OPTION_FOLLOW,
         OPTION_SINCE_OFFSET,
         OPTION_STDERR_OFFSET,
+        OPTION_ASK_DNS,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -106,6 +107,7 @@ struct options {
         bool all, group, tree, follow;
         int signal;
         uint64_t since_offset, stderr_offset;
+        bool ask_dns;
 };
 
 void options_init(struct options *o);
