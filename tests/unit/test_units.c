@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
+
 static void sizes(void **state)
 {
         uint64_t n;
@@ -49,7 +51,52 @@ static void durations(void **state)
         assert_int_equal(ms, 120000);
         assert_int_equal(units_parse_duration("1h", &ms), 0);
         assert_int_equal(ms, 3600000);
-        assert_int_equal(units_parse_duration("1d", &ms), -EINVAL);
+        assert_int_equal(units_parse_duration("1h30m", &ms), 0);
+        assert_int_equal(ms, 5400000);
+        assert_int_equal(units_parse_duration("1h0m5s10ms", &ms), 0);
+        assert_int_equal(ms, 3605010);
+        assert_int_equal(units_parse_duration("90m", &ms), 0);
+        assert_int_equal(ms, 5400000);
+}
+
+static void wrong_durations(void **state)
+{
+        static const char *const wrong[] = {"",     "1d",   "m",   "1h30", "30m1h",
+                                            "1m1m", "1h m", "-1s", "1.5h", "1h "};
+        uint64_t ms;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+                assert_int_equal(units_parse_duration(wrong[i], &ms), -EINVAL);
+        assert_int_equal(units_parse_duration("18446744073709551615h", &ms), -ERANGE);
+        assert_int_equal(units_parse_duration("5124095576030h25m51s616ms", &ms), -ERANGE);
+        assert_int_equal(units_parse_duration("5124095576030h25m51s615ms", &ms), 0);
+        assert_true(ms == UINT64_MAX);
+        assert_int_equal(units_parse_duration("0000000000000000000000000000000001s", &ms), -ERANGE);
+}
+
+static void durations_come_back(void **state)
+{
+        static const struct {
+                uint64_t ms;
+                const char *text;
+        } cases[] = {
+                {0, "0s"},          {1, "1ms"},
+                {1500, "1500ms"},   {1000, "1s"},
+                {90000, "1m30s"},   {60000, "1m"},
+                {5400000, "1h30m"}, {86400000, "24h"},
+                {3601000, "1h1s"},  {UINT64_MAX - 615, "5124095576030h25m51s"},
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char text[UNITS_TEXT_MAX];
+                uint64_t ms;
+                units_format_duration(cases[i].ms, text);
+                assert_string_equal(text, cases[i].text);
+                assert_int_equal(units_parse_duration(text, &ms), 0);
+                assert_true(ms == cases[i].ms);
+        }
 }
 
 static void sizes_come_back(void **state)
@@ -84,6 +131,8 @@ int main(void)
                 cmocka_unit_test(sizes),
                 cmocka_unit_test(sizes_refused),
                 cmocka_unit_test(durations),
+                cmocka_unit_test(wrong_durations),
+                cmocka_unit_test(durations_come_back),
                 cmocka_unit_test(sizes_come_back),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
