@@ -203,7 +203,8 @@ static bool find_handler(struct rpc_call *call, const struct rpc_head *head)
         call->service = b->service;
         call->method = m;
         call->ctx = b->ctx;
-        call->message_max = b->request_max ? b->request_max[m - b->service->methods] : 0;
+        const struct rpc_request_max *max = &b->request_max[m - b->service->methods];
+        call->message_max = max->set ? max->set : max->own;
         if (!call->message_max)
                 call->message_max = server->limits.request_max;
         return true;

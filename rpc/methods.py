@@ -156,6 +156,11 @@ def main(descriptor_set, output, name="methods"):
             declared, defined = service_table(file, service)
             header += declared
             source += defined
+    header += ["/* All of them; NULL at the end. */",
+               f"extern const struct rpc_service *const {name}_services[];"]
+    source += ["", f"const struct rpc_service *const {name}_services[] = {{",
+               *(f"        &{service_symbol(file, service)}," for file in own
+                 for service in file.service), "        NULL};"]
     source += descriptor_table(files, name)
     Path(output, f"{name}.h").write_text("\n".join(header) + "\n")
     Path(output, f"{name}.c").write_text("\n".join(source) + "\n")

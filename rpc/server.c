@@ -137,6 +137,9 @@ static int add(struct rpc_server *s, struct rpc_binding binding, struct err *e)
         if (s->n_services == ARRAY_SIZE(s->services))
                 return err_set(e, STATUS_INTERNAL, "more than %zu services",
                                ARRAY_SIZE(s->services));
+        binding.request_max = calloc(binding.service->n_methods, sizeof(*binding.request_max));
+        if (!binding.request_max)
+                return err_oom(e);
         s->services[s->n_services++] = binding;
         return 0;
 }
@@ -175,22 +178,53 @@ const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t 
         return i < s->n_services ? s->services[i].service : NULL;
 }
 
+/* NULL: there is no such method. */
+static struct rpc_request_max *find_request_max(struct rpc_server *s, const char *service,
+                                                size_t service_len, const char *method)
+{
+        const struct rpc_binding *b = rpc_server_find(s, service, service_len);
+
+        for (size_t i = 0; b && i < b->service->n_methods; i++)
+                if (str_eq(b->service->methods[i].name, method))
+                        return &b->request_max[i];
+        return NULL;
+}
+
 int rpc_server_limit_method(struct rpc_server *s, const char *service, const char *method,
                             size_t request_max, struct err *e)
 {
-        struct rpc_binding *b = (struct rpc_binding *)rpc_server_find(s, service, strlen(service));
+        struct rpc_request_max *max = find_request_max(s, service, strlen(service), method);
 
-        for (size_t i = 0; b && i < b->service->n_methods; i++) {
-                if (!str_eq(b->service->methods[i].name, method))
-                        continue;
-                if (!b->request_max)
-                        b->request_max = calloc(b->service->n_methods, sizeof(*b->request_max));
-                if (!b->request_max)
-                        return err_oom(e);
-                b->request_max[i] = request_max;
-                return 0;
-        }
-        return err_set(e, STATUS_NOT_FOUND, "there is no method %s/%s", service, method);
+        if (!max)
+                return err_set(e, STATUS_NOT_FOUND, "there is no method %s/%s", service, method);
+        max->own = request_max;
+        return 0;
+}
+
+static struct rpc_request_max *find_by_name(struct rpc_server *s, const char *name)
+{
+        size_t service_len = strcspn(name, "/");
+
+        return name[service_len] ? find_request_max(s, name, service_len, name + service_len + 1)
+                                 : NULL;
+}
+
+int rpc_server_set_limits(struct rpc_server *s, const struct rpc_server_limits *limits,
+                          const struct rpc_method_limit *methods, size_t n, struct err *e)
+{
+        for (size_t i = 0; i < n; i++)
+                if (!find_by_name(s, methods[i].method))
+                        return err_set(e, STATUS_NOT_FOUND, "there is no method %s",
+                                       methods[i].method);
+        for (size_t i = 0; i < s->n_services; i++)
+                for (size_t m = 0; m < s->services[i].service->n_methods; m++)
+                        s->services[i].request_max[m].set = 0;
+        for (size_t i = 0; i < n; i++)
+                find_by_name(s, methods[i].method)->set = methods[i].request_max;
+        s->limits = *limits;
+        listen_for_more(s);
+        rpc_server_look_in(s, 0); /* the timeouts of connections may be others */
+        return 0;
 }
 
 /* A socket file is stale when nobody listens on it. */

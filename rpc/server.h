@@ -67,10 +67,20 @@ void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *in
  * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);
 
-/* A smaller request_max for one method of a service that was added. NOT_FOUND: there is none such.
+/* A smaller request_max that a service wants for one of its methods. NOT_FOUND: there is none such.
  */
 int rpc_server_limit_method(struct rpc_server *s, const char *service, const char *method,
                             size_t request_max, struct err *e);
+
+struct rpc_method_limit {
+        const char *method; /* "package.Service/Method" */
+        size_t request_max; /* in place of the limits' and of what rpc_server_limit_method said */
+};
+/* Other limits from now on, also for the connections there are: those above a lower number stay,
+ * and what a client was told of its gRPC connection holds for that. methods: n of them; NOT_FOUND:
+ * there is none such, and nothing is changed. */
+int rpc_server_set_limits(struct rpc_server *s, const struct rpc_server_limits *limits,
+                          const struct rpc_method_limit *methods, size_t n, struct err *e);
 
 /* The services, in the order they were added; NULL after the last. */
 const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i);

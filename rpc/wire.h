@@ -182,7 +182,11 @@ struct rpc_binding {
         const rpc_handler *handlers; /* NULL: all is handled by one */
         rpc_handler handler;
         void *ctx;
-        size_t *request_max; /* of each method; 0: that of the limits */
+        /* Of each method, in place of that of the limits: what the service itself asked for, and
+         * what was set with the limits, which counts before it; 0: neither. */
+        struct rpc_request_max {
+                size_t own, set;
+        } * request_max;
 };
 
 struct rpc_server {
