@@ -116,6 +116,34 @@ int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode
         return r < 0 ? err_errno(e, -r, "write '%s'", path) : 0;
 }
 
+/* One write of what covers the old text: the rest of that becomes empty lines, until it is cut off.
+ */
+int io_rewrite_text(const char *path, const char *text, struct err *e)
+{
+        size_t n = strlen(text);
+        struct stat st;
+
+        _cleanup_close_ int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return err_errno(e, errno, "open '%s'", path);
+        if (fstat(fd, &st) < 0)
+                return err_errno(e, errno, "look at '%s'", path);
+        size_t size = MAX(n, (size_t)st.st_size);
+        _cleanup_free_ char *bytes = malloc(size + 1);
+        if (!bytes)
+                return err_oom(e);
+        bool is_same = (size_t)st.st_size == n && pread(fd, bytes, n, 0) == (ssize_t)n &&
+                       memcmp(bytes, text, n) == 0;
+        if (is_same)
+                return 0;
+        memset(bytes, '\n', size);
+        memcpy(bytes, text, n);
+        int r = io_write_all(fd, bytes, size);
+        if (r == 0 && ftruncate(fd, (off_t)n) < 0)
+                r = -errno;
+        return r < 0 ? err_errno(e, -r, "write '%s'", path) : 0;
+}
+
 int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct err *e)
 {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

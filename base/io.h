@@ -24,6 +24,11 @@ int io_sync_directory_of(const char *path);
 /* Replaces the bytes of a file that is bind-mounted somewhere: the inode stays. */
 int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e);
 
+/* Another text for such a file, which is there already (-ENOENT): who reads it meanwhile never
+ * finds it empty, nor the old text's end behind the new one, but perhaps empty lines. Untouched
+ * when it is the same. */
+int io_rewrite_text(const char *path, const char *text, struct err *e);
+
 /* The whole file, with a NUL after it that is not counted. -EFBIG above max. The caller frees. */
 int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct err *e);
 

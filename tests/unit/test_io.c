@@ -143,6 +143,34 @@ static void write_in_place(void **state)
         assert_int_equal(io_write_in_place(file("link"), "x", 1, 0644, NULL), -ELOOP);
 }
 
+/* The inode stays here, too. */
+static void rewrite_text(void **state)
+{
+        static const char *const texts[] = {"nameserver 1.1.1.1\nnameserver 8.8.8.8\n",
+                                            "nameserver 9.9.9.9\n", "", "\n",
+                                            "nameserver 2620:fe::fe\n"};
+        struct stat before, after;
+
+        (void)state;
+        const char *path = file("t");
+        assert_int_equal(io_rewrite_text(path, "x", NULL), -ENOENT);
+        assert_int_equal(io_write_in_place(path, "x", 1, 0644, NULL), 0);
+        assert_int_equal(stat(path, &before), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+                assert_int_equal(io_rewrite_text(path, texts[i], NULL), 0);
+                assert_content(path, texts[i]);
+        }
+        assert_int_equal(stat(path, &after), 0);
+        assert_int_equal(before.st_ino, after.st_ino);
+        const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+        assert_int_equal(io_rewrite_text(path, texts[4], NULL), 0); /* the same again */
+        assert_int_equal(stat(path, &after), 0);
+        assert_int_equal(after.st_mtim.tv_sec, 1);
+        assert_int_equal(symlink(path, file("link_t")), 0);
+        assert_int_equal(io_rewrite_text(file("link_t"), "x", NULL), -ELOOP);
+}
+
 static void write_all(void **state)
 {
         int fds[2];
@@ -267,6 +295,7 @@ int main(void)
                 TEST(atomic_write),
                 TEST(failed_atomic_write),
                 TEST(write_in_place),
+                TEST(rewrite_text),
                 TEST(write_all),
                 TEST(read_limits),
                 TEST(unreadable),
