@@ -235,14 +235,16 @@ check-torture: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS) $(BUILD)/tests/power_l
 	$(E2E_ENV) FAILPOINTS_BUILD=$(abspath $(BUILD))/failpoints \
 	    $(PYTHON) -m pytest -c tests/torture/pytest.ini tests/torture $(PYTEST)
 
-lint:
+lint: $(BUILD)/sandboxd
 	$(PYTHON) tests/lint/rules.py
 	tests/lint/tools.sh $(BUILD)/lint
+	docs/configuration.sh $(abspath $(BUILD)/sandboxd) --check
 
-# What is generated and committed: docs/api.md.
+# What is generated and committed: docs/api.md, docs/configuration.md, config/sandboxd.yaml.
 .PHONY: docs
-docs:
+docs: $(BUILD)/sandboxd
 	$(PYTHON) docs/api.py
+	docs/configuration.sh $(abspath $(BUILD)/sandboxd)
 
 bench: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS)
 	$(E2E_ENV) $(PYTHON) tests/bench/bench.py

@@ -5,23 +5,33 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "config/document.h"
+#include "config/files.h"
 #include "config/options.h"
 #include "config/values.h"
 
-#define FILE_MAX    (1 * MiB)
+#define FOUND_MAX   80                     /* bytes of a key that a message shows */
 #define SECTION_MAX (DOCUMENT_KEY_MAX + 2) /* one key below the top, its dot, and a NUL */
 
 /* A configuration that is being put together. */
 struct loader {
+        const struct config_sources *sources;
         struct config config;
         /* Where the values that are checked against others come from. */
-        struct origin runtime, servers[OPTION_ITEMS_MAX];
+        struct origin runtime, servers[OPTION_ITEMS_MAX], runtimes[CONFIG_RUNTIMES_MAX];
+        struct strv_builder names; /* those of the origins of --set */
         struct err *e;
 };
+
+static int check_methods(const struct loader *l, const struct option_value *v)
+{
+        for (size_t i = 0; l->sources->has_method && i < v->n; i++)
+                if (!l->sources->has_method(v->items[i].key))
+                        return origin_expected(&v->items[i].key_origin, l->e, v->items[i].key,
+                                               "a method that sandboxd serves");
+        return 0;
+}
 
 static int set_option(struct loader *l, const struct config_option *o, void *base,
                       const struct option_value *v)
@@ -30,6 +40,8 @@ static int set_option(struct loader *l, const struct config_option *o, void *bas
 
         if (r < 0)
                 return r;
+        if (o->item == OPTION_METHOD)
+                return check_methods(l, v);
         if (str_eq(o->name, "runtime"))
                 l->runtime = v->origin;
         if (str_eq(o->name, "dns.servers")) {
@@ -40,8 +52,8 @@ static int set_option(struct loader *l, const struct config_option *o, void *bas
         return 0;
 }
 
-/* Of the table or the environment, where a list is one line of text. */
-static int set_from_text(struct loader *l, const struct config_option *o,
+/* Of the table, the environment or --set, where a list is one line of text. */
+static int set_from_text(struct loader *l, const struct config_option *o, void *base,
                          const struct origin *origin, const char *text)
 {
         struct option_value v = {.origin = *origin};
@@ -52,11 +64,11 @@ static int set_from_text(struct loader *l, const struct config_option *o,
                 return err_oom(l->e);
         if (o->type != OPTION_LIST) {
                 option_value_add(&v, (struct option_item){.origin = *origin, .text = copy});
-                return set_option(l, o, &l->config, &v);
+                return set_option(l, o, base, &v);
         }
         for (char *s = strtok_r(copy, ", ", &state); s; s = strtok_r(NULL, ", ", &state))
                 option_value_add(&v, (struct option_item){.origin = *origin, .text = s});
-        return set_option(l, o, &l->config, &v);
+        return set_option(l, o, base, &v);
 }
 
 /* --- runtimes -------------------------------------------------------------------------------- */
@@ -74,17 +86,36 @@ const struct config_runtime *config_find_runtime(const struct config *c, const c
         return find_runtime((struct config *)c, name); /* comes back const */
 }
 
-/* The caller has looked that there is room. */
-static int add_runtime(struct loader *l, const char *name, struct config_runtime **ret)
+static int add_runtime(struct loader *l, const char *name, const struct origin *origin,
+                       struct config_runtime **ret)
 {
-        struct config_runtime *r = &l->config.runtimes[l->config.n_runtimes];
+        size_t i = l->config.n_runtimes;
 
-        r->name = strdup(name);
-        if (!r->name)
+        if (!name_is_valid(name))
+                return origin_expected(origin, l->e, name,
+                                       "a name of a-z, 0-9 and, between them, '-', of at most %d "
+                                       "bytes",
+                                       NAME_MAX_LEN);
+        if (i == CONFIG_RUNTIMES_MAX)
+                return origin_error(origin, l->e,
+                                    "expected at most %d runtimes, runc and runsc among them, "
+                                    "found more",
+                                    CONFIG_RUNTIMES_MAX);
+        *ret = &l->config.runtimes[i];
+        (*ret)->name = strdup(name);
+        if (!(*ret)->name)
                 return err_oom(l->e);
+        l->runtimes[i] = *origin;
         l->config.n_runtimes++;
-        *ret = r;
         return 0;
+}
+
+/* The one of this name; origin: who asks for it. */
+static int get_runtime(struct loader *l, const char *name, const struct origin *origin,
+                       struct config_runtime **ret)
+{
+        *ret = find_runtime(&l->config, name);
+        return *ret ? 0 : add_runtime(l, name, origin, ret);
 }
 
 static int choose_type(struct loader *l, struct config_runtime *r, const struct origin *origin)
@@ -102,7 +133,7 @@ static int choose_type(struct loader *l, struct config_runtime *r, const struct 
                             types, r->name);
 }
 
-/* Fills what the file left out. */
+/* Fills what no source has said. */
 static int complete_runtime(struct loader *l, struct config_runtime *r, const struct origin *origin)
 {
         int result = r->type ? 0 : choose_type(l, r, origin);
@@ -113,28 +144,16 @@ static int complete_runtime(struct loader *l, struct config_runtime *r, const st
         return r->path ? 0 : err_oom(l->e);
 }
 
-static int add_default_runtimes(struct loader *l)
-{
-        struct config_runtime *added;
-        int r = add_runtime(l, "runc", &added);
-
-        return r < 0 ? r : add_runtime(l, "runsc", &added);
-}
-
-/* runc and runsc, where the file does not name them. */
 static int complete_runtimes(struct loader *l)
 {
-        const struct origin table = {0};
+        int r = 0;
 
-        for (size_t i = 0; i < l->config.n_runtimes; i++) {
-                int r = complete_runtime(l, &l->config.runtimes[i], &table);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        for (size_t i = 0; r == 0 && i < l->config.n_runtimes; i++)
+                r = complete_runtime(l, &l->config.runtimes[i], &l->runtimes[i]);
+        return r;
 }
 
-/* --- the file -------------------------------------------------------------------------------- */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static int require_kind(struct loader *l, const struct node *n, enum node_kind kind)
 {
@@ -149,6 +168,14 @@ static int require_kind(struct loader *l, const struct node *n, enum node_kind k
         if (n->kind == NODE_SCALAR)
                 return origin_expected(&n->origin, l->e, n->text, "%s", names[kind]);
         return origin_error(&n->origin, l->e, "expected %s, found %s", names[kind], names[n->kind]);
+}
+
+/* A mapping, or nothing: every line of it may be a comment. */
+static int require_section(struct loader *l, const struct node *n)
+{
+        bool is_empty = n->kind == NODE_SCALAR && !*n->text;
+
+        return is_empty ? 0 : require_kind(l, n, NODE_MAP);
 }
 
 static int read_scalar(struct loader *l, const struct node *n, struct option_value *v)
@@ -188,43 +215,31 @@ static int read_option(struct loader *l, const struct node *n, const struct conf
         return r < 0 ? r : set_option(l, o, base, &v);
 }
 
-static int refuse_key(struct loader *l, const struct node *n, const char *section)
+/* key: the mistyped word of the section. */
+static int refuse_key(struct loader *l, const struct origin *origin, const char *section,
+                      const char *key)
 {
         size_t len;
-        const char *nearest = option_nearest(section, n->key, &len);
+        const char *nearest = option_nearest(section, key, &len);
 
         if (!nearest)
-                return origin_error(&n->key_origin, l->e, "unknown key");
-        return origin_error(&n->key_origin, l->e, "unknown key; did you mean '%.*s'?", (int)len,
-                            nearest);
+                return origin_error(origin, l->e, "unknown key");
+        return origin_error(origin, l->e, "unknown key; did you mean '%.*s'?", (int)len, nearest);
 }
 
 static int read_members(struct loader *l, const struct node *map, const char *section, void *base);
 
 static int read_runtime(struct loader *l, const struct node *n)
 {
-        struct config_runtime *runtime = find_runtime(&l->config, n->key);
-        int r;
+        struct config_runtime *runtime;
+        int r = get_runtime(l, n->key, &n->key_origin, &runtime);
 
-        if (!name_is_valid(n->key))
-                return origin_expected(&n->key_origin, l->e, n->key,
-                                       "a name of a-z, 0-9 and, between them, '-', of at most %d "
-                                       "bytes",
-                                       NAME_MAX_LEN);
-        if (!runtime && l->config.n_runtimes == CONFIG_RUNTIMES_MAX)
-                return origin_error(&n->key_origin, l->e,
-                                    "expected at most %d runtimes, runc and runsc among them, "
-                                    "found more",
-                                    CONFIG_RUNTIMES_MAX);
-        r = runtime ? 0 : add_runtime(l, n->key, &runtime);
-        if (r == 0)
-                r = read_members(l, n, OPTION_RUNTIMES, runtime);
-        return r < 0 ? r : complete_runtime(l, runtime, &n->key_origin);
+        return r < 0 ? r : read_members(l, n, OPTION_RUNTIMES, runtime);
 }
 
 static int read_runtimes(struct loader *l, const struct node *map)
 {
-        int r = require_kind(l, map, NODE_MAP);
+        int r = require_section(l, map);
 
         for (const struct node *n = map->first; r == 0 && n; n = n->next)
                 r = read_runtime(l, n);
@@ -238,45 +253,150 @@ static int read_member(struct loader *l, const struct node *n, const char *secti
 
         /* The table's names have dots; a key of the file is one word of such a name. */
         if (strchr(n->key, '.'))
-                return refuse_key(l, n, section);
+                return refuse_key(l, &n->key_origin, section, n->key);
         if (o)
                 return o->type == OPTION_MAP ? read_runtimes(l, n) : read_option(l, n, o, base);
         if (str_format(below, sizeof(below), "%s%s.", section, n->key) &&
             option_section_exists(below))
                 return read_members(l, n, below, base);
-        return refuse_key(l, n, section);
+        return refuse_key(l, &n->key_origin, section, n->key);
 }
 
 /* base is what the offsets of the section's options count from. */
 static int read_members(struct loader *l, const struct node *map, const char *section, void *base)
 {
-        int r = require_kind(l, map, NODE_MAP);
+        int r = require_section(l, map);
 
         for (const struct node *n = map->first; r == 0 && n; n = n->next)
                 r = read_member(l, n, section, base);
         return r;
 }
 
-static int read_document(const char *path, struct node **ret, struct err *e)
+static int read_files(struct loader *l, const struct config_file *f)
 {
-        _cleanup_free_ char *bytes = NULL;
-        size_t n;
-        int r = io_read_file(path, FILE_MAX, &bytes, &n, e);
+        int r = 0;
 
-        return r < 0 ? r : document_parse(path, bytes, n, ret, e);
+        for (; r == 0 && f; f = f->next)
+                if (f->document)
+                        r = read_members(l, f->document, "", &l->config);
+        return r;
 }
 
-/* --- what does not come from the file, and the whole ------------------------------------------ */
+/* --- --set ----------------------------------------------------------------------------------- */
+
+/* "runtimes.NAME.MEMBER"; name: what follows the first dot. */
+static int set_of_runtime(struct loader *l, const char *name, const struct origin *origin,
+                          const char *text)
+{
+        const char *dot = strrchr(name, '.');
+        const struct config_option *o = dot ? option_find(OPTION_RUNTIMES, dot + 1) : NULL;
+        struct config_runtime *runtime;
+
+        if (!o)
+                return dot ? refuse_key(l, origin, OPTION_RUNTIMES, dot + 1)
+                           : origin_error(origin, l->e, "expected a key below it, such as path");
+        _cleanup_free_ char *only = strndup(name, (size_t)(dot - name));
+        if (!only)
+                return err_oom(l->e);
+        int r = get_runtime(l, only, origin, &runtime);
+        return r < 0 ? r : set_from_text(l, o, runtime, origin, text);
+}
+
+/* "rpc.message_sizes.METHOD". */
+static int set_of_sizes(struct loader *l, const struct config_option *o, const char *name,
+                        const struct origin *origin, const char *text)
+{
+        struct option_value v = {.origin = *origin};
+
+        option_value_add(&v, (struct option_item){
+                                     .origin = *origin,
+                                     .key_origin = *origin,
+                                     .key = name,
+                                     .text = text,
+                             });
+        return set_option(l, o, &l->config, &v);
+}
+
+/* The mapping of the table that the key is an entry of; *ret_name: its name there. */
+static const struct config_option *find_mapping(const char *key, const char **ret_name)
+{
+        for (size_t i = 0; i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                size_t n = strlen(o->name);
+                bool is_mapping = o->type == OPTION_MAP || o->type == OPTION_SIZES;
+                if (is_mapping && strncmp(key, o->name, n) == 0 && (key[n] == '.' || !key[n])) {
+                        *ret_name = key + n + (key[n] == '.');
+                        return o;
+                }
+        }
+        return NULL;
+}
+
+/* Of the part that is wrong: the last word if what stands before it is a section, else the first.
+ */
+static int refuse_set(struct loader *l, const char *key, const struct origin *origin)
+{
+        const char *dot = strrchr(key, '.');
+        _cleanup_free_ char *itself = str_printf("%s.", key);
+        _cleanup_free_ char *section = strndup(key, dot ? (size_t)(dot - key) + 1 : 0);
+        _cleanup_free_ char *first = strndup(key, strcspn(key, "."));
+
+        if (!itself || !section || !first)
+                return err_oom(l->e);
+        if (option_section_exists(itself))
+                return origin_error(origin, l->e, "expected a key below it");
+        if (!dot || option_section_exists(section))
+                return refuse_key(l, origin, section, dot ? dot + 1 : key);
+        return refuse_key(l, origin, "", first);
+}
+
+static int set_key(struct loader *l, const char *key, const struct origin *origin, const char *text)
+{
+        const char *name;
+        const struct config_option *o = find_mapping(key, &name);
+
+        if (o && o->type == OPTION_MAP)
+                return set_of_runtime(l, name, origin, text);
+        if (o && !*name)
+                return origin_error(origin, l->e, "expected a key below it");
+        if (o)
+                return set_of_sizes(l, o, name, origin, text);
+        o = option_find("", key);
+        return o ? set_from_text(l, o, &l->config, origin, text) : refuse_set(l, key, origin);
+}
+
+static int read_set(struct loader *l, const char *set)
+{
+        const struct origin nothing = {.name = "--set"};
+        size_t n = strcspn(set, "=");
+        char shown[FOUND_MAX];
+
+        if (n == 0 || !set[n])
+                return origin_expected(&nothing, l->e, set, "KEY=VALUE");
+        _cleanup_free_ char *key = strndup(set, n);
+        if (!key)
+                return err_oom(l->e);
+        strv_addf(&l->names, "--set %s", str_escape(shown, sizeof(shown), key, n));
+        if (l->names.failed)
+                return err_oom(l->e);
+        const struct origin origin = {.name = l->names.v[l->names.n - 1]};
+        return set_key(l, key, &origin, set + n + 1);
+}
+
+/* --- the other sources, and the whole --------------------------------------------------------- */
 
 static int read_defaults(struct loader *l)
 {
         const struct origin table = {0};
-        int r = add_default_runtimes(l);
+        struct config_runtime *added;
+        int r = add_runtime(l, "runc", &table, &added);
 
+        if (r == 0)
+                r = add_runtime(l, "runsc", &table, &added);
         for (size_t i = 0; r == 0 && i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
                 if (o->fallback)
-                        r = set_from_text(l, o, &table, o->fallback);
+                        r = set_from_text(l, o, &l->config, &table, o->fallback);
         }
         return r;
 }
@@ -290,8 +410,18 @@ static int read_environment(struct loader *l)
                 const struct origin origin = {.name = o->env};
                 const char *text = o->env ? getenv(o->env) : NULL;
                 if (text && *text)
-                        r = set_from_text(l, o, &origin, text);
+                        r = set_from_text(l, o, &l->config, &origin, text);
         }
+        return r;
+}
+
+static int read_sets(struct loader *l)
+{
+        const char *const *set = l->sources->sets;
+        int r = 0;
+
+        for (; r == 0 && set && *set; set++)
+                r = read_set(l, *set);
         return r;
 }
 
@@ -335,29 +465,33 @@ static int check(const struct loader *l)
         return str_eq(runtime->type, "runsc") ? check_servers(l) : 0;
 }
 
-/* document is NULL when there is none, or nothing in it. */
-static int load(struct loader *l, const struct node *document)
+static int load(struct loader *l, const struct config_file *files)
 {
         int r = read_defaults(l);
 
-        if (r == 0 && document)
-                r = read_members(l, document, "", &l->config);
         if (r == 0)
-                r = complete_runtimes(l);
+                r = read_files(l, files);
         if (r == 0)
                 r = read_environment(l);
+        if (r == 0)
+                r = read_sets(l);
+        if (r == 0)
+                r = complete_runtimes(l);
         return r < 0 ? r : check(l);
 }
 
-int config_load(const char *path, struct config *ret, struct err *e)
+int config_load(const struct config_sources *sources, struct config *ret, struct err *e)
 {
-        struct loader l = {.e = e};
-        struct node *document = NULL;
-        int r = path ? read_document(path, &document, e) : 0;
+        struct loader l = {.sources = sources, .e = e};
+        struct config_file *files = NULL;
+        int r = 0;
 
+        if (sources->file)
+                r = files_read(sources->file, sources->may_be_absent, &files, e);
         if (r == 0)
-                r = load(&l, document);
-        document_free(document);
+                r = load(&l, files);
+        files_free(files);
+        strv_free(l.names.v);
         if (r < 0)
                 config_done(&l.config);
         else

@@ -1,5 +1,5 @@
-/* The daemon's configuration: /etc/sandboxd/sandboxd.yaml, then the environment.
- * docs/configuration.md describes the keys; the option table in options.c is their only source. */
+/* The daemon's configuration. docs/configuration.md describes the keys; the option table in
+ * options.c is their only source. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,6 +8,8 @@
 
 #include "base/err.h"
 #include "base/log.h"
+
+struct config_option;
 
 struct config_runtime {
         char *name; /* as used in `runtime:` and in Create */
@@ -53,8 +55,7 @@ struct config {
         struct config_rpc {
                 uint64_t connections, connections_per_user, calls_per_connection; /* at once */
                 uint64_t message_size; /* bytes, of one message of a client */
-                /* The same for some methods, "package.Service/Method". Whether there are such
-                 * methods is for the server to say. */
+                /* The same for some methods, "package.Service/Method". */
                 struct config_sizes message_sizes;
                 uint64_t decoded_size;        /* bytes, of one message unpacked */
                 uint64_t metadata_size;       /* bytes, of a call */
@@ -70,12 +71,47 @@ struct config {
         } log;
 };
 
-/* Reads the file and the environment (SANDBOXD_RUNTIME, SANDBOXD_DNS, ...), checks everything and
- * fills *ret. path NULL: the defaults alone, then the environment. A message about what the file
- * says begins with "file:line:column: key: ", one about the environment with "VARIABLE: ". The
- * file is checked whole, also where the environment overrides it. On failure *ret is untouched. */
-int config_load(const char *path, struct config *ret, struct err *e);
+#define CONFIG_FILE "/etc/sandboxd/sandboxd.yaml" /* unless another one is named */
+
+/* Where a configuration comes from; each overrides those before it, key by key: the option table,
+ * the file, the files conf.d/(name).yaml in the directory beside it in the order of their names,
+ * the environment (SANDBOXD_RUNTIME, ...), and what the command line sets. */
+struct config_sources {
+        const char *file;        /* NULL: no file, and no conf.d */
+        bool may_be_absent;      /* the file */
+        const char *const *sets; /* "key=value"; NULL at the end; NULL: none */
+        /* Whether sandboxd serves this method, "package.Service/Method"; NULL: any is as good. */
+        bool (*has_method)(const char *method);
+};
+
+/* Reads and checks all of it and fills *ret. A message begins with where the value comes from:
+ * "file:line:column: key: ", "VARIABLE: " or "--set key: ". Everything is checked, also what a
+ * later source overrides. Blocks. Any thread. On failure *ret is untouched. */
+int config_load(const struct config_sources *sources, struct config *ret, struct err *e);
 void config_done(struct config *c); /* frees what config_load made */
+
+/* A key whose values differ. */
+struct config_change {
+        char *key;                          /* "dns.servers", "runtimes.gvisor.path" */
+        char *before, *after;               /* as YAML on one line; "" where there is no such key */
+        const struct config_option *option; /* its row of the table */
+        bool reloadable;                    /* config_take takes it over */
+};
+struct config_changes {
+        struct config_change *items;
+        size_t n; /* in the order of the table */
+};
+
+/* What a daemon that runs with one configuration would make of another. A key of the table that a
+ * reload applies is not reloadable here where it would only do together with one that needs a
+ * restart: a default runtime that the running daemon does not know. */
+int config_compare(const struct config *running, const struct config *wanted,
+                   struct config_changes *ret, struct err *e);
+void config_changes_done(struct config_changes *changes);
+/* Makes the reloadable ones of the changes, which config_compare has found between the two, in
+ * place; wanted then holds the old values. Never fails. */
+void config_take(struct config *running, struct config *wanted,
+                 const struct config_changes *changes);
 
 /* NULL when there is none of that name. */
 const struct config_runtime *config_find_runtime(const struct config *c, const char *name);
@@ -88,3 +124,8 @@ bool config_is_loopback(const char *address);
  * that the operator did not give stand in a comment. The caller frees; NULL when there is no
  * memory. */
 char *config_print(const struct config *c);
+
+/* The table itself, for people: docs/configuration.md's list of keys, and config/sandboxd.yaml, in
+ * which every key stands as a comment with its default. The caller frees, as above. */
+char *config_print_reference(void);
+char *config_print_example(void);

@@ -19,7 +19,7 @@ enum option_type {
         OPTION_DOMAIN,  /* a DNS name */
         OPTION_WORD,    /* printable ASCII without spaces */
         OPTION_METHOD,  /* of an RPC service: package.Service/Method */
-        /* Numbers, held as a uint64_t. */
+        /* Numbers, held as a uint64_t in the unit that is said here. */
         OPTION_SIZE,     /* in bytes */
         OPTION_DURATION, /* in milliseconds */
         OPTION_CPUS,     /* in thousandths */
@@ -37,16 +37,22 @@ enum option_type {
 #define OPTION_ITEMS_MAX 64            /* no list or mapping to sizes may be longer */
 #define OPTION_RUNTIMES  "runtimes.*." /* the section of what each runtime has */
 
+/* What a percentage is a part of, where a number may be given as one. */
+enum option_part { PART_NONE, PART_OF_MEMORY, PART_OF_CPUS };
+
 struct config_option {
         const char *name;
         enum option_type type;
         enum option_type item; /* of a list's items, of a mapping's keys */
         size_t offset;         /* into struct config; of "runtimes.*.": struct config_runtime */
         const char *fallback;  /* the default; a list's items are separated by commas; NULL: none */
+        const char *implied;   /* what stands in for a default, for people; NULL: nothing does */
         uint64_t min, max;     /* a number's or size's range, a text's bytes, a list's items */
+        enum option_part part; /* of the host's */
         const char *const *words; /* of a choice or an enum; NULL at the end */
         const char *note;         /* why not more is accepted; NULL: nothing to say */
         const char *env;          /* the environment variable; NULL: none */
+        bool reloadable;          /* a reload applies it; else it needs a restart */
         const char *help;
 };
 

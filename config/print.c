@@ -5,8 +5,9 @@
 #include "config/config.h"
 #include "config/values.h"
 
-/* All output goes to a stream in memory; config_print asks it once, at the end, whether it failed.
- */
+/* All output goes to a stream in memory; print_end asks it once, at the end, whether it failed. */
+
+/* --- what is in force ------------------------------------------------------------------------ */
 
 static void print_value(const struct config_option *o, const void *base, const char *key,
                         const char *before, FILE *f)
@@ -57,6 +58,16 @@ static void print_option(const struct config_option *o, const struct config_opti
                 print_value(o, c, key, is_comment(o, c) ? "  # " : dot ? "  " : "", f);
 }
 
+static char *print_end(FILE *f, char **text)
+{
+        bool failed = ferror(f) != 0;
+
+        if (fclose(f) == 0 && !failed)
+                return *text;
+        free(*text);
+        return NULL;
+}
+
 char *config_print(const struct config *c)
 {
         const struct config_option *previous = &config_options[0];
@@ -73,10 +84,125 @@ char *config_print(const struct config *c)
                 print_option(o, previous, c, f);
                 previous = o;
         }
-        bool failed = ferror(f) != 0;
-        if (fclose(f) != 0 || failed) {
-                free(text);
+        return print_end(f, &text);
+}
+
+/* --- the table itself ------------------------------------------------------------------------ */
+
+static const char *const type_names[] = {
+        [OPTION_STRING] = "text",       [OPTION_NAME] = "name",
+        [OPTION_PATH] = "path",         [OPTION_PROGRAM] = "program",
+        [OPTION_CHOICE] = "word",       [OPTION_ADDRESS] = "addresses",
+        [OPTION_DOMAIN] = "domains",    [OPTION_WORD] = "words",
+        [OPTION_METHOD] = "methods",    [OPTION_SIZE] = "size",
+        [OPTION_DURATION] = "duration", [OPTION_CPUS] = "number",
+        [OPTION_COUNT] = "count",       [OPTION_ENUM] = "word",
+        [OPTION_LIST] = "list",         [OPTION_SIZES] = "sizes",
+        [OPTION_MAP] = "mapping",
+};
+
+static void print_type(const struct config_option *o, FILE *f)
+{
+        if (o->type == OPTION_LIST)
+                (void)fprintf(f, "list of %s", type_names[o->item]);
+        else if (o->type == OPTION_SIZES)
+                (void)fprintf(f, "mapping of %s to sizes", type_names[o->item]);
+        else
+                (void)fputs(type_names[o->type], f);
+}
+
+static void print_row(const struct config_option *o, FILE *f)
+{
+        (void)fprintf(f, "| `%s` | ", o->name);
+        print_type(o, f);
+        if (o->fallback && *o->fallback)
+                (void)fprintf(f, " | `%s` | ", o->fallback);
+        else
+                (void)fprintf(f, " | %s | ", o->implied ? o->implied : "none");
+        option_write_range(o, f);
+        (void)fprintf(f, " | %s%s%s | %s | %s |\n", o->env ? "`" : "", o->env ? o->env : "",
+                      o->env ? "`" : "", o->reloadable ? "reload" : "restart", o->help);
+}
+
+char *config_print_reference(void)
+{
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
                 return NULL;
+        (void)fputs("| key | type | default | range | variable | applied by | meaning |\n"
+                    "|---|---|---|---|---|---|---|\n",
+                    f);
+        for (size_t i = 0; i < n_config_options; i++)
+                print_row(&config_options[i], f);
+        return print_end(f, &text);
+}
+
+static const char example_head[] =
+        "# sandboxd's configuration. Every key is optional; what stands behind a '#' is its "
+        "default.\n"
+        "#\n"
+        "# Behind the type of a key, in brackets: what it may be; the environment variable that\n"
+        "# overrides it; and 'restart', if a reload (sandboxctl reload) does not apply it.\n"
+        "# Files conf.d/*.yaml beside this one override it. What is in force: sandboxd "
+        "--print-config.\n"
+        "# What is wrong: sandboxd --check-config. All about it: docs/configuration.md.\n";
+
+/* With the member of a mapping of structs, whose own key is this one. */
+#define EXAMPLE_RUNTIME "runsc"
+
+static void print_example_value(const struct config_option *o, FILE *f)
+{
+        if (o->type == OPTION_LIST)
+                (void)fprintf(f, "[%s]", o->fallback);
+        else if (o->type == OPTION_SIZES)
+                (void)fputs("{}", f);
+        else
+                (void)fputs(o->fallback ? o->fallback : EXAMPLE_RUNTIME, f);
+}
+
+static void print_example_option(const struct config_option *o, FILE *f)
+{
+        const char *dot = strrchr(o->name, '.'), *key = dot ? dot + 1 : o->name;
+        const char *indent = option_in_section(o, OPTION_RUNTIMES) ? "    " : dot ? "  " : "";
+
+        (void)fprintf(f, "%s# %s\n%s# [", indent, o->help, indent);
+        print_type(o, f);
+        (void)fputs("] ", f);
+        option_write_range(o, f);
+        (void)fprintf(f, "%s%s%s\n", o->env ? "; " : "", o->env ? o->env : "",
+                      o->reloadable ? "" : "; restart");
+        if (o->type == OPTION_MAP) {
+                (void)fprintf(f, "%s:\n  #" EXAMPLE_RUNTIME ":\n", key);
+                return;
         }
-        return text;
+        (void)fprintf(f, "%s#%s: ", indent, key);
+        print_example_value(o, f);
+        (void)fputc('\n', f);
+}
+
+char *config_print_example(void)
+{
+        const struct config_option *previous = &config_options[0];
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return NULL;
+        (void)fputs(example_head, f);
+        for (size_t i = 0; i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                bool is_member = option_in_section(o, OPTION_RUNTIMES);
+                const char *dot = is_member ? NULL : strchr(o->name, '.');
+                size_t len = dot ? (size_t)(dot + 1 - o->name) : 0; /* of the section */
+                if (!is_member && (len == 0 || strncmp(o->name, previous->name, len) != 0))
+                        (void)fputc('\n', f);
+                print_section(o->name, len, previous, f);
+                print_example_option(o, f);
+                previous = o;
+        }
+        return print_end(f, &text);
 }

@@ -5,10 +5,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/id.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "base/util.h"
 #include "config/config.h"
 
 #define DIGITS     "0123456789"
@@ -201,16 +203,6 @@ static void format_count(uint64_t v, char out[UNITS_TEXT_MAX])
         (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64, v);
 }
 
-static void format_duration(uint64_t ms, char out[UNITS_TEXT_MAX])
-{
-        if (ms % 1000 != 0)
-                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "ms", ms);
-        else if (ms == 0 || ms % (60 * 1000) != 0)
-                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "s", ms / 1000);
-        else
-                (void)str_format(out, UNITS_TEXT_MAX, "%" PRIu64 "m", ms / (60 * 1000));
-}
-
 static int parse_cpus(const char *s, uint64_t *ret)
 {
         char millis[CPU_DIGITS + 4];
@@ -245,26 +237,78 @@ static const struct number_type {
 } number_types[] = {
         [OPTION_SIZE] = {"a size such as 512MiB or 2GiB", units_parse_size, units_format_size},
         [OPTION_DURATION] = {"a duration such as 500ms, 30s or 5m", units_parse_duration,
-                             format_duration},
+                             units_format_duration},
         [OPTION_CPUS] = {"a number such as 2 or 1.5", parse_cpus, format_cpus},
         [OPTION_COUNT] = {"a whole number", parse_count, format_count},
 };
+
+/* What one percent of it is. */
+static uint64_t hundredth(enum option_part part)
+{
+        if (part == PART_OF_CPUS)
+                return (uint64_t)sysconf(_SC_NPROCESSORS_ONLN) * 1000 / 100; /* in thousandths */
+        return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 100;
+}
+
+static const char *const part_wants[] = {
+        [PART_NONE] = "",
+        [PART_OF_MEMORY] = ", or a part of the host's memory such as 25%",
+        [PART_OF_CPUS] = ", or a part of the host's processors such as 50%",
+};
+
+static const char *const range_of_part[] = {
+        [PART_NONE] = "",
+        [PART_OF_MEMORY] = "; 1% to 100% of the host's memory",
+        [PART_OF_CPUS] = "; 1% to 100% of the host's processors",
+};
+
+/* "25%", of which memory makes whole MiB. */
+static int parse_percent(enum option_part part, const char *s, uint64_t *ret)
+{
+        char digits[4];
+        uint64_t percent;
+        size_t n = strspn(s, DIGITS);
+
+        if (part == PART_NONE || !str_eq(s + n, "%") ||
+            !str_format(digits, sizeof(digits), "%.*s", (int)MIN(n, sizeof(digits)), s) ||
+            !str_to_u64(digits, 100, &percent) || percent == 0)
+                return -EINVAL;
+        *ret = percent * hundredth(part);
+        if (part == PART_OF_MEMORY)
+                *ret -= *ret % MiB;
+        return 0;
+}
+
+static int refuse_number(const struct config_option *o, const struct number_type *t,
+                         const struct option_item *item, const char *is, struct err *e)
+{
+        char min[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+
+        t->format(o->min, min);
+        t->format(o->max, max);
+        if (*is)
+                return origin_error(&item->origin, e,
+                                    "expected %s%s, from %s to %s, found '%s', which is %s here",
+                                    t->wants, part_wants[o->part], min, max, item->text, is);
+        return origin_expected(&item->origin, e, item->text, "%s%s, from %s to %s", t->wants,
+                               part_wants[o->part], min, max);
+}
 
 static int set_number(const struct config_option *o, enum option_type type, uint64_t *field,
                       const struct option_item *item, struct err *e)
 {
         const struct number_type *t = &number_types[type];
-        char min[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+        char is[UNITS_TEXT_MAX] = "";
         uint64_t v;
 
-        if (t->parse(item->text, &v) == 0 && v >= o->min && v <= o->max) {
-                *field = v;
-                return 0;
-        }
-        t->format(o->min, min);
-        t->format(o->max, max);
-        return origin_expected(&item->origin, e, item->text, "%s, from %s to %s", t->wants, min,
-                               max);
+        if (parse_percent(o->part, item->text, &v) == 0)
+                t->format(v, is);
+        else if (t->parse(item->text, &v) < 0)
+                return refuse_number(o, t, item, "", e);
+        if (v < o->min || v > o->max)
+                return refuse_number(o, t, item, is, e);
+        *field = v;
+        return 0;
 }
 
 /* --- sizes by name --------------------------------------------------------------------------- */
@@ -277,24 +321,35 @@ static void free_sizes(struct config_sizes *sizes)
         *sizes = (struct config_sizes){0};
 }
 
+/* Into items, which has room: one more, or in place of the one of that name. */
+static int put_size(struct config_sizes *sizes, const char *name, uint64_t bytes, struct err *e)
+{
+        for (size_t i = 0; i < sizes->n; i++) {
+                if (str_eq(sizes->items[i].name, name)) {
+                        sizes->items[i].bytes = bytes;
+                        return 0;
+                }
+        }
+        char *copy = strdup(name);
+        if (!copy)
+                return err_oom(e);
+        sizes->items[sizes->n++] = (struct config_size){.name = copy, .bytes = bytes};
+        return 0;
+}
+
 static int add_size(const struct config_option *o, struct config_sizes *sizes,
                     const struct option_item *item, struct err *e)
 {
         const struct text_type *t = &text_types[o->item];
-        struct config_size *size = &sizes->items[sizes->n];
+        uint64_t bytes;
 
         if (!t->is_valid(item->key))
                 return origin_expected(&item->key_origin, e, item->key, "%s", t->wants);
-        int r = set_number(o, OPTION_SIZE, &size->bytes, item, e);
-        if (r < 0)
-                return r;
-        size->name = strdup(item->key);
-        if (!size->name)
-                return err_oom(e);
-        sizes->n++;
-        return 0;
+        int r = set_number(o, OPTION_SIZE, &bytes, item, e);
+        return r < 0 ? r : put_size(sizes, item->key, bytes, e);
 }
 
+/* Adds to those that are there. */
 static int set_sizes(const struct config_option *o, struct config_sizes *field,
                      const struct option_value *v, struct err *e)
 {
@@ -304,10 +359,18 @@ static int set_sizes(const struct config_option *o, struct config_sizes *field,
         if (v->n > OPTION_ITEMS_MAX)
                 return origin_error(&v->origin, e, "expected at most %d items, found %zu",
                                     OPTION_ITEMS_MAX, v->n);
-        if (v->n > 0 && !(sizes.items = calloc(v->n, sizeof(*sizes.items))))
+        if (v->n == 0)
+                return 0;
+        if (!(sizes.items = calloc(field->n + v->n, sizeof(*sizes.items))))
                 return err_oom(e);
+        for (size_t i = 0; r == 0 && i < field->n; i++)
+                r = put_size(&sizes, field->items[i].name, field->items[i].bytes, e);
         for (size_t i = 0; r == 0 && i < v->n; i++)
                 r = add_size(o, &sizes, &v->items[i], e);
+        if (r == 0 && sizes.n > OPTION_ITEMS_MAX)
+                r = origin_error(&v->origin, e,
+                                 "expected at most %d items, with those of other files; found %zu",
+                                 OPTION_ITEMS_MAX, sizes.n);
         if (r < 0) {
                 free_sizes(&sizes);
                 return r;
@@ -434,5 +497,72 @@ void option_free(const struct config_option *o, void *base)
         default:
                 free(*(char **)field);
                 *(char **)field = NULL;
+        }
+}
+
+size_t option_size(const struct config_option *o)
+{
+        switch (o->type) {
+        case OPTION_SIZES:
+                return sizeof(struct config_sizes);
+        case OPTION_SIZE:
+        case OPTION_DURATION:
+        case OPTION_CPUS:
+        case OPTION_COUNT:
+                return sizeof(uint64_t);
+        case OPTION_ENUM:
+                return sizeof(unsigned);
+        default:
+                return sizeof(char *); /* of text, or of a list of it */
+        }
+}
+
+char *option_text(const struct config_option *o, const void *base)
+{
+        char *text = NULL;
+        size_t n;
+        FILE *f = open_memstream(&text, &n);
+
+        if (!f)
+                return NULL;
+        option_write(o, base, f);
+        bool failed = ferror(f) != 0;
+        if (fclose(f) == 0 && !failed)
+                return text;
+        free(text);
+        return NULL;
+}
+
+void option_write_range(const struct config_option *o, FILE *f)
+{
+        char words[ERR_MSG_MAX];
+
+        switch (o->type) {
+        case OPTION_MAP:
+                (void)fprintf(f, "at most %" PRIu64, o->max);
+                return;
+        case OPTION_LIST:
+                if (o->min > 0)
+                        (void)fprintf(f, "%" PRIu64 " to %" PRIu64, o->min, o->max);
+                else
+                        (void)fprintf(f, "at most %" PRIu64, o->max);
+                return;
+        case OPTION_CHOICE:
+        case OPTION_ENUM:
+                option_list_words(o, words, sizeof(words));
+                (void)fputs(words, f);
+                return;
+        case OPTION_SIZES:
+        case OPTION_SIZE:
+        case OPTION_DURATION:
+        case OPTION_CPUS:
+        case OPTION_COUNT:
+                write_number(o->type == OPTION_SIZES ? OPTION_SIZE : o->type, o->min, f);
+                (void)fputs(" to ", f);
+                write_number(o->type == OPTION_SIZES ? OPTION_SIZE : o->type, o->max, f);
+                (void)fputs(range_of_part[o->part], f);
+                return;
+        default:
+                (void)fprintf(f, "at most %" PRIu64 " bytes", o->max);
         }
 }

@@ -20,12 +20,21 @@ struct option_value {
 void option_value_add(struct option_value *v, struct option_item item);
 
 /* base is the struct that o->offset counts from. Checks v and puts it into the field, whose old
- * value is freed; the field is unchanged on failure. Not for maps. */
+ * value is freed, but to a mapping of sizes it adds; the field is unchanged on failure. Not for
+ * maps. */
 int option_set(const struct config_option *o, void *base, const struct option_value *v,
                struct err *e);
 
 /* Writes the field as YAML, on one line, such that option_set would take it. Not for maps. */
 void option_write(const struct config_option *o, const void *base, FILE *f);
+
+/* The same as a string; NULL when there is no memory. The caller frees. */
+char *option_text(const struct config_option *o, const void *base);
+
+/* What the table says of the values, for people: "16MiB to 16TiB", "at most 107 bytes". */
+void option_write_range(const struct config_option *o, FILE *f);
+
+size_t option_size(const struct config_option *o); /* of the field; not for maps */
 
 void option_free(const struct config_option *o, void *base); /* leaves NULL or the number */
 

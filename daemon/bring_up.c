@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/prepare.h"
+#include "daemon/resolv_refresh.h"
 #include "daemon/sandbox_private.h"
 #include "daemon/workspaces.h"
 
@@ -159,6 +160,15 @@ static void on_run(void *data, pid_t pid, const struct err *e)
                 s->awaits_hello = true;
 }
 
+/* Its name servers were changed while it was being prepared. */
+static void refresh_resolv(const struct registry *r)
+{
+        struct err e;
+
+        if (resolv_refresh(r->resolv, NULL, NULL, &e) < 0)
+                log_warn("a sandbox keeps its old name servers: %s", e.msg);
+}
+
 static void on_prepared(void *ctx, void *preparation)
 {
         struct sandbox *s = ctx;
@@ -172,6 +182,8 @@ static void on_prepared(void *ctx, void *preparation)
                               s->rec.image);
         else
                 s->err = p->err;
+        if (p && p->dns_generation != s->registry->dns_generation)
+                refresh_resolv(s->registry);
         preparation_free(p);
         if (s->err.code) {
                 done(s);

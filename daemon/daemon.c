@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,9 +19,12 @@
 #include "daemon/engine_oci.h"
 #include "daemon/image.h"
 #include "daemon/lock.h"
+#include "daemon/nofile.h"
 #include "daemon/reconcile.h"
 #include "daemon/registry.h"
+#include "daemon/reload.h"
 #include "daemon/router.h"
+#include "daemon/rpc_limits.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_host.h"
 #include "daemon/service_sandbox.h"
@@ -40,7 +42,7 @@
 
 struct daemon {
         uv_loop_t loop;
-        const struct config *config;
+        struct config *config;
         char *runtimed;
         int data_lock, state_lock, instance_lock;
         char *instance_path; /* of the lock; NULL: none was taken */
@@ -55,8 +57,9 @@ struct daemon {
         struct router router;
         struct service_health health;
         struct service_reflection reflection;
+        struct reloader reloader;
         struct rpc_server *server;
-        uv_signal_t sigterm, sigint;
+        uv_signal_t sigterm, sigint, sighup;
         uv_timer_t stop_timer;
         bool stopping;
 };
@@ -145,25 +148,6 @@ static int lock_instance(struct daemon *d, struct err *e)
         return r;
 }
 
-/* As many open files as may be: a thousand sandboxes need some thousand. What a sandbox may have is
- * bounded by our own hard limit, which only CAP_SYS_RESOURCE can raise. */
-static void raise_nofile(rlim_t for_sandboxes)
-{
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return;
-        limit.rlim_cur = limit.rlim_max = MAX(limit.rlim_max, for_sandboxes);
-        if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
-                return;
-        (void)getrlimit(RLIMIT_NOFILE, &limit); /* it worked above */
-        log_warn("sandboxes may have %llu open files each, not %llu as defaults.nofile says: "
-                 "sandboxd lacks CAP_SYS_RESOURCE",
-                 (unsigned long long)limit.rlim_max, (unsigned long long)for_sandboxes);
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* up to the hard limit it always may */
-}
-
 /* A host whose default image cannot be made still serves the others. */
 static int make_default_image(const struct config *c, struct err *e)
 {
@@ -194,7 +178,7 @@ static int settle(struct daemon *d, struct err *e)
         (void)umask(022);
         (void)signal(SIGPIPE, SIG_IGN); /* fails for no valid signal */
         keep_memory_small();
-        raise_nofile(c->defaults.nofile);
+        nofile_raise(c->defaults.nofile);
         int r = find_runtimed(&d->runtimed, e);
         if (r == 0)
                 r = make_directories(c, e);
@@ -260,54 +244,21 @@ static int open_parts(struct daemon *d, struct err *e)
                 .store = d->store,
                 .runtimed = d->runtimed,
         };
+        d->registry.resolv = &d->reloader.resolv;
         TAILQ_INIT(&d->registry.waiting);
         watch_hub_init(&d->hub, d->store);
         r = read_host_boot_id(d->registry.host_boot_id, e);
         return r == 0 ? reconcile_open(&d->reconciler, &d->registry, e) : r;
 }
 
-/* The configuration's ranges are narrower than the types here. */
-static struct rpc_server_limits limits_of(const struct config_rpc *rpc)
-{
-        return (struct rpc_server_limits){
-                .connections = (unsigned)rpc->connections,
-                .connections_per_user = (unsigned)rpc->connections_per_user,
-                .calls_per_connection = (unsigned)rpc->calls_per_connection,
-                .request_max = rpc->message_size,
-                .arena_max = rpc->decoded_size,
-                .metadata_max = rpc->metadata_size,
-                .held_max = rpc->unfinished_size,
-                .greeting_ms = (unsigned)rpc->greeting_timeout_ms,
-                .request_ms = (unsigned)rpc->message_timeout_ms,
-                .idle_ms = (unsigned)rpc->idle_timeout_ms,
-        };
-}
-
-static int limit_methods(struct rpc_server *server, const struct config_sizes *sizes, struct err *e)
-{
-        for (size_t i = 0; i < sizes->n; i++) {
-                const struct config_size *size = &sizes->items[i];
-                const char *slash = strchr(size->name, '/'); /* the configuration has looked */
-                _cleanup_free_ char *service = strndup(size->name, (size_t)(slash - size->name));
-                struct err why;
-
-                if (!service)
-                        return err_oom(e);
-                int r = rpc_server_limit_method(server, service, slash + 1, size->bytes, &why);
-                if (r < 0)
-                        return err_set(e, why.code, "rpc.message_sizes: %s", why.msg);
-        }
-        return 0;
-}
-
 static int open_server(struct daemon *d, struct err *e)
 {
         static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
         static const struct rpc_descriptors *const tables[] = {&methods_descriptors, NULL};
-        const struct rpc_server_limits limits = limits_of(&d->config->rpc);
+        const struct rpc_server_limits limits = rpc_limits_of(&d->config->rpc);
 
         d->router.registry = &d->registry;
-        d->host = (struct service_host){.registry = &d->registry};
+        d->host = (struct service_host){.registry = &d->registry, .reloader = &d->reloader};
         int r = rpc_server_new(&d->loop, wires, &limits, &d->server, e);
         if (r == 0)
                 r = service_sandbox_add(&d->sandboxes, d->server, &d->registry, &d->hub, e);
@@ -322,7 +273,8 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = service_reflection_add(&d->reflection, d->server, tables, e);
         if (r == 0)
-                r = limit_methods(d->server, &d->config->rpc.message_sizes, e);
+                r = rpc_limits_apply(d->server, &d->config->rpc, e);
+        d->reloader.server = d->server;
         return r == 0 ? rpc_server_listen(d->server, d->config->socket, 0600, e) : r;
 }
 
@@ -351,6 +303,7 @@ static void close_handles(struct daemon *d)
 {
         close_handle((uv_handle_t *)&d->sigterm);
         close_handle((uv_handle_t *)&d->sigint);
+        close_handle((uv_handle_t *)&d->sighup);
         close_handle((uv_handle_t *)&d->stop_timer);
 }
 
@@ -395,6 +348,7 @@ static void stop(struct daemon *d)
                 return;
         d->stopping = true;
         d->registry.closing = true; /* nothing new begins */
+        reload_stop(&d->reloader);
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout,
                              STOP_TIMEOUT_MS + d->config->rpc.drain_timeout_ms,
                              0); /* never fails */
@@ -413,24 +367,43 @@ static void on_signal(uv_signal_t *signal, int signum)
         stop(signal->data);
 }
 
+static void on_hangup(uv_signal_t *signal, int signum)
+{
+        struct daemon *d = signal->data;
+
+        (void)signum;
+        reload_on_signal(&d->reloader);
+}
+
 static void init_handles(struct daemon *d)
 {
         /* None of these fails. */
         (void)uv_signal_init(&d->loop, &d->sigterm);
         (void)uv_signal_init(&d->loop, &d->sigint);
+        (void)uv_signal_init(&d->loop, &d->sighup);
         (void)uv_timer_init(&d->loop, &d->stop_timer);
-        d->sigterm.data = d->sigint.data = d;
+        d->sigterm.data = d->sigint.data = d->sighup.data = d;
 }
 
 /* Until now a signal ends the process, as it should while nothing is under way. */
 static void watch_signals(struct daemon *d)
 {
-        /* Neither fails for a valid signal. */
+        /* None fails for a valid signal. */
         (void)uv_signal_start(&d->sigterm, on_signal, SIGTERM);
         (void)uv_signal_start(&d->sigint, on_signal, SIGINT);
+        (void)uv_signal_start(&d->sighup, on_hangup, SIGHUP);
 }
 
-int daemon_run(const struct config *config, struct err *e)
+/* The sandboxes from before may have name servers of an older configuration. */
+static void refresh_resolv(struct daemon *d)
+{
+        struct err e;
+
+        if (!store_problem(d->store) && resolv_refresh(&d->reloader.resolv, NULL, NULL, &e) < 0)
+                log_warn("sandboxes may have old name servers: %s", e.msg);
+}
+
+int daemon_run(struct config *config, const struct config_sources *sources, struct err *e)
 {
         struct daemon d = {
                 .config = config, .data_lock = -1, .state_lock = -1, .instance_lock = -1};
@@ -444,11 +417,13 @@ int daemon_run(const struct config *config, struct err *e)
         if (r < 0)
                 goto out;
         init_handles(&d);
+        reload_init(&d.reloader, config, sources, &d.registry);
         r = open_parts(&d, e);
         if (r == 0)
                 r = open_server(&d, e);
         if (r == 0) {
                 watch_signals(&d);
+                refresh_resolv(&d);
                 log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, config->socket);
         } else {
                 stop(&d);

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "config/config.h"
 
-/* Runs until SIGTERM or SIGINT. The sandboxes go on after it. 0, or a negative errno when it could
- * not start; nothing is left behind then. */
-int daemon_run(const struct config *config, struct err *e);
+/* Runs until SIGTERM or SIGINT. The sandboxes go on after it. A reload reads the sources again and
+ * changes config, in place. 0, or a negative errno when it could not start; nothing is left behind
+ * then. */
+int daemon_run(struct config *config, const struct config_sources *sources, struct err *e);

@@ -66,6 +66,11 @@ struct engine_ops {
          * runtime. Blocks, and may be called on any thread. */
         int (*prepare)(struct engine *e, const struct engine_spec *spec, struct err *err);
 
+        /* Writes another text into the sandbox's /etc/resolv.conf, in place, so that it is seen in
+         * a running sandbox at once, and whole whenever it is read. Blocks, and may be called on
+         * any thread. NOT_FOUND (-ENOENT): nothing is laid down. */
+        int (*set_resolv_conf)(struct engine *e, const char *id, const char *text, struct err *err);
+
         /* Makes and starts the container from what prepare laid down. done comes once, never before
          * the return, timeout_ms later at most: with the main process on the host, which is in the
          * sandbox's cgroup or has ended, or with the error. After an error there may be remains:

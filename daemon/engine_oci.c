@@ -272,6 +272,14 @@ static int oci_prepare(struct engine *base, const struct engine_spec *spec, stru
         return write_bundle(e, dir, resolv_conf, cgroups.now, spec, err);
 }
 
+static int oci_set_resolv_conf(struct engine *base, const char *id, const char *text,
+                               struct err *err)
+{
+        _cleanup_free_ char *path = oci_bundle_path((struct engine_oci *)base, id, "resolv.conf");
+
+        return path ? io_rewrite_text(path, text, err) : err_oom(err);
+}
+
 /* --- run ----------------------------------------------------------------------------------- */
 
 struct run_job {
@@ -495,6 +503,7 @@ static void oci_close(struct engine *base)
 
 static const struct engine_ops oci_ops = {
         .prepare = oci_prepare,
+        .set_resolv_conf = oci_set_resolv_conf,
         .run = oci_run,
         .pause = oci_pause,
         .remove = oci_remove,

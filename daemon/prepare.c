@@ -2,28 +2,21 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "base/failpoint.h"
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/image.h"
+#include "daemon/nofile.h"
 #include "daemon/resolv.h"
 #include "daemon/workspaces.h"
 
-/* No runtime could set more than this without a capability that it may not have either. */
-static uint64_t nofile_limit(uint64_t configured)
+static int make_bundle(const struct preparation *p, const char *rootfs, const char *resolv_conf,
+                       struct err *e)
 {
-        struct rlimit own;
-
-        return getrlimit(RLIMIT_NOFILE, &own) == 0 ? MIN(configured, own.rlim_max) : configured;
-}
-
-static int make_bundle(const struct registry *r, const struct record *rec, const char *rootfs,
-                       const char *resolv_conf, struct err *e)
-{
-        const struct config_defaults *defaults = &r->config->defaults;
+        const struct registry *r = p->registry;
+        const struct record *rec = &p->record;
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
         _cleanup_free_ char *workspace = workspace_path(r->config, rec->id);
         const struct engine_spec spec = {
@@ -38,8 +31,8 @@ static int make_bundle(const struct registry *r, const struct record *rec, const
                 .memory = rec->memory,
                 .cpu_millis = rec->cpu_millis,
                 .pids = engine_pids_limit(runtime, rec->pids),
-                .nofile = nofile_limit(defaults->nofile),
-                .tmp_size = defaults->tmp_size,
+                .nofile = nofile_limit(p->nofile),
+                .tmp_size = p->tmp_size,
         };
 
         return workspace ? r->engine->ops->prepare(r->engine, &spec, e) : err_oom(e);
@@ -57,7 +50,7 @@ static int prepare(const struct preparation *p, struct err *e)
 
         int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
         if (n == 0)
-                n = resolv_render(&r->config->dns, runtime->netstack, RESOLV_HOST_FILE,
+                n = resolv_render(&p->dns, runtime->netstack, RESOLV_HOST_FILE,
                                   RESOLV_UPSTREAM_FILE, &resolv_conf, e);
         if (n == 0 && uv_hrtime() > p->deadline)
                 n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");
@@ -67,7 +60,7 @@ static int prepare(const struct preparation *p, struct err *e)
         if (n < 0)
                 return n;
         FAILPOINT("bring_up.workspace");
-        return make_bundle(r, rec, rootfs, resolv_conf, e);
+        return make_bundle(p, rootfs, resolv_conf, e);
 }
 
 /* Under way, also those that are late: an image that hangs shall not take all threads there are. */
@@ -88,6 +81,7 @@ void preparation_free(void *data)
         if (!p)
                 return;
         record_done(&p->record);
+        resolv_dns_done(&p->dns);
         free(p);
         atomic_fetch_sub(&preparations, 1);
 }
@@ -103,14 +97,17 @@ int prepare_start(const struct registry *r, const struct record *rec, unsigned t
                 return err_oom(e);
         }
         p->registry = r;
+        p->dns_generation = r->dns_generation;
+        p->nofile = r->config->defaults.nofile;
+        p->tmp_size = r->config->defaults.tmp_size;
         p->deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
-        int n = 0;
+        int n = resolv_dns_copy(&r->config->dns, &p->dns) < 0 ? err_oom(e) : 0;
         if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX)
                 n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
                             "%d sandboxes wait for their images, on file systems that hang; retry "
                             "later",
                             (int)PREPARATIONS_MAX);
-        else
+        else if (n == 0)
                 n = offload(r->loop, timeout_ms, &ops, ctx, p, e);
         if (n < 0)
                 preparation_free(p);

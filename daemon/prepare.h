@@ -11,6 +11,11 @@ struct preparation {
         /* its own */
         struct record record;
         const struct registry *registry;
+        /* What a reload may change meanwhile, as it was at the start; the thread takes it from
+         * here. */
+        struct config_dns dns;
+        unsigned dns_generation; /* as struct registry has it */
+        uint64_t nofile, tmp_size;
         uint64_t deadline; /* uv_hrtime: after it nobody waits any more, and nothing is made */
 };
 void preparation_free(void *p); /* a struct preparation; NULL is fine */

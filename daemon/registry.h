@@ -28,7 +28,11 @@ RB_HEAD(registry_keys, registry_entry);
 
 struct registry {
         uv_loop_t *loop;
+        /* A reload changes it in place, on the loop: nobody keeps a pointer to what it may change,
+         * and threads get copies of that. */
         const struct config *config;
+        unsigned dns_generation; /* of config->dns: how often a reload has changed it */
+        struct resolv_refresh *resolv;
         struct proc *proc;
         struct engine *engine;
         struct store *store;

@@ -174,3 +174,33 @@ int resolv_render(const struct config_dns *dns, bool netstack, const char *host_
         host_done(&h);
         return r;
 }
+
+static char **copy_list(char *const *list)
+{
+        return strv_copy((const char *const *)list, strv_len((const char *const *)list));
+}
+
+int resolv_dns_copy(const struct config_dns *dns, struct config_dns *ret)
+{
+        struct config_dns copy = {
+                .servers = copy_list(dns->servers),
+                .servers_given = dns->servers_given,
+                .search = copy_list(dns->search),
+                .options = copy_list(dns->options),
+        };
+
+        if (!copy.servers || !copy.search || !copy.options) {
+                resolv_dns_done(&copy);
+                return -ENOMEM;
+        }
+        *ret = copy;
+        return 0;
+}
+
+void resolv_dns_done(struct config_dns *dns)
+{
+        strv_free(dns->servers);
+        strv_free(dns->search);
+        strv_free(dns->options);
+        *dns = (struct config_dns){0};
+}

@@ -18,3 +18,7 @@
  * the configuration has none, else the default servers. The caller frees *ret. */
 int resolv_render(const struct config_dns *dns, bool netstack, const char *host_file,
                   const char *upstream_file, char **ret, struct err *e);
+
+/* A copy for a thread, as a reload changes the original. 0 or -ENOMEM. */
+int resolv_dns_copy(const struct config_dns *dns, struct config_dns *ret);
+void resolv_dns_done(struct config_dns *dns);

@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "daemon/sandbox.h"
+#include "daemon/service_host_reload.h"
 #include "methods.h"
 #include "sandboxd/v1/host.pb-c.h"
 
@@ -58,6 +59,7 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
 static const rpc_handler handlers[] = {
         [HOST_SERVICE_INFO] = on_info,
         [HOST_SERVICE_DOCTOR] = service_host_on_doctor,
+        [HOST_SERVICE_RELOAD] = service_host_on_reload,
 };
 
 int service_host_add(struct service_host *host, struct rpc_server *server, struct err *e)

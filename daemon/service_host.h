@@ -5,9 +5,12 @@
 #include "daemon/service_host_doctor.h"
 #include "rpc/server.h"
 
+struct reloader;
+
 /* What its methods work with; outlives the server. */
 struct service_host {
         struct registry *registry;
+        struct reloader *reloader;
         struct service_host_doctor doctor; /* zeroes at first */
 };
 

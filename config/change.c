@@ -1,0 +1,178 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/util.h"
+#include "config/config.h"
+#include "config/values.h"
+
+#define RUNTIME_MEMBERS 2 /* type and path */
+
+/* --- what differs ---------------------------------------------------------------------------- */
+
+/* Both texts are taken over; NULL: there was no memory. */
+static int add_change(struct config_changes *changes, const struct config_option *o, char *key,
+                      char *before, char *after, struct err *e)
+{
+        if (!key || !before || !after) {
+                free(key);
+                free(before);
+                free(after);
+                return err_oom(e);
+        }
+        changes->items[changes->n++] =
+                (struct config_change){.key = key, .before = before, .after = after, .option = o};
+        return 0;
+}
+
+/* The default servers are another thing when the operator gave them: see config_dns. */
+static char *text_of(const struct config_option *o, const struct config *c)
+{
+        if (str_eq(o->name, "dns.servers") && !c->dns.servers_given)
+                return strdup("none given");
+        return option_text(o, c);
+}
+
+static int compare_option(struct config_changes *changes, const struct config_option *o,
+                          const struct config *running, const struct config *wanted, struct err *e)
+{
+        _cleanup_free_ char *before = text_of(o, running);
+        _cleanup_free_ char *after = text_of(o, wanted);
+
+        if (before && after && str_eq(before, after))
+                return 0;
+        return add_change(changes, o, strdup(o->name), TAKE(before), TAKE(after), e);
+}
+
+/* Either may be NULL: there is no such runtime. */
+static int compare_runtime(struct config_changes *changes, const struct config_runtime *running,
+                           const struct config_runtime *wanted, struct err *e)
+{
+        static const char *const members[RUNTIME_MEMBERS] = {"type", "path"};
+        const char *name = running ? running->name : wanted->name;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < RUNTIME_MEMBERS; i++) {
+                const struct config_option *o = option_find(OPTION_RUNTIMES, members[i]);
+                _cleanup_free_ char *before = running ? option_text(o, running) : strdup("");
+                _cleanup_free_ char *after = wanted ? option_text(o, wanted) : strdup("");
+                if (before && after && str_eq(before, after))
+                        continue;
+                r = add_change(changes, o, str_printf("runtimes.%s.%s", name, members[i]),
+                               TAKE(before), TAKE(after), e);
+        }
+        return r;
+}
+
+static int compare_runtimes(struct config_changes *changes, const struct config *running,
+                            const struct config *wanted, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < running->n_runtimes; i++) {
+                const struct config_runtime *one = &running->runtimes[i];
+                r = compare_runtime(changes, one, config_find_runtime(wanted, one->name), e);
+        }
+        for (size_t i = 0; r == 0 && i < wanted->n_runtimes; i++) {
+                const struct config_runtime *one = &wanted->runtimes[i];
+                if (!config_find_runtime(running, one->name))
+                        r = compare_runtime(changes, NULL, one, e);
+        }
+        return r;
+}
+
+/* --- what a reload may apply ----------------------------------------------------------------- */
+
+static bool has_loopback(const struct config_dns *dns)
+{
+        for (size_t i = 0; dns->servers[i]; i++)
+                if (config_is_loopback(dns->servers[i]))
+                        return true;
+        return false;
+}
+
+/* The running runtimes stay, so what the configuration demands of a value together with them has to
+ * hold with these: that the default runtime is one of them and as it is meant, and that no loopback
+ * server is given where its type cannot reach one. */
+static void decide(struct config_changes *changes, const struct config *running,
+                   const struct config *wanted)
+{
+        const struct config_runtime *meant = config_find_runtime(wanted, wanted->runtime);
+        const struct config_runtime *is = config_find_runtime(running, wanted->runtime);
+        bool takes_runtime = is && str_eq(is->type, meant->type);
+
+        if (!takes_runtime)
+                is = config_find_runtime(running, running->runtime);
+        bool takes_servers = !str_eq(is->type, "runsc") || !has_loopback(&wanted->dns);
+        for (size_t i = 0; i < changes->n; i++) {
+                struct config_change *c = &changes->items[i];
+                c->reloadable = c->option->reloadable;
+                if (str_eq(c->key, "runtime"))
+                        c->reloadable = takes_runtime;
+                else if (str_eq(c->key, "dns.servers"))
+                        c->reloadable = takes_servers;
+        }
+}
+
+int config_compare(const struct config *running, const struct config *wanted,
+                   struct config_changes *ret, struct err *e)
+{
+        struct config_changes changes = {0};
+        int r = 0;
+
+        changes.items =
+                calloc(n_config_options + (size_t)(2 * CONFIG_RUNTIMES_MAX * RUNTIME_MEMBERS),
+                       sizeof(*changes.items));
+        if (!changes.items)
+                return err_oom(e);
+        for (size_t i = 0; r == 0 && i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (o->type == OPTION_MAP)
+                        r = compare_runtimes(&changes, running, wanted, e);
+                else if (!option_in_section(o, OPTION_RUNTIMES))
+                        r = compare_option(&changes, o, running, wanted, e);
+        }
+        if (r < 0) {
+                config_changes_done(&changes);
+                return r;
+        }
+        decide(&changes, running, wanted);
+        *ret = changes;
+        return 0;
+}
+
+void config_changes_done(struct config_changes *changes)
+{
+        for (size_t i = 0; i < changes->n; i++) {
+                free(changes->items[i].key);
+                free(changes->items[i].before);
+                free(changes->items[i].after);
+        }
+        free(changes->items);
+        *changes = (struct config_changes){0};
+}
+
+/* --- taking it over -------------------------------------------------------------------------- */
+
+static void exchange(void *a, void *b, size_t n)
+{
+        char kept[sizeof(struct config_sizes)]; /* the largest of all fields */
+
+        memcpy(kept, a, n);
+        memcpy(a, b, n);
+        memcpy(b, kept, n);
+}
+
+void config_take(struct config *running, struct config *wanted,
+                 const struct config_changes *changes)
+{
+        for (size_t i = 0; i < changes->n; i++) {
+                const struct config_option *o = changes->items[i].option;
+                if (!changes->items[i].reloadable)
+                        continue;
+                exchange((char *)running + o->offset, (char *)wanted + o->offset, option_size(o));
+                if (str_eq(o->name, "dns.servers"))
+                        exchange(&running->dns.servers_given, &wanted->dns.servers_given,
+                                 sizeof(bool));
+        }
+}
