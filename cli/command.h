@@ -22,7 +22,7 @@ enum exit_status {
 };
 
 struct command {
-        const char *name;
+        const char *name;     /* one word, or two: "config diff" */
         const char *operands; /* as the usage line shows them, with a blank before */
         const char *help;     /* one line */
         const char *details;  /* further lines and an empty one; may be NULL */
@@ -54,6 +54,8 @@ int command_kill(struct session *s, const struct options *o, char **operands);
 int command_logs(struct session *s, const struct options *o, char **operands);
 int command_info(struct session *s, const struct options *o, char **operands);
 int command_doctor(struct session *s, const struct options *o, char **operands);
+int command_reload(struct session *s, const struct options *o, char **operands);
+int command_config_diff(struct session *s, const struct options *o, char **operands);
 
 /* For several commands. */
 

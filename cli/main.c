@@ -73,6 +73,16 @@ static const char doctor_details[] =
         "the daemon refused; 3: the daemon cannot be reached: then what can be seen without\n"
         "it is shown.\n\n";
 
+static const char reload_details[] =
+        "All of it or, when something in it is wrong, nothing. What has changed is listed: what\n"
+        "is in force now, and what needs a restart of sandboxd. Sandboxes that run see changed\n"
+        "name servers at once.\n\n";
+
+static const char config_diff_details[] =
+        "Of sandboxd's files, environment and command line as a reload would read them now.\n"
+        "\n"
+        "Exit status: 0: there is no difference; 1: there is one, or what they say is wrong.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -244,21 +254,50 @@ static const struct command commands[] = {
                 .run = command_doctor,
         },
         {
+                .name = "reload",
+                .operands = "",
+                .help = "Makes the daemon read its configuration again.",
+                .details = reload_details,
+                .run = command_reload,
+        },
+        {
+                .name = "config diff",
+                .operands = "",
+                .help = "Shows where the daemon's configuration is not what its files say.",
+                .details = config_diff_details,
+                .run = command_config_diff,
+        },
+        {
                 .name = "help",
                 .operands = " [COMMAND]",
                 .help = "Shows help on all commands, or on one.",
-                .max_operands = 1,
+                .max_operands = 2, /* the words of its name */
                 .offline = true,
                 .run = command_help,
         },
 };
 
-static const struct command *find_command(const char *name)
+/* How many of the words are the command's name; 0: none. */
+static int name_matches(const struct command *c, char *const *words, int n)
 {
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                if (str_eq(commands[i].name, name))
+        size_t first = strcspn(c->name, " ");
+
+        if (n < 1 || !str_is(words[0], c->name, first))
+                return 0;
+        if (!c->name[first])
+                return 1;
+        return n > 1 && str_eq(words[1], c->name + first + 1) ? 2 : 0;
+}
+
+/* Of n words, at least one; *ret_words: how many of them are its name. */
+static const struct command *find_command(char *const *words, int n, int *ret_words)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+                *ret_words = name_matches(&commands[i], words, n);
+                if (*ret_words > 0)
                         return &commands[i];
-        complain("no command '%s'; '" PROGRAM " help' lists them", name);
+        }
+        complain("no command '%s'; '" PROGRAM " help' lists them", words[0]);
         return NULL;
 }
 
@@ -273,7 +312,7 @@ static int help_on_all(void)
 {
         printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\nCommands:\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                printf("  %-10s%s\n", commands[i].name, commands[i].help);
+                printf("  %-13s%s\n", commands[i].name, commands[i].help);
         printf("\nOptions, before or after the command:\n");
         options_help(stdout, OPTIONS_COMMON | OPTION(VERSION));
         printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
@@ -298,7 +337,8 @@ static int command_help(struct session *s, const struct options *o, char **opera
         (void)o;
         if (!operands[0])
                 return help_on_all();
-        const struct command *c = find_command(operands[0]);
+        int words;
+        const struct command *c = find_command(operands, operands[1] ? 2 : 1, &words);
         return c ? help_on(c) : EXIT_USAGE;
 }
 
@@ -385,9 +425,11 @@ static int run(int argc, char **argv)
                 complain("no command; '" PROGRAM " help' lists them");
                 return EXIT_USAGE;
         }
-        const struct command *c = find_command(argv[first]);
+        int words;
+        const struct command *c = find_command(argv + first, argc - first, &words);
         if (!c)
                 return EXIT_USAGE;
+        first += words - 1;
         argv[first] = program;
         return run_command(c, &o, argc - first, argv + first);
 }

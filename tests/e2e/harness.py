@@ -106,6 +106,10 @@ class Api:
     def info(self):
         return self.hosts.Info(host_pb2.HostServiceInfoRequest(), timeout=10)
 
+    def reload(self, **fields):
+        """The response: what was applied, and what needs a restart."""
+        return self.hosts.Reload(host_pb2.HostServiceReloadRequest(**fields), timeout=30)
+
     def is_serving(self):
         """What grpc.health.v1 says of the whole daemon."""
         check = self.channel.unary_unary("/grpc.health.v1.Health/Check")
@@ -292,9 +296,14 @@ class Daemon:
     def command(self, *args):
         return [self.program, "--config", self.config_file, *args]
 
+    def configure(self, **config):
+        """Other keys in its file, for a reload."""
+        self.config |= config
+        self.config_file.write_text(json.dumps(self.config, indent=2))  # JSON is YAML
+
     def launch(self, **environ):
         """With these variables added to its environment. Does not wait until it listens."""
-        self.config_file.write_text(json.dumps(self.config, indent=2))  # JSON is YAML
+        self.configure()
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, env=ENVIRON | environ)
@@ -316,7 +325,7 @@ class Daemon:
 
     def run(self, *args, timeout=20):
         """For a daemon that is expected to end by itself."""
-        self.config_file.write_text(json.dumps(self.config, indent=2))
+        self.configure()
         return subprocess.run(self.command(*args), stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=timeout, env=ENVIRON)
 
