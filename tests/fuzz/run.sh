@@ -3,6 +3,7 @@
 #
 # usage: run.sh BUILD_DIRECTORY SECONDS NAME...
 #
+# A fuzzer has the dictionary of its name, if there is one, else the one that the RPC fuzzers share.
 # BUILD_DIRECTORY/corpus/NAME keeps what a run finds of use; an input that fails is left in
 # BUILD_DIRECTORY/findings with the name of its fuzzer, and with it the fuzzer's output. To see it
 # again: BUILD_DIRECTORY/tests/fuzz_NAME FINDING.
@@ -22,10 +23,12 @@ trap 'rm -rf "$TMPDIR"' EXIT
 # An input has -timeout seconds; the whole may take longer than it should only to end the last one.
 fuzz()
 {
+        local dict=$here/fuzz_$1.dict
+        [ -e "$dict" ] || dict=$here/fuzz.dict
         mkdir -p "$build/corpus/$1"
         timeout --kill-after=5 $((seconds + 60)) "$build/tests/fuzz_$1" \
                 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1500 -max_len=2000 \
-                -dict="$here/fuzz.dict" -artifact_prefix="$build/findings/$1-" \
+                -dict="$dict" -artifact_prefix="$build/findings/$1-" \
                 -print_final_stats=1 -verbosity=1 \
                 "$build/corpus/$1" "$build/seeds/$1" >"$build/findings/$1.log" 2>&1
 }

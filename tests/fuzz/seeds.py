@@ -7,6 +7,7 @@ They are programs as the fuzzers read them (client.c, fuzz_forward.c); from thes
 the rest. Where one does not fit the code any more it is still an input, only a poorer one.
 """
 
+import re
 import struct
 import sys
 from pathlib import Path
@@ -177,10 +178,33 @@ def readers():
             + large[900:] + frame
 
 
+def configurations():
+    """The file, the one in conf.d and --set's."""
+    example = (Path(__file__).resolve().parents[2] / "config/sandboxd.yaml").read_text()
+    every_key = [re.sub("^( *)#", r"\1", line) for line in example.splitlines()
+                 if re.match(" *#?[a-z_]+:", line)]
+    programs = {
+        "all": ["\n".join(every_key)],
+        "runtimes": ["runtimes:\n  a: {path: /a}\nruntime: a\n", "runtimes: {a: {type: runsc}}\n",
+                     "runtimes.runc.path=/b"],
+        "dns": ["dns:\n  servers: [127.0.0.1, '::1']\n  options: ['ndots:2']\n",
+                "dns: {servers: [9.9.9.9], search: [a.example]}\n", "dns.servers=1.1.1.1 8.8.8.8"],
+        "parts": ["defaults: {memory: 25%, tmp_size: 1%, cpus: 50%, stop_timeout: 1m30s}\n"],
+        "sizes": ["rpc:\n  message_sizes:\n    a.B/C: 1KiB\n    'a/\"b': 4097\n",
+                  "rpc: {message_sizes: {a.B/C: 2KiB, None/None: 1K}}\n",
+                  "rpc.message_sizes.a.B/C=3KiB", "rpc.idle_timeout=24h"],
+        "quoted": ["socket: '/tmp/a \"b\" \\ # c'\nlog: {level: debug, format: json}\n"],
+        "empty": ["dns:\nruntimes:\n  crun:\n", "", "runtime=crun", "defaults.image=my image"],
+        "wrong": ["dns: &a {sevrers: *a}\n", "- !!str b\n", "a", "=", "dns.sevrers=1"],
+    }
+    return {name: "\0".join(parts).encode() for name, parts in programs.items()}
+
+
 def main(directory):
     seeds = {"ttrpc_reader": dict(readers()), "forward": {},
              "messages": {str(i): bytes([i, 0]) + b"\x0a\x03abc\x12\x02\x08\x01\x18\x05"
-                          for i in range(40)}}
+                          for i in range(40)},
+             "config": configurations()}
     for wire in (Grpc, Ttrpc):
         seeds[wire.wire] = {n: bytes([0, 0]) + p for n, p in sessions(wire).items()}
         for kind, start in {"tight": [127, 1], "wide": [0, 2]}.items():
