@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 
 import grpc
 import pytest
@@ -269,14 +268,3 @@ def test_config_diff_and_reload(make_daemon):
         assert "defaults.pids: expected" in failed.stderr
     assert daemon.ctl("config").returncode == daemon.ctl("config", "show").returncode == 2
     assert "config diff" in daemon.ctl("help", "config", "diff").stdout
-
-
-def test_unknown_method_is_seen_before_the_start(make_daemon):
-    daemon = make_daemon(start=False)
-    daemon.config_file.write_text("rpc:\n  message_sizes:\n"
-                                  "    sandboxd.v1.SandboxService/Create: 1KiB\n"
-                                  "    sandboxd.v1.SandboxService/Creat: 1KiB\n")
-    done = subprocess.run(daemon.command("--check-config"), capture_output=True, text=True,
-                          timeout=20)
-    assert done.returncode == 78
-    assert f"{daemon.config_file}:4:5: rpc.message_sizes" in done.stderr

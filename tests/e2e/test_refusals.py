@@ -90,14 +90,25 @@ def test_configuration(make_daemon, config, words):
     assert not daemon.data.exists() and not daemon.state.exists()
 
 
-def test_limit_of_a_method_that_is_not_there(make_daemon):
-    sizes = {"sandboxd.v1.SandboxService/Get": "1MiB", "sandboxd.v1.SandboxService/Got": "1MiB"}
-    daemon = make_daemon(start=False, rpc={"message_sizes": sizes})
-    done = daemon.run()
-    assert done.returncode == 1
-    assert ("rpc.message_sizes: there is no method sandboxd.v1.SandboxService/Got"
-            in done.stderr)
+@pytest.mark.parametrize("method", ["sandboxd.v1.SandboxService/Got", "sandboxd.v1.Sandboxes/Get",
+                                    "sandboxd.control.v1.ControlService/Hello"])
+def test_limit_of_a_method_that_is_not_there(make_daemon, method):
+    daemon = make_daemon(start=False)
+    daemon.config_file.write_text("rpc:\n  message_sizes:\n"
+                                  "    sandboxd.v1.SandboxService/Get: 1MiB\n"
+                                  f"    {method}: 1MiB\n")
+    for args in ([], ["--check-config"]):
+        done = subprocess.run(daemon.command(*args), capture_output=True, text=True, timeout=20)
+        assert done.returncode == 78
+        assert done.stderr == (f"sandboxd: {daemon.config_file}:4:5: rpc.message_sizes.{method}: "
+                               f"expected a method that sandboxd serves, found '{method}'\n")
     assert not daemon.socket.exists()
+
+
+def test_limit_of_a_forwarded_method_and_of_reflection(make_daemon):
+    sizes = {"sandboxd.v1.ProcessService/Start": "1MiB", "grpc.health.v1.Health/Check": "1KiB",
+             "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": "4KiB"}
+    make_daemon(rpc={"message_sizes": sizes})
 
 
 def test_malformed_yaml(make_daemon):
