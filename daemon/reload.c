@@ -70,7 +70,7 @@ static void finish(struct reloader *r, const char *warning, const struct err *e)
         struct config_changes changes = r->changes;
         reload_done done = r->done;
 
-        if (e)
+        if (e && !r->dry_run)
                 log_error("the configuration is not reloaded, nothing is changed: %s", e->msg);
         else if (!r->dry_run)
                 log_changes(&changes);

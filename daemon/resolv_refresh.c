@@ -108,8 +108,10 @@ static void on_round(void *ctx, void *data)
                               "written in time");
         else if (round->failed > 0)
                 (void)err_set(&r->problem, round->err.code,
-                              "%u running sandboxes keep their name servers: %s", round->failed,
-                              round->err.msg);
+                              round->failed == 1
+                                      ? "%u running sandbox keeps its name servers: %s"
+                                      : "%u running sandboxes keep their name servers: %s",
+                              round->failed, round->err.msg);
         round_free(round);
         if (!r->again || r->registry->closing || begin(r, &r->problem) < 0)
                 end(r);
