@@ -154,25 +154,34 @@ void config_changes_done(struct config_changes *changes)
 
 /* --- taking it over -------------------------------------------------------------------------- */
 
-static void exchange(void *a, void *b, size_t n)
+static bool waits_for_restart(const struct config_changes *changes, const struct config_option *o)
 {
-        char kept[sizeof(struct config_sizes)]; /* the largest of all fields */
-
-        memcpy(kept, a, n);
-        memcpy(a, b, n);
-        memcpy(b, kept, n);
+        for (size_t i = 0; i < changes->n; i++)
+                if (changes->items[i].option == o && !changes->items[i].reloadable)
+                        return true;
+        return !o->reloadable;
 }
 
+static void exchange(char *a, char *b, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                char kept = a[i];
+                a[i] = b[i];
+                b[i] = kept;
+        }
+}
+
+/* Also what looks the same, for a name may have come to stand for something else on the host. */
 void config_take(struct config *running, struct config *wanted,
                  const struct config_changes *changes)
 {
-        for (size_t i = 0; i < changes->n; i++) {
-                const struct config_option *o = changes->items[i].option;
-                if (!changes->items[i].reloadable)
+        for (size_t i = 0; i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (waits_for_restart(changes, o))
                         continue;
                 exchange((char *)running + o->offset, (char *)wanted + o->offset, option_size(o));
                 if (str_eq(o->name, "dns.servers"))
-                        exchange(&running->dns.servers_given, &wanted->dns.servers_given,
-                                 sizeof(bool));
+                        exchange((char *)&running->dns.servers_given,
+                                 (char *)&wanted->dns.servers_given, sizeof(bool));
         }
 }

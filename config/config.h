@@ -108,8 +108,9 @@ struct config_changes {
 int config_compare(const struct config *running, const struct config *wanted,
                    struct config_changes *ret, struct err *e);
 void config_changes_done(struct config_changes *changes);
-/* Makes the reloadable ones of the changes, which config_compare has found between the two, in
- * place; wanted then holds the old values. Never fails. */
+/* Takes over, in place, all that a reload applies, but for those of the changes (which
+ * config_compare has found between the two) that need a restart. wanted then holds the old values.
+ * Never fails. */
 void config_take(struct config *running, struct config *wanted,
                  const struct config_changes *changes);
 

@@ -500,11 +500,20 @@ void option_free(const struct config_option *o, void *base)
         }
 }
 
+/* Every type stands here, so that the compiler misses a new one. */
 size_t option_size(const struct config_option *o)
 {
         switch (o->type) {
-        case OPTION_SIZES:
-                return sizeof(struct config_sizes);
+        case OPTION_STRING:
+        case OPTION_NAME:
+        case OPTION_PATH:
+        case OPTION_PROGRAM:
+        case OPTION_CHOICE:
+        case OPTION_ADDRESS:
+        case OPTION_DOMAIN:
+        case OPTION_WORD:
+        case OPTION_METHOD:
+                return sizeof(char *);
         case OPTION_SIZE:
         case OPTION_DURATION:
         case OPTION_CPUS:
@@ -512,9 +521,14 @@ size_t option_size(const struct config_option *o)
                 return sizeof(uint64_t);
         case OPTION_ENUM:
                 return sizeof(unsigned);
-        default:
-                return sizeof(char *); /* of text, or of a list of it */
+        case OPTION_LIST:
+                return sizeof(char **);
+        case OPTION_SIZES:
+                return sizeof(struct config_sizes);
+        case OPTION_MAP:
+                break;
         }
+        return 0;
 }
 
 char *option_text(const struct config_option *o, const void *base)
