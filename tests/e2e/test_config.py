@@ -1,6 +1,7 @@
 """The configuration of a daemon that runs: reload, what it reaches, and what it must not touch."""
 
 import json
+import os
 import signal
 
 import grpc
@@ -268,3 +269,24 @@ def test_config_diff_and_reload(make_daemon):
         assert "defaults.pids: expected" in failed.stderr
     assert daemon.ctl("config").returncode == daemon.ctl("config", "show").returncode == 2
     assert "config diff" in daemon.ctl("help", "config", "diff").stdout
+
+
+def test_command_line(make_daemon):
+    """--set counts before all else, also at a reload."""
+    daemon = make_daemon(start=False, defaults={"pids": 99})
+    printed = daemon.run("--set", "dns.servers=9.9.9.9 1.0.0.1", "--set", "defaults.cpus=100%",
+                         "--print-config")
+    assert printed.returncode == 0
+    assert "\n  servers: [9.9.9.9, 1.0.0.1]\n" in printed.stdout
+    assert f"\n  cpus: {os.cpu_count()}\n" in printed.stdout
+    wrong = daemon.run("--set", "dns.sevrers=9.9.9.9", "--check-config")
+    assert wrong.returncode == 78
+    assert wrong.stderr == "sandboxd: --set dns.sevrers: unknown key; did you mean 'servers'?\n"
+    assert daemon.run("--print-config=all").returncode == 2
+
+    without = daemon.command
+    daemon.command = lambda *args: without("--set", "defaults.pids=77", *args)
+    daemon.start()
+    daemon.configure(defaults={"pids": 88, "nofile": 1000})
+    assert keys(daemon.api.reload().applied) == ["defaults.nofile"]
+    assert daemon.api.create().resources.pids == 77
