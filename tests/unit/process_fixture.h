@@ -80,6 +80,7 @@ static inline int setup(void **state)
         (void)snprintf(f->directory, sizeof(f->directory), "/tmp/test_process.XXXXXX");
         assert_non_null(mkdtemp(f->directory));
         process_table_init(&f->table, &f->loop, f->directory);
+        f->table.last_mark = (uint64_t)getpid() << 32; /* none of another run on the same host */
         (void)uv_timer_init(&f->loop, &f->deadline);
         (void)uv_timer_start(&f->deadline, on_deadline, DEADLINE, 0);
         *state = f;

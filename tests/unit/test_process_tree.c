@@ -17,8 +17,10 @@
 #include "base/spawn.h"
 #include "base/util.h"
 
-#define MARK     1001
-#define OTHER    1002
+/* Other runs of this test, on the same host, have others. */
+static uint64_t run_mark;
+#define MARK     (run_mark + 1)
+#define OTHER    (run_mark + 2)
 #define BOMB_MAX 200 /* processes alive at once */
 
 struct fixture {
@@ -46,6 +48,7 @@ static int setup(void **state)
         struct fixture *f = calloc(1, sizeof(*f));
 
         assert_non_null(f);
+        run_mark = (uint64_t)getpid() << 32;
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
         loop_open(&f->l);
         assert_int_equal(reaper_open(&f->reaper, &f->l.loop, on_exit_of_child), 0);
