@@ -40,7 +40,7 @@ CFLAGS  := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,unde
 HARDEN  := -fno-strict-aliasing
 endif
 
-PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3
+PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd
 # Empty before `make deps` has run; nothing that needs them is built then.
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 ALL_CFLAGS := $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SECTIONS) $(PKG_CFLAGS) -MMD -MP
@@ -112,7 +112,7 @@ DAEMON_LIBS := $(patsubst %,$(BUILD)/lib%.a,daemon runtimed-client config rpc ba
 $(BUILD)/sandboxd: $(BUILD)/obj/daemon/main.o $(DAEMON_LIBS)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 $(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli rpc base)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -ljansson -lpthread
@@ -137,7 +137,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 unit: $(UNIT)
 	tests/unit.sh $^
 
@@ -161,7 +161,7 @@ $(BUILD)/tests/echod: $(ECHO_OBJ) $(GEN)/$(ECHO).pb-c.o $(GEN)/echo_methods.o $(
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 
 # --- fuzzers ---------------------------------------------------------------------------------
 # For so long each, two at a time. What they find of use stays in $(BUILD)/fuzz/corpus.
@@ -182,7 +182,7 @@ $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_OBJ) $(GEN)/$(ECH
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 endif
 
 # The stubs that any Python client would generate from proto/.
@@ -224,7 +224,7 @@ $(BUILD)/tests/power_loss: $(addprefix $(BUILD)/obj/tests/torture/,power_loss.o 
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 
 # Crashes at every step, kill -9 at random moments, stuck things, damage, loss of power. The short form;
 # LONG=1 is all of it, an hour. One test: make check-torture PYTEST='-k stuck'

@@ -12,7 +12,7 @@ set -euo pipefail
 packages=(
         gcc libc6-dev make pkg-config
         libuv1-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
-        libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
+        libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev libsystemd-dev
         runc busybox-static
         libcmocka-dev clang-format cppcheck shellcheck clang libclang-rt-dev
         python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
