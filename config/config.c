@@ -52,6 +52,23 @@ static int set_option(struct loader *l, const struct config_option *o, void *bas
         return 0;
 }
 
+/* "key: value, key: value" */
+static void add_pairs(struct option_value *v, const struct origin *origin, char *text)
+{
+        char *state = NULL;
+
+        for (char *s = strtok_r(text, ",", &state); s; s = strtok_r(NULL, ",", &state)) {
+                char *key = s + strspn(s, " ");
+                char *colon = key + strcspn(key, ":");
+                char *value = *colon ? colon + 1 : colon;
+                *colon = '\0';
+                option_value_add(v, (struct option_item){.origin = *origin,
+                                                         .key_origin = *origin,
+                                                         .key = key,
+                                                         .text = value + strspn(value, " ")});
+        }
+}
+
 /* Of the table, the environment or --set, where a list is one line of text. */
 static int set_from_text(struct loader *l, const struct config_option *o, void *base,
                          const struct origin *origin, const char *text)
@@ -62,6 +79,10 @@ static int set_from_text(struct loader *l, const struct config_option *o, void *
 
         if (!copy)
                 return err_oom(l->e);
+        if (o->type == OPTION_GRANTS) {
+                add_pairs(&v, origin, copy);
+                return set_option(l, o, base, &v);
+        }
         if (o->type != OPTION_LIST) {
                 option_value_add(&v, (struct option_item){.origin = *origin, .text = copy});
                 return set_option(l, o, base, &v);
@@ -208,7 +229,7 @@ static int read_option(struct loader *l, const struct node *n, const struct conf
 
         if (o->type == OPTION_LIST)
                 r = read_scalars(l, n, NODE_LIST, &v);
-        else if (o->type == OPTION_SIZES)
+        else if (o->type == OPTION_SIZES || o->type == OPTION_GRANTS)
                 r = read_scalars(l, n, NODE_MAP, &v);
         else
                 r = read_scalar(l, n, &v);

@@ -29,15 +29,34 @@ struct config_sizes {
         size_t n;
 };
 
+/* A user or group of this host. */
+struct config_principal {
+        char *name; /* as it was given: its name or its number */
+        uint32_t id;
+        bool exists; /* only what the option table names, as a default, may not */
+};
+
+/* What a role lets do: docs/access.md. */
+enum config_role { CONFIG_ROLE_OBSERVER, CONFIG_ROLE_USER, CONFIG_ROLE_ADMIN };
+
+struct config_grants {
+        struct config_grant {
+                struct config_principal who;
+                enum config_role role;
+        } * items;
+        size_t n;
+};
+
 struct config {
         char *runtime; /* the default one; always one of runtimes */
         /* "runc" and "runsc", as the file may change them, then the others of the file. */
         struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
         size_t n_runtimes;
-        char *engine;    /* "oci" */
-        char *socket;    /* absolute, at most 107 bytes */
-        char *data_dir;  /* absolute; what must outlive a reboot */
-        char *state_dir; /* absolute; what need not */
+        char *engine;                         /* "oci" */
+        char *socket;                         /* absolute, at most 107 bytes */
+        struct config_principal socket_group; /* who may connect, beside root */
+        char *data_dir;                       /* absolute; what must outlive a reboot */
+        char *state_dir;                      /* absolute; what need not */
         struct config_dns {
                 char **servers;     /* IPv4 and IPv6 addresses, 1 to 3 (resolv.conf(5): MAXNS) */
                 bool servers_given; /* by the operator; else servers holds the default */
@@ -52,18 +71,22 @@ struct config {
                 uint64_t start_timeout_ms; /* from the start of the runtime to runtimed's hello */
                 uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
         } defaults;
+        struct config_access {
+                struct config_grants users, groups;
+        } access;
         struct config_rpc {
                 uint64_t connections, connections_per_user, calls_per_connection; /* at once */
                 uint64_t message_size; /* bytes, of one message of a client */
                 /* The same for some methods, "package.Service/Method". */
                 struct config_sizes message_sizes;
-                uint64_t decoded_size;        /* bytes, of one message unpacked */
-                uint64_t metadata_size;       /* bytes, of a call */
-                uint64_t unfinished_size;     /* bytes, of unfinished messages, all together */
-                uint64_t greeting_timeout_ms; /* to the first whole frame of a connection */
-                uint64_t message_timeout_ms;  /* from a message's first byte to its last */
-                uint64_t idle_timeout_ms;     /* of a connection without calls; 0: never */
-                uint64_t drain_timeout_ms;    /* of calls when the daemon stops */
+                uint64_t decoded_size;             /* bytes, of one message unpacked */
+                uint64_t metadata_size;            /* bytes, of a call */
+                uint64_t unfinished_size;          /* bytes, of unfinished messages, all together */
+                uint64_t unfinished_size_per_user; /* the same, of one user */
+                uint64_t greeting_timeout_ms;      /* to the first whole frame of a connection */
+                uint64_t message_timeout_ms;       /* from a message's first byte to its last */
+                uint64_t idle_timeout_ms;          /* of a connection without calls; 0: never */
+                uint64_t drain_timeout_ms;         /* of calls when the daemon stops */
         } rpc;
         struct {
                 enum log_level level;

@@ -34,8 +34,17 @@ static const char *const levels[] = {
         NULL,
 };
 static const char *const formats[] = {
+        [LOG_FORMAT_AUTO] = "auto",
         [LOG_FORMAT_TEXT] = "text",
         [LOG_FORMAT_JSON] = "json",
+        [LOG_FORMAT_JOURNAL] = "journal",
+        NULL,
+};
+
+static const char *const roles[] = {
+        [CONFIG_ROLE_OBSERVER] = "observer",
+        [CONFIG_ROLE_USER] = "user",
+        [CONFIG_ROLE_ADMIN] = "admin",
         NULL,
 };
 
@@ -80,6 +89,12 @@ const struct config_option config_options[] = {
          .max = SOCKET_MAX,
          .env = "SANDBOXD_SOCKET",
          .help = "The Unix socket that serves clients."},
+        {.name = "socket_group",
+         .type = OPTION_GROUP,
+         .offset = FIELD(socket_group),
+         .fallback = "sandboxd",
+         .help = "The group of the host whose members may connect; what they may then, access "
+                 "says."},
         {.name = "data_dir",
          .type = OPTION_PATH,
          .offset = FIELD(data_dir),
@@ -185,6 +200,22 @@ const struct config_option config_options[] = {
          .max = MINUTES(10),
          .reloadable = true,
          .help = "How long a stopping sandbox has between SIGTERM and SIGKILL."},
+        {.name = "access.users",
+         .type = OPTION_GRANTS,
+         .item = OPTION_USER,
+         .offset = FIELD(access.users),
+         .words = roles,
+         .reloadable = true,
+         .help = "What single users of the host may do; root is always admin."},
+        {.name = "access.groups",
+         .type = OPTION_GRANTS,
+         .item = OPTION_GROUP,
+         .offset = FIELD(access.groups),
+         .fallback = "sandboxd: user",
+         .words = roles,
+         .reloadable = true,
+         .help = "The same for members of groups. Whoever has several roles may do all they let "
+                 "do."},
         {.name = "rpc.connections",
          .type = OPTION_COUNT,
          .offset = FIELD(rpc.connections),
@@ -249,6 +280,14 @@ const struct config_option config_options[] = {
          .max = 64 * GiB,
          .reloadable = true,
          .help = "Messages that have arrived in part, and open calls, of all clients together."},
+        {.name = "rpc.unfinished_size_per_user",
+         .type = OPTION_SIZE,
+         .offset = FIELD(rpc.unfinished_size_per_user),
+         .fallback = "32MiB",
+         .min = 2 * MESSAGE_MAX,
+         .max = 64 * GiB,
+         .reloadable = true,
+         .help = "The same, of all clients of one user of the host."},
         {.name = "rpc.greeting_timeout",
          .type = OPTION_DURATION,
          .offset = FIELD(rpc.greeting_timeout_ms),
@@ -291,10 +330,11 @@ const struct config_option config_options[] = {
         {.name = "log.format",
          .type = OPTION_ENUM,
          .offset = FIELD(log.format),
-         .fallback = "text",
+         .fallback = "auto",
          .words = formats,
          .reloadable = true,
-         .help = "How a message is written."},
+         .help = "How a message is written; auto: to the journal if standard error is it, else as "
+                 "text."},
 };
 
 const size_t n_config_options = ARRAY_SIZE(config_options);

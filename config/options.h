@@ -26,10 +26,15 @@ enum option_type {
         OPTION_COUNT,
         /* Held as an enum: the index of the word. */
         OPTION_ENUM,
+        /* A user or group of this host by name or number, held as a struct config_principal. */
+        OPTION_USER,
+        OPTION_GROUP,
         /* A list of text, held as a char **. */
         OPTION_LIST,
         /* A mapping of text to sizes, held as a struct config_sizes. */
         OPTION_SIZES,
+        /* A mapping of users or groups to one of words, held as a struct config_grants. */
+        OPTION_GRANTS,
         /* A mapping of names to structs, whose members have rows of their own. */
         OPTION_MAP,
 };

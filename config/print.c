@@ -98,13 +98,16 @@ static const char *const type_names[] = {
         [OPTION_DURATION] = "duration", [OPTION_CPUS] = "number",
         [OPTION_COUNT] = "count",       [OPTION_ENUM] = "word",
         [OPTION_LIST] = "list",         [OPTION_SIZES] = "sizes",
-        [OPTION_MAP] = "mapping",
+        [OPTION_MAP] = "mapping",       [OPTION_USER] = "user",
+        [OPTION_GROUP] = "group",
 };
 
 static void print_type(const struct config_option *o, FILE *f)
 {
         if (o->type == OPTION_LIST)
                 (void)fprintf(f, "list of %s", type_names[o->item]);
+        else if (o->type == OPTION_GRANTS)
+                (void)fprintf(f, "mapping of %ss to roles", type_names[o->item]);
         else if (o->type == OPTION_SIZES)
                 (void)fprintf(f, "mapping of %s to sizes", type_names[o->item]);
         else
@@ -157,8 +160,8 @@ static void print_example_value(const struct config_option *o, FILE *f)
 {
         if (o->type == OPTION_LIST)
                 (void)fprintf(f, "[%s]", o->fallback);
-        else if (o->type == OPTION_SIZES)
-                (void)fputs("{}", f);
+        else if (o->type == OPTION_SIZES || o->type == OPTION_GRANTS)
+                (void)fprintf(f, "{%s}", o->fallback ? o->fallback : "");
         else
                 (void)fputs(o->fallback ? o->fallback : EXAMPLE_RUNTIME, f);
 }

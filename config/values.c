@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "config/config.h"
+#include "config/grants.h"
 
 #define DIGITS     "0123456789"
 #define LETTERS    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -401,13 +402,18 @@ int option_set(const struct config_option *o, void *base, const struct option_va
                 return set_enum(o, field, &v->items[0], e);
         case OPTION_CHOICE:
                 return set_choice(o, field, &v->items[0], e);
+        case OPTION_USER:
+        case OPTION_GROUP:
+                return principal_set(o, field, &v->items[0], e);
+        case OPTION_GRANTS:
+                return grants_set(o, field, v, e);
         default:
                 return set_text(o, field, &v->items[0], e);
         }
 }
 
 /* Text is printable ASCII, so two characters need escaping between double quotes. */
-static void write_text(const char *s, FILE *f)
+void option_write_text(const char *s, FILE *f)
 {
         bool plain = *s && *s != '-' && !s[strspn(s, LETTERS DIGITS "._/-")];
 
@@ -426,7 +432,7 @@ static void write_list(char *const *list, FILE *f)
         (void)fputc('[', f);
         for (size_t i = 0; list[i]; i++) {
                 (void)fputs(i ? ", " : "", f);
-                write_text(list[i], f);
+                option_write_text(list[i], f);
         }
         (void)fputc(']', f);
 }
@@ -444,7 +450,7 @@ static void write_sizes(const struct config_sizes *sizes, FILE *f)
         (void)fputc('{', f);
         for (size_t i = 0; i < sizes->n; i++) {
                 (void)fputs(i ? ", " : "", f);
-                write_text(sizes->items[i].name, f);
+                option_write_text(sizes->items[i].name, f);
                 (void)fputs(": ", f);
                 write_number(OPTION_SIZE, sizes->items[i].bytes, f);
         }
@@ -471,8 +477,15 @@ void option_write(const struct config_option *o, const void *base, FILE *f)
         case OPTION_ENUM:
                 (void)fputs(o->words[*(const unsigned *)field], f);
                 return;
+        case OPTION_USER:
+        case OPTION_GROUP:
+                option_write_text(((const struct config_principal *)field)->name, f);
+                return;
+        case OPTION_GRANTS:
+                grants_write(o, field, f);
+                return;
         default:
-                write_text(*(char *const *)field, f);
+                option_write_text(*(char *const *)field, f);
         }
 }
 
@@ -488,11 +501,19 @@ void option_free(const struct config_option *o, void *base)
         case OPTION_SIZES:
                 free_sizes(field);
                 return;
+        case OPTION_GRANTS:
+                grants_free(field);
+                return;
         case OPTION_SIZE:
         case OPTION_DURATION:
         case OPTION_CPUS:
         case OPTION_COUNT:
         case OPTION_ENUM:
+                return;
+        case OPTION_USER:
+        case OPTION_GROUP:
+                free(((struct config_principal *)field)->name);
+                *(struct config_principal *)field = (struct config_principal){0};
                 return;
         default:
                 free(*(char **)field);
@@ -525,6 +546,11 @@ size_t option_size(const struct config_option *o)
                 return sizeof(char **);
         case OPTION_SIZES:
                 return sizeof(struct config_sizes);
+        case OPTION_USER:
+        case OPTION_GROUP:
+                return sizeof(struct config_principal);
+        case OPTION_GRANTS:
+                return sizeof(struct config_grants);
         case OPTION_MAP:
                 break;
         }
@@ -561,6 +587,11 @@ void option_write_range(const struct config_option *o, FILE *f)
                 else
                         (void)fprintf(f, "at most %" PRIu64, o->max);
                 return;
+        case OPTION_USER:
+        case OPTION_GROUP:
+                (void)fputs("of this host", f);
+                return;
+        case OPTION_GRANTS:
         case OPTION_CHOICE:
         case OPTION_ENUM:
                 option_list_words(o, words, sizeof(words));

@@ -28,6 +28,8 @@ int option_set(const struct config_option *o, void *base, const struct option_va
 /* Writes the field as YAML, on one line, such that option_set would take it. Not for maps. */
 void option_write(const struct config_option *o, const void *base, FILE *f);
 
+void option_write_text(const char *s, FILE *f); /* one string, quoted where YAML needs that */
+
 /* The same as a string; NULL when there is no memory. The caller frees. */
 char *option_text(const struct config_option *o, const void *base);
 

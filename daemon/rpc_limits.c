@@ -20,6 +20,7 @@ struct rpc_server_limits rpc_limits_of(const struct config_rpc *rpc)
                 .arena_max = rpc->decoded_size,
                 .metadata_max = rpc->metadata_size,
                 .held_max = rpc->unfinished_size,
+                .held_max_per_user = rpc->unfinished_size_per_user,
                 .greeting_ms = (unsigned)rpc->greeting_timeout_ms,
                 .request_ms = (unsigned)rpc->message_timeout_ms,
                 .idle_ms = (unsigned)rpc->idle_timeout_ms,

@@ -369,6 +369,16 @@ const char *rpc_call_subject(const struct rpc_call *call)
         return call->subject;
 }
 
+void rpc_call_set_rights(struct rpc_call *call, unsigned rights)
+{
+        call->rights = rights;
+}
+
+unsigned rpc_call_rights(const struct rpc_call *call)
+{
+        return call->rights;
+}
+
 const struct rpc_metadata *rpc_call_metadata(const struct rpc_call *call)
 {
         return &call->metadata;

@@ -23,10 +23,13 @@
 
 struct rpc_call;
 
+/* As it was at the time of its connect. */
 struct rpc_peer {
-        pid_t pid; /* from SO_PEERCRED, at the time of the connect */
+        pid_t pid;
         uid_t uid;
-        gid_t gid;
+        gid_t gid;     /* the primary group */
+        gid_t *groups; /* the others */
+        unsigned n_groups;
 };
 
 /* NULL members are fine where nothing is to be done. */
@@ -60,6 +63,10 @@ const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
 #define RPC_SUBJECT_MAX 63
 void rpc_call_set_subject(struct rpc_call *call, const char *subject);
 const char *rpc_call_subject(const struct rpc_call *call);
+/* What the caller may, in bits that the server's interceptor and the handlers agree upon: set when
+ * the call is admitted, 0 until then. */
+void rpc_call_set_rights(struct rpc_call *call, unsigned rights);
+unsigned rpc_call_rights(const struct rpc_call *call);
 /* What the client sent beside its messages, without the fields that the protocol itself uses. */
 const struct rpc_metadata *rpc_call_metadata(const struct rpc_call *call);
 

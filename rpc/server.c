@@ -25,6 +25,7 @@ const struct rpc_server_limits rpc_server_default_limits = {
         .arena_max = 16 * MiB,
         .metadata_max = 8 * KiB,
         .held_max = 64 * MiB,
+        .held_max_per_user = 32 * MiB,
         .greeting_ms = 10000,
         .request_ms = 30000,
 };
@@ -125,6 +126,7 @@ int rpc_server_new(uv_loop_t *loop, const struct rpc_wire *const *wires,
         s->interceptor = &no_interceptor;
         s->fd = -1;
         TAILQ_INIT(&s->sessions);
+        LIST_INIT(&s->users);
         (void)uv_timer_init(loop, &s->timer); /* never fails, nor does the next */
         (void)uv_timer_init(loop, &s->grace);
         s->handles = 2;

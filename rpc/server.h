@@ -25,8 +25,9 @@ struct rpc_server_limits {
         size_t request_max;            /* of one message of a client, at most 4 MiB */
         size_t arena_max;              /* of one message unpacked */
         size_t metadata_max;           /* of a call, as RFC 9113, section 6.5.2 counts it */
-        size_t held_max;      /* of unfinished messages and open calls, all sessions together */
-        unsigned greeting_ms; /* a connection that sent no whole frame for so long is closed */
+        size_t held_max;          /* of unfinished messages and open calls, all sessions together */
+        size_t held_max_per_user; /* the same, of all sessions of one user */
+        unsigned greeting_ms;     /* a connection that sent no whole frame for so long is closed */
         unsigned request_ms; /* how long a message may take to arrive: longer ends its call or, over
                               * ttrpc, its connection */
         unsigned idle_ms;    /* and one without any call for so long; 0: never */

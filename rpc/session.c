@@ -1,15 +1,44 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/util.h"
+#include "rpc/peer.h"
 #include "rpc/wire.h"
 
 /* How long a client that was told of the server's end may take to go, in milliseconds. */
 #define DRAINED_MS 100
+
+/* --- whose it is --------------------------------------------------------------------------- */
+
+/* The one there is, or a new one; NULL when there is no memory. A reference more to it. */
+static struct rpc_user *take_user(struct rpc_server *server, uid_t uid)
+{
+        struct rpc_user *user;
+
+        LIST_FOREACH (user, &server->users, entry)
+                if (user->uid == uid)
+                        break;
+        if (!user) {
+                user = calloc(1, sizeof(*user));
+                if (!user)
+                        return NULL;
+                user->uid = uid;
+                LIST_INSERT_HEAD(&server->users, user, entry);
+        }
+        user->n_sessions++;
+        return user;
+}
+
+static void release_user(struct rpc_user *user)
+{
+        if (--user->n_sessions > 0)
+                return;
+        LIST_REMOVE(user, entry);
+        free(user);
+}
 
 /* --- its end ------------------------------------------------------------------------------- */
 
@@ -20,6 +49,8 @@ static void free_when_nothing_is_owed(struct rpc_session *s)
         if (s->wire)
                 s->wire->done(s);
         rpc_session_let_go(s, s->held);
+        release_user(s->user);
+        rpc_peer_done(&s->peer);
         rpc_server_forget_session(s);
         free(s);
 }
@@ -48,6 +79,7 @@ void rpc_session_close(struct rpc_session *s)
         if (s->closing)
                 return;
         s->closing = true;
+        s->user->n_open--;
         if (s->wire && s->wire->flush)
                 s->wire->flush(s); /* replies that were given in this very turn */
         conn_close(&s->conn);
@@ -143,14 +175,18 @@ void rpc_session_forget_call(struct rpc_session *s)
 
 bool rpc_session_hold(struct rpc_session *s, size_t n)
 {
+        const struct rpc_server_limits *limits = &s->server->limits;
+
         s->held += n;
+        s->user->held += n;
         s->server->held += n;
-        return s->server->held <= s->server->limits.held_max;
+        return s->user->held <= limits->held_max_per_user && s->server->held <= limits->held_max;
 }
 
 void rpc_session_let_go(struct rpc_session *s, size_t n)
 {
         s->held -= n;
+        s->user->held -= n;
         s->server->held -= n;
 }
 
@@ -278,38 +314,37 @@ static size_t session_size(const struct rpc_server *server)
         return size;
 }
 
-static unsigned count_of_user(const struct rpc_server *server, uid_t uid)
+/* What a connection begins with; false: there is no memory, or its user has enough of them. */
+static bool init(struct rpc_session *s, struct rpc_server *server, int fd)
 {
-        const struct rpc_session *s;
-        unsigned n = 0;
-
-        TAILQ_FOREACH (s, &server->sessions, entry)
-                n += s->peer.uid == uid && !s->closing;
-        return n;
+        s->server = server;
+        s->since = uv_now(server->loop);
+        TAILQ_INIT(&s->calls);
+        rpc_peer_read(fd, &s->peer);
+        s->user = take_user(server, s->peer.uid);
+        if (!s->user)
+                return false;
+        if (s->user->n_open >= server->limits.connections_per_user) {
+                log_debug("connection of pid %d closed: uid %u has %u of them", (int)s->peer.pid,
+                          s->peer.uid, s->user->n_open);
+                release_user(s->user);
+                return false;
+        }
+        s->user->n_open++;
+        return true;
 }
 
 void rpc_session_start(struct rpc_server *server, int fd)
 {
         struct rpc_session *s = calloc(1, session_size(server));
-        struct ucred cred = {0};
-        socklen_t len = sizeof(cred);
 
-        if (!s) {
-                (void)close(fd);
-                return;
-        }
-        (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len); /* gVisor may have none */
-        s->peer = (struct rpc_peer){.pid = cred.pid, .uid = cred.uid, .gid = cred.gid};
-        if (count_of_user(server, cred.uid) >= server->limits.connections_per_user) {
-                log_debug("connection of pid %d closed: uid %u has %u of them", (int)cred.pid,
-                          cred.uid, server->limits.connections_per_user);
+        if (!s || !init(s, server, fd)) {
+                if (s)
+                        rpc_peer_done(&s->peer);
                 free(s);
                 (void)close(fd);
                 return;
         }
-        s->server = server;
-        s->since = uv_now(server->loop);
-        TAILQ_INIT(&s->calls);
         TAILQ_INSERT_TAIL(&server->sessions, s, entry);
         server->n_sessions++;
         if (conn_open(&s->conn, server->loop, fd, &conn_ops) < 0)

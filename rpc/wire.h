@@ -78,6 +78,7 @@ struct rpc_call {
         bool ended;       /* the last word is said; nothing more is sent */
         enum status code; /* of the last word; CANCELLED: the client had gone */
         char subject[RPC_SUBJECT_MAX + 1];
+        unsigned rights;
         bool finished; /* by its handler, or there was none to own it */
         bool has_timer;
         TAILQ_ENTRY(rpc_call) entry;
@@ -121,6 +122,16 @@ void rpc_call_refuse_metadata(struct rpc_call *call, int r);
  * handler is told. */
 void rpc_call_detach(struct rpc_call *call);
 
+/* --- users ---------------------------------------------------------------------------------- */
+
+/* What all sessions of one user have together. There while there is one of them. */
+struct rpc_user {
+        uid_t uid;
+        unsigned n_sessions, n_open; /* n_open: those that are not closing */
+        size_t held;                 /* see rpc_session_hold */
+        LIST_ENTRY(rpc_user) entry;
+};
+
 /* --- sessions ------------------------------------------------------------------------------ */
 
 struct rpc_session {
@@ -128,6 +139,7 @@ struct rpc_session {
         struct rpc_server *server;
         const struct rpc_wire *wire; /* NULL until the first byte has come */
         struct rpc_peer peer;
+        struct rpc_user *user;
         uint64_t since; /* uv_now: of the accept, the end of the last call, or the goodbye */
         size_t held;    /* bytes, see rpc_session_hold */
         bool greeted;   /* a whole frame has come */
@@ -162,7 +174,8 @@ void rpc_session_forget_call(struct rpc_session *s);
 void rpc_session_heard(struct rpc_session *s);
 
 /* So many bytes more are kept for the peer: of messages that no handler has got, of open calls.
- * False: with them the server keeps more than its limits allow; they are to be let go of. */
+ * False: with them the server keeps more, of all users or of this one, than its limits allow; they
+ * are to be let go of. */
 bool rpc_session_hold(struct rpc_session *s, size_t n);
 void rpc_session_let_go(struct rpc_session *s, size_t n);
 
@@ -205,6 +218,7 @@ struct rpc_server {
         int handles;      /* open ones of the three */
         TAILQ_HEAD(, rpc_session) sessions;
         unsigned n_sessions;
+        LIST_HEAD(, rpc_user) users;
         size_t held;
         bool draining, closing, closed;
         void (*on_closed)(void *data);

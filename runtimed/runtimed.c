@@ -37,6 +37,7 @@ static const struct rpc_server_limits limits = {
         .arena_max = 8 * MiB,
         .metadata_max = 8 * KiB,
         .held_max = 16 * MiB,
+        .held_max_per_user = 16 * MiB,
         .greeting_ms = 10000,
         .request_ms = 30000,
 };

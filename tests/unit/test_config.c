@@ -67,7 +67,7 @@ static void assert_defaults(const struct config *c)
         assert_int_equal(c->defaults.stop_timeout_ms, 10000);
         assert_int_equal(c->rpc.message_sizes.n, 0);
         assert_int_equal(c->log.level, LOG_LEVEL_INFO);
-        assert_int_equal(c->log.format, LOG_FORMAT_TEXT);
+        assert_int_equal(c->log.format, LOG_FORMAT_AUTO);
 }
 
 /* They stand in two places, as the configuration does not know the server. */
@@ -85,6 +85,7 @@ static void the_defaults_of_rpc_are_the_servers_own(void **state)
         assert_int_equal(c.rpc.decoded_size, limits->arena_max);
         assert_int_equal(c.rpc.metadata_size, limits->metadata_max);
         assert_int_equal(c.rpc.unfinished_size, limits->held_max);
+        assert_int_equal(c.rpc.unfinished_size_per_user, limits->held_max_per_user);
         assert_int_equal(c.rpc.greeting_timeout_ms, limits->greeting_ms);
         assert_int_equal(c.rpc.message_timeout_ms, limits->request_ms);
         assert_int_equal(c.rpc.idle_timeout_ms, limits->idle_ms);
@@ -144,6 +145,7 @@ static const char full[] = "runtime: safe\n"
                            "  decoded_size: 9MiB\n"
                            "  metadata_size: 1100\n"
                            "  unfinished_size: 10MiB\n"
+                           "  unfinished_size_per_user: 9MiB\n"
                            "  greeting_timeout: 101ms\n"
                            "  message_timeout: 102ms\n"
                            "  idle_timeout: 24h\n"
@@ -279,6 +281,7 @@ static void assert_same_rpc(const struct config_rpc *a, const struct config_rpc 
         }
         assert_int_equal(a->decoded_size, b->decoded_size);
         assert_int_equal(a->metadata_size, b->metadata_size);
+        assert_int_equal(a->unfinished_size_per_user, b->unfinished_size_per_user);
         assert_int_equal(a->unfinished_size, b->unfinished_size);
         assert_int_equal(a->greeting_timeout_ms, b->greeting_timeout_ms);
         assert_int_equal(a->message_timeout_ms, b->message_timeout_ms);

@@ -67,7 +67,7 @@ static void changes_are_listed_as_the_table_is(void **state)
                         "+dns.search: [] > [a.example]", "+defaults.image: busybox > \"my image\"",
                         "+defaults.cpus: 2 > 1.5", "+rpc.message_sizes: {} > {a.B/C: 1KiB}",
                         "+rpc.idle_timeout: 0s > 1h30m", "+log.level: info > debug",
-                        "+log.format: text > json"));
+                        "+log.format: auto > json"));
 }
 
 /* Under runc the host's own servers are used when none are given. */

@@ -78,9 +78,9 @@ static const struct wrong {
         {"log: {level: loud}\n",
          "t.yaml:1:14: log.level: expected one of error, warn, info, debug, found 'loud'"},
         {"log:\n  format: xml\n",
-         "t.yaml:2:11: log.format: expected one of text, json, found 'xml'"},
+         "t.yaml:2:11: log.format: expected one of auto, text, json, journal, found 'xml'"},
         {"log:\n  format: TEXT\n",
-         "t.yaml:2:11: log.format: expected one of text, json, found 'TEXT'"},
+         "t.yaml:2:11: log.format: expected one of auto, text, json, journal, found 'TEXT'"},
         /* lists */
         {"dns: {servers: []}\n", "t.yaml:1:16: dns.servers: expected 1 to 3 items, found 0"},
         {"dns: {servers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]}\n",

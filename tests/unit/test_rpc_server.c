@@ -122,6 +122,53 @@ static void unfinished_requests_are_bounded(void **state)
         (void)close(c);
 }
 
+static int connect_as(struct rpc_fixture *f, uid_t uid)
+{
+        assert_int_equal(seteuid(uid), 0);
+        int fd = connect_to(f->path);
+        assert_int_equal(seteuid(0), 0);
+        return fd;
+}
+
+/* What one user has filled up others do not miss. */
+static void unfinished_requests_of_one_user(void **state)
+{
+        struct rpc_fixture *f = *state;
+        uint8_t bytes[TTRPC_HEADER_LEN + 50000] = {0};
+        int fds[4];
+
+        if (geteuid() != 0)
+                skip();
+        f->limits.held_max = 200000;
+        f->limits.held_max_per_user = 120000;
+        rpc_fixture_restart(f);
+        assert_int_equal(chmod(f->dir.path, 0755), 0);
+        assert_int_equal(chmod(f->path, 0666), 0);
+        ttrpc_put_header(bytes, MiB, 1, TTRPC_REQUEST, 0);
+        for (size_t i = 0; i < ARRAY_SIZE(fds);
+             i++) { /* two of 1001, one of 1002, too many of 1001 */
+                fds[i] = connect_as(f, i == 2 ? 1002 : 1001);
+                (void)raw_send(f, fds[i], bytes, sizeof(bytes));
+                loop_run_for(&f->l, 5);
+        }
+        assert_true(is_closed_by_server(f, fds[3]));
+        for (size_t i = 0; i < 3; i++) {
+                assert_int_equal(recv(fds[i], bytes, 1, 0), -1);
+                assert_int_equal(errno, EAGAIN);
+        }
+        assert_serves_anew(f); /* root's */
+        for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+                (void)close(fds[i]);
+        loop_run_for(&f->l, 5);
+        fds[0] = connect_as(f, 1001); /* it has its share again */
+        ttrpc_put_header(bytes, MiB, 1, TTRPC_REQUEST, 0);
+        assert_true(raw_send(f, fds[0], bytes, sizeof(bytes)));
+        loop_run_for(&f->l, 5);
+        assert_int_equal(recv(fds[0], bytes, 1, 0), -1);
+        assert_int_equal(errno, EAGAIN);
+        (void)close(fds[0]);
+}
+
 /* Who has not said a whole frame by then is closed, however much of one has come. */
 static void greeting_timeout(void **state)
 {
@@ -420,14 +467,23 @@ static void path_too_long(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(calls_limit),       TEST(request_too_large),
-                TEST(connections_limit), TEST(unfinished_requests_are_bounded),
-                TEST(greeting_timeout),  TEST(request_timeout),
-                TEST(stalled_reader),    TEST(client_that_only_asks),
-                TEST(http1_and_garbage), TEST(random_peers),
-                TEST(protocol_errors),   TEST(frame_too_large),
-                TEST(socket_file),       TEST(socket_in_use),
-                TEST(not_a_socket),      TEST(path_too_long),
+                TEST(calls_limit),
+                TEST(request_too_large),
+                TEST(connections_limit),
+                TEST(unfinished_requests_are_bounded),
+                TEST(unfinished_requests_of_one_user),
+                TEST(greeting_timeout),
+                TEST(request_timeout),
+                TEST(stalled_reader),
+                TEST(client_that_only_asks),
+                TEST(http1_and_garbage),
+                TEST(random_peers),
+                TEST(protocol_errors),
+                TEST(frame_too_large),
+                TEST(socket_file),
+                TEST(socket_in_use),
+                TEST(not_a_socket),
+                TEST(path_too_long),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
