@@ -220,7 +220,8 @@ static void bring_up_now(struct sandbox *s)
         s->registry->n_coming_up++;
         (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
         sandbox_step_is(s, "preparing");
-        if (prepare_start(s->registry, &s->rec, time_left(s), on_prepared, s, &s->err) < 0)
+        if (prepare_start(s->registry, &s->rec, s->any_workspace, time_left(s), on_prepared, s,
+                          &s->err) < 0)
                 (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* as above */
 }
 

@@ -5,11 +5,11 @@
 
 #include "base/failpoint.h"
 #include "base/io.h"
-#include "base/log.h"
 #include "base/util.h"
 #include "daemon/cgroup.h"
 #include "daemon/engine_oci_private.h"
 #include "daemon/mounts.h"
+#include "daemon/sandbox_log.h"
 
 #define DELETE_TIMEOUT_MS 5000 /* of all calls of runtimes together */
 /* A cgroup empties a moment after its last process was killed. */
@@ -210,7 +210,8 @@ static void ask_another(struct remove_job *job)
 /* The cgroup tells then what there is to kill, and its absence that nothing is left. */
 static void go_on_without(struct remove_job *job, const struct err *e)
 {
-        log_warn("sandbox %s: %s: %s; going on without it", job->id, asked(job)->path, e->msg);
+        sandbox_log(LOG_LEVEL_WARN, job->id, NULL, "%s: %s; going on without it", asked(job)->path,
+                    e->msg);
         ask_another(job);
 }
 

@@ -22,6 +22,7 @@ struct event {
         enum event_kind kind;
         char sandbox_id[ID_LEN + 1];
         char sandbox_name[NAME_MAX_LEN + 1]; /* "" for none */
+        uint32_t owner;                      /* of the sandbox; OWNER_UNKNOWN for EVENT_ORPHAN */
         enum sandbox_state state;            /* after it; meaningless for EVENT_ORPHAN */
         enum operation_kind operation;       /* that did it */
         char reason[REASON_MAX];

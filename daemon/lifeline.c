@@ -1,10 +1,10 @@
 #include "daemon/lifeline.h"
+#include "daemon/sandbox_log.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/util.h"
 
 #define RETRY_FIRST_MS 100 /* of the back-off, up to */
@@ -53,7 +53,8 @@ static void on_failed(void *data, const struct err *e, bool no_socket)
                 l->ops->on_unreachable(l->data, e, no_socket);
                 return;
         }
-        log_warn("sandbox %s: its supervisor cannot be reached: %s", l->target.id, e->msg);
+        sandbox_log(LOG_LEVEL_WARN, l->target.id, NULL, "its supervisor cannot be reached: %s",
+                    e->msg);
         retry_later(l);
 }
 
@@ -103,7 +104,7 @@ static void on_retry(uv_timer_t *timer)
         if (r == -ESRCH && !l->watch) {
                 on_exit_of_main(l, PROC_STATUS_UNKNOWN);
         } else if (r < 0) {
-                log_warn("sandbox %s: %s; trying again", l->target.id, e.msg);
+                sandbox_log(LOG_LEVEL_WARN, l->target.id, NULL, "%s; trying again", e.msg);
                 retry_later(l);
         }
 }

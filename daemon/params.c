@@ -205,8 +205,7 @@ int params_check_same(const struct sandbox_params *p, const struct record *rec, 
             is_same_text(p->image, rec->image) && is_same_env(p->env, rec->env) &&
             is_same_number(p->memory, rec->memory) &&
             is_same_number(p->cpu_millis, rec->cpu_millis) && is_same_number(p->pids, rec->pids) &&
-            str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry &&
-            p->owner == rec->owner)
+            str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry)
                 return 0;
         return err_set(e, STATUS_ALREADY_EXISTS,
                        "request_key '%s' was used for sandbox %s, with other values; make up "

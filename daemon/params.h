@@ -11,6 +11,7 @@ struct sandbox_params {
         uint64_t memory, cpu_millis, pids;  /* 0: the default */
         const char *request_key;            /* "" for none */
         const char *workspace_of;           /* id of a sandbox; "" for none */
+        bool any_workspace;                 /* it may be that of another owner's sandbox */
         uint32_t owner;                     /* uid on the host */
         uint64_t ttl_ms;                    /* 0: none */
         enum expiry_action expiry;
@@ -24,7 +25,8 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
 /* The range of a time to live; 0, which means another thing everywhere, is fine. */
 int params_check_ttl(uint64_t ttl_ms, struct err *e);
 
-/* Asks this request for what the sandbox of this record is? For one that is repeated. What it left
+/* Asks this request for what the sandbox of this record, of the same owner, is? For one that is
+ * repeated. What it left
  * to the defaults is not compared, nor is the time to live: they may have changed. ALREADY_EXISTS
  * when it does not. */
 int params_check_same(const struct sandbox_params *p, const struct record *rec, struct err *e);

@@ -47,6 +47,10 @@ static int prepare(const struct preparation *p, struct err *e)
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
         _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
         _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
+        const struct workspace_kept kept = {
+                .of = rec->workspace_of,
+                .owner = p->any_workspace ? OWNER_UNKNOWN : rec->owner,
+        };
 
         int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
         if (n == 0)
@@ -55,8 +59,7 @@ static int prepare(const struct preparation *p, struct err *e)
         if (n == 0 && uv_hrtime() > p->deadline)
                 n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");
         if (n == 0)
-                n = workspace_make(r->config, store_instance(r->store), rec->id, rec->workspace_of,
-                                   e);
+                n = workspace_make(r->config, store_instance(r->store), rec->id, &kept, e);
         if (n < 0)
                 return n;
         FAILPOINT("bring_up.workspace");
@@ -86,8 +89,9 @@ void preparation_free(void *data)
         atomic_fetch_sub(&preparations, 1);
 }
 
-int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
-                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e)
+int prepare_start(const struct registry *r, const struct record *rec, bool any_workspace,
+                  unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
+                  struct err *e)
 {
         const struct offload_ops ops = {work, done, preparation_free};
         struct preparation *p = calloc(1, sizeof(*p));
@@ -97,6 +101,7 @@ int prepare_start(const struct registry *r, const struct record *rec, unsigned t
                 return err_oom(e);
         }
         p->registry = r;
+        p->any_workspace = any_workspace;
         p->dns_generation = r->dns_generation;
         p->nofile = r->config->defaults.nofile;
         p->tmp_size = r->config->defaults.tmp_size;

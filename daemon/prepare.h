@@ -10,6 +10,7 @@ struct preparation {
         struct err err; /* code OK: all is there */
         /* its own */
         struct record record;
+        bool any_workspace;
         const struct registry *registry;
         /* What a reload may change meanwhile, as it was at the start; the thread takes it from
          * here. */
@@ -20,7 +21,9 @@ struct preparation {
 };
 void preparation_free(void *p); /* a struct preparation; NULL is fine */
 
-/* On a thread of its own. done comes once, never before the return: with a struct preparation,
+/* On a thread of its own. any_workspace: the kept workspace that it takes over may have had any
+ * owner. done comes once, never before the return: with a struct preparation,
  * the outcome, which is the callee's, or with NULL when it did not end in time. */
-int prepare_start(const struct registry *r, const struct record *rec, unsigned timeout_ms,
-                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e);
+int prepare_start(const struct registry *r, const struct record *rec, bool any_workspace,
+                  unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
+                  struct err *e);

@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/util.h"
 #include "daemon/sandbox.h"
+#include "daemon/sandbox_log.h"
 #include "daemon/workspaces.h"
 
 #define PERIOD_MS 5000
@@ -30,8 +31,8 @@ static int on_record(void *data, struct record *record, struct err *e)
                 return n;
         }
         if (sandbox_recover(s, &why) < 0)
-                log_error("sandbox %s cannot be adopted: %s; trying again", sandbox_record(s)->id,
-                          why.msg);
+                sandbox_log(LOG_LEVEL_ERROR, sandbox_record(s)->id, sandbox_record(s)->runtime,
+                            "it cannot be adopted: %s; trying again", why.msg);
         return 0;
 }
 
@@ -238,13 +239,13 @@ static const char *orphan_what(const struct reconciler *c)
 
 static void tell(struct reconciler *c, const char *what, const char *outcome)
 {
-        struct event event = {.at = record_now(), .kind = EVENT_ORPHAN};
+        struct event event = {.at = record_now(), .kind = EVENT_ORPHAN, .owner = OWNER_UNKNOWN};
         struct err e;
 
         orphan_id(c, event.sandbox_id);
         (void)str_format(event.reason, sizeof(event.reason), "%s: %s", what, outcome); /* or cut */
-        log_warn("sandbox %s is not in the database, but this was found of it: %s",
-                 event.sandbox_id, event.reason);
+        sandbox_log(LOG_LEVEL_WARN, event.sandbox_id, NULL,
+                    "it is not in the database, but this was found of it: %s", event.reason);
         if (store_add_event(c->registry->store, &event, &e) < 0)
                 log_warn("%s", e.msg);
 }
@@ -277,7 +278,8 @@ static void put_workspace_aside(struct reconciler *c)
         _cleanup_free_ char *to = workspace_quarantine_path(config, id, record_now());
         if (!from || !to)
                 orphan_done(c, NULL);
-        else if (workspace_move(c->registry->loop, from, to, on_put_aside, c, &e) < 0)
+        else if (workspace_move(c->registry->loop, from, to, OWNER_UNKNOWN, on_put_aside, c, &e) <
+                 0)
                 orphan_done(c, &e);
 }
 

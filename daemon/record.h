@@ -71,6 +71,7 @@ struct exit_info {
 
 enum expiry_action { EXPIRY_STOP, EXPIRY_DELETE };
 
+#define OWNER_UNKNOWN    UINT32_MAX /* (uid_t)-1 is nobody's, chown(2) */
 #define REASON_MAX       512
 #define REQUEST_KEY_MAX  128 /* without the NUL */
 #define HOST_BOOT_ID_LEN 36  /* of /proc/sys/kernel/random/boot_id */

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/sandbox_log.h"
 
 static int compare_ids(const struct registry_entry *a, const struct registry_entry *b)
 {
@@ -19,6 +19,8 @@ static int compare_names(const struct registry_entry *a, const struct registry_e
 
 static int compare_keys(const struct registry_entry *a, const struct registry_entry *b)
 {
+        if (a->owner != b->owner)
+                return a->owner < b->owner ? -1 : 1;
         return strcmp(a->key, b->key);
 }
 
@@ -42,7 +44,8 @@ static void index_name(struct registry *r, struct registry_entry *entry)
 {
         if (!RB_INSERT(registry_names, &r->by_name, entry))
                 return;
-        log_error("sandbox %s: the name '%s' is taken; it goes without", entry->id, entry->name);
+        sandbox_log(LOG_LEVEL_ERROR, entry->id, NULL, "the name '%s' is taken; it goes without",
+                    entry->name);
         entry->name = "";
 }
 
@@ -50,7 +53,8 @@ static void index_key(struct registry *r, struct registry_entry *entry)
 {
         if (!RB_INSERT(registry_keys, &r->by_key, entry))
                 return;
-        log_error("sandbox %s: its request_key is another's too; it goes without", entry->id);
+        sandbox_log(LOG_LEVEL_ERROR, entry->id, NULL,
+                    "its request_key is that of another of its owner's; it goes without");
         entry->key = "";
 }
 
@@ -105,9 +109,9 @@ struct sandbox *registry_find_id(struct registry *r, const char *id)
         return sandbox_of(RB_FIND(registry_ids, &r->by_id, &key));
 }
 
-struct sandbox *registry_find_key(struct registry *r, const char *key)
+struct sandbox *registry_find_key(struct registry *r, uint32_t owner, const char *key)
 {
-        struct registry_entry wanted = {.key = key};
+        struct registry_entry wanted = {.key = key, .owner = owner};
 
         return sandbox_of(RB_FIND(registry_keys, &r->by_key, &wanted));
 }

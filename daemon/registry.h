@@ -18,6 +18,7 @@ struct sandbox;
 /* The first member of struct sandbox; the strings are the sandbox's own. */
 struct registry_entry {
         const char *id, *name, *key; /* name, key (that of the request): "" for none */
+        uint32_t owner; /* keys of different owners have nothing to do with each other */
         RB_ENTRY(registry_entry) by_id, by_name, by_key;
         TAILQ_ENTRY(registry_entry) waiting;
 };
@@ -66,8 +67,8 @@ struct sandbox *registry_after(struct registry *r, const char *id);
 
 bool registry_has_name(struct registry *r, const char *name);
 struct sandbox *registry_find_id(struct registry *r, const char *id); /* a whole id; NULL */
-/* The one that was created with this request key; NULL when there is none. */
-struct sandbox *registry_find_key(struct registry *r, const char *key);
+/* The one that this owner created with this request key; NULL when there is none. */
+struct sandbox *registry_find_key(struct registry *r, uint32_t owner, const char *key);
 
 /* By id, name, or a prefix of an id that no other has; NOT_FOUND or INVALID_ARGUMENT. ref need not
  * end in NUL. */

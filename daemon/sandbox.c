@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/sandbox_private.h"
@@ -66,6 +65,7 @@ struct event sandbox_event(const struct sandbox *s, enum event_kind kind)
         struct event event = {
                 .at = record_now(),
                 .kind = kind,
+                .owner = s->rec.owner,
                 .state = s->rec.state,
                 .operation = s->rec.op.kind,
         };
@@ -102,11 +102,11 @@ static void move(struct sandbox *s, enum sandbox_state to, const char *reason, b
         bool changes = s->rec.state != to || first;
 
         if (sandbox_may_move(s, to))
-                log_info("sandbox %s: %s -> %s%s%s", id_of(s), sandbox_state_name(s->rec.state),
-                         sandbox_state_name(to), *reason ? ": " : "", reason);
+                sandbox_say(s, LOG_LEVEL_INFO, "%s -> %s%s%s", sandbox_state_name(s->rec.state),
+                            sandbox_state_name(to), *reason ? ": " : "", reason);
         else if (s->rec.state != to)
-                log_error("sandbox %s: illegal move from %s to %s", id_of(s),
-                          sandbox_state_name(s->rec.state), sandbox_state_name(to));
+                sandbox_say(s, LOG_LEVEL_ERROR, "illegal move from %s to %s",
+                            sandbox_state_name(s->rec.state), sandbox_state_name(to));
         s->rec.state = to;
         if (reason != s->rec.reason)
                 (void)str_format(s->rec.reason, sizeof(s->rec.reason), "%s", reason); /* or cut */
@@ -155,7 +155,7 @@ static void describe_op(struct sandbox *s, const struct op *op)
 static void after_intent(struct sandbox *s)
 {
         if (s->err.code && s->rec.op.kind == OPERATION_CLEAN_UP) {
-                log_error("sandbox %s: %s", id_of(s), s->err.msg);
+                sandbox_say(s, LOG_LEVEL_ERROR, "%s", s->err.msg);
                 s->err.code = STATUS_OK;
         }
         if (!s->err.code) {
@@ -213,7 +213,7 @@ void sandbox_save_step(struct sandbox *s, const char *step)
 
         sandbox_step_is(s, step);
         if (store_put(s->registry->store, &s->rec, NULL, NULL, NULL, &e) < 0)
-                log_error("sandbox %s: %s", id_of(s), e.msg);
+                sandbox_say(s, LOG_LEVEL_ERROR, "%s", e.msg);
 }
 
 /* --- the queue ----------------------------------------------------------------------------- */
@@ -269,7 +269,7 @@ void sandbox_op_done(struct sandbox *s)
         if (s->ends)
                 s->rec.op = (struct operation){0}; /* also where that could not be saved yet */
         if (op_queue_finish(&s->ops, s->gone ? NULL : s, e) == 0 && e)
-                log_error("sandbox %s: %s: %s", id_of(s), operation_kind_name(kind), e->msg);
+                sandbox_say(s, LOG_LEVEL_ERROR, "%s: %s", operation_kind_name(kind), e->msg);
         next_op(s);
 }
 
@@ -289,8 +289,8 @@ void sandbox_own_op(struct sandbox *s, const struct op_request *request)
         struct err e;
 
         if (op_queue_add_own(&s->ops, request, &e) < 0)
-                log_error("sandbox %s: %s: %s", id_of(s), operation_kind_name(request->kind),
-                          e.msg);
+                sandbox_say(s, LOG_LEVEL_ERROR, "%s: %s", operation_kind_name(request->kind),
+                            e.msg);
         sandbox_kick(s);
 }
 
@@ -434,6 +434,7 @@ static struct sandbox *sandbox_new(struct registry *r, struct record *rec)
         s->entry.id = s->rec.id;
         s->entry.name = s->rec.name;
         s->entry.key = s->rec.request_key;
+        s->entry.owner = s->rec.owner;
         op_queue_init(&s->ops);
         LIST_INIT(&s->observers);
         (void)uv_timer_init(r->loop, &s->timer); /* never fails, nor does the next */
@@ -512,6 +513,7 @@ static int create_new(struct registry *r, const struct sandbox_params *p, sandbo
                 return n;
         }
         s->rec.created_at = record_now();
+        s->any_workspace = p->any_workspace;
         n = request_op(s, (struct op_request){.kind = OPERATION_CREATE}, done, data, e);
         if (n < 0)
                 let_go(s);
@@ -521,7 +523,8 @@ static int create_new(struct registry *r, const struct sandbox_params *p, sandbo
 int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_done done,
                    void *data, struct err *e)
 {
-        struct sandbox *first = p->request_key[0] ? registry_find_key(r, p->request_key) : NULL;
+        struct sandbox *first =
+                p->request_key[0] ? registry_find_key(r, p->owner, p->request_key) : NULL;
 
         if (r->closing)
                 return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");

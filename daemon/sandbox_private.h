@@ -7,6 +7,7 @@
 #include "daemon/lifeline.h"
 #include "daemon/operation.h"
 #include "daemon/sandbox.h"
+#include "daemon/sandbox_log.h"
 
 /* Steps that take no parameter from the configuration, in milliseconds. */
 #define KILL_TIMEOUT_MS   10000            /* from SIGKILL to the end of the process */
@@ -24,6 +25,7 @@ struct sandbox {
         LIST_HEAD(, sandbox_observer) observers;
         bool busy;                 /* the first operation is under way */
         bool ends;                 /* what is being saved is the end of it */
+        bool any_workspace;        /* see sandbox_params; a daemon that has restarted is stricter */
         bool dirty, mending;       /* rec could not be saved; it is tried again now */
         uint64_t mend_at, mend_ms; /* uv_now: when to take it up again; the wait after that */
 
@@ -65,6 +67,9 @@ static inline struct op *current_op(struct sandbox *s)
 {
         return op_queue_first(&s->ops);
 }
+
+/* A line of the log about it. */
+#define sandbox_say(s, level, ...) sandbox_log(level, (s)->rec.id, (s)->rec.runtime, __VA_ARGS__)
 
 /* --- sandbox.c --- */
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/sandbox_private.h"
@@ -83,9 +82,9 @@ static void take_up_again(struct sandbox *s, enum operation_kind kind)
                 .pid = kind == OPERATION_CLEAN_UP ? s->rec.pid : 0,
         };
 
-        log_warn("sandbox %s: %s was not brought to its end: %s", s->rec.id,
-                 operation_kind_name(kind),
-                 request.roll_back ? "it is taken back" : "it is taken up again");
+        sandbox_say(s, LOG_LEVEL_WARN, "%s was not brought to its end: %s",
+                    operation_kind_name(kind),
+                    request.roll_back ? "it is taken back" : "it is taken up again");
         sandbox_own_op(s, &request);
 }
 
@@ -97,7 +96,7 @@ int sandbox_recover(struct sandbox *s, struct err *e)
         int r = alive || (kind == OPERATION_STOP && !problem) ? adopt(s, e) : 0;
 
         if (r == 0 && alive)
-                log_info("sandbox %s is alive", s->rec.id);
+                sandbox_say(s, LOG_LEVEL_INFO, "it is alive");
         if (r < 0 && r != -ESRCH)
                 return r; /* alive or not, we do not know: left alone */
         if (r == -ESRCH && alive)
@@ -148,7 +147,7 @@ void sandbox_mend(struct sandbox *s)
         if (!idle || store_problem(s->registry->store))
                 return;
         if (forgotten && is_time_to_mend(s) && sandbox_recover(s, &e) < 0)
-                log_warn("sandbox %s cannot be adopted: %s", s->rec.id, e.msg);
+                sandbox_say(s, LOG_LEVEL_WARN, "it cannot be adopted: %s", e.msg);
         if (s->dirty && !s->mending)
                 save_again(s);
 }

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 
 #include "base/failpoint.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "base/util.h"
@@ -178,7 +177,7 @@ static void on_pause_undone(void *data, const struct err *e)
                 sandbox_settle(s, SANDBOX_RUNNING, "", sandbox_op_done);
                 return;
         }
-        log_warn("sandbox %s: resume after a failed pause: %s", id_of(s), e->msg);
+        sandbox_say(s, LOG_LEVEL_WARN, "resume after a failed pause: %s", e->msg);
         engine->ops->thaw(engine, id_of(s));
         sandbox_settle(s, SANDBOX_RUNNING,
                        "a pause failed, and whether it stands cannot be told; resume it",
@@ -343,7 +342,7 @@ static void on_row_removed(void *data, const struct err *e)
                 erase_failed(s);
                 return;
         }
-        log_info("sandbox %s: gone", id_of(s));
+        sandbox_say(s, LOG_LEVEL_INFO, "gone");
         s->gone = s->closing = true;
         sandbox_op_done(s);
 }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/sandbox_log.h"
 #include "daemon/store_private.h"
 
 /* Pages read in a row before the thread looks for writes again. */
@@ -257,7 +258,8 @@ static void tell(struct store *s, struct job *job)
         else if (job->done)
                 job->done(job->data, e);
         else if (e)
-                log_error("sandbox %s: a change was not saved: %s", job->record.id, e->msg);
+                sandbox_log(LOG_LEVEL_ERROR, job->record.id, job->record.runtime,
+                            "a change was not saved: %s", e->msg);
 }
 
 static void drop_jobs(struct job_list *jobs)

@@ -5,7 +5,8 @@
 #include "base/util.h"
 #include "daemon/store_private.h"
 
-#define EVENT_COLUMNS "sequence, at, kind, sandbox_id, sandbox_name, state, operation, reason"
+#define EVENT_COLUMNS \
+        "sequence, at, kind, sandbox_id, sandbox_name, owner, state, operation, reason"
 
 /* So many new ones, and the old are looked through. As many fewer than may be kept are kept then.
  */
@@ -55,6 +56,7 @@ int store_put_event(struct store_db *db, struct event *event, struct err *e)
         store_bind_text(&c, event_kind_name(event->kind));
         store_bind_text(&c, event->sandbox_id);
         store_bind_text(&c, event->sandbox_name);
+        store_bind_number(&c, event->owner);
         store_bind_text(&c, sandbox_state_name(event->state));
         store_bind_text(&c, operation_kind_name(event->operation));
         store_bind_text(&c, event->reason);
@@ -73,6 +75,7 @@ static int take_event(sqlite3_stmt *stmt, struct event *ret, struct err *e)
         c.failed = event_kind_parse(store_take_text(&c), &event.kind) < 0;
         store_take_fixed(&c, event.sandbox_id, sizeof(event.sandbox_id));
         store_take_fixed(&c, event.sandbox_name, sizeof(event.sandbox_name));
+        event.owner = (uint32_t)store_take_number(&c);
         c.failed |= sandbox_state_parse(store_take_text(&c), &event.state) < 0;
         c.failed |= operation_kind_parse(store_take_text(&c), &event.operation) < 0;
         store_take_fixed(&c, event.reason, sizeof(event.reason));

@@ -107,6 +107,26 @@ static const char *const migrations[] = {
               "  value TEXT NOT NULL,"
               "  check_sum INTEGER NOT NULL"
               ") STRICT, WITHOUT ROWID;",
+        /* An event outlives its sandbox, whose owner may see it; of those gone already nobody knows
+         * whose they were (OWNER_UNKNOWN). */
+        [2] = "ALTER TABLE event RENAME TO event_2;"
+              "CREATE TABLE event ("
+              "  sequence INTEGER PRIMARY KEY,"
+              "  at INTEGER NOT NULL,"
+              "  kind TEXT NOT NULL,"
+              "  sandbox_id TEXT NOT NULL,"
+              "  sandbox_name TEXT NOT NULL,"
+              "  owner INTEGER NOT NULL,"
+              "  state TEXT NOT NULL,"
+              "  operation TEXT NOT NULL,"
+              "  reason TEXT NOT NULL,"
+              "  check_sum INTEGER NOT NULL"
+              ") STRICT;"
+              "INSERT INTO event SELECT sequence, at, kind, sandbox_id, sandbox_name,"
+              "  coalesce((SELECT owner FROM sandbox WHERE id = sandbox_id), 4294967295), state,"
+              "  operation, reason, 0 FROM event_2;"
+              "DROP TABLE event_2;"
+              "CREATE INDEX event_of ON event (sandbox_id);",
 };
 #define SCHEMA_VERSION  ((unsigned)ARRAY_SIZE(migrations))
 #define FIRST_WITH_SUMS 2

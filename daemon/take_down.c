@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/failpoint.h"
-#include "base/log.h"
 #include "base/util.h"
 #include "daemon/sandbox_private.h"
 #include "daemon/workspaces.h"
@@ -85,7 +84,7 @@ static void kill_now(struct sandbox *s)
         int r = lifeline_kill(s->lifeline, SIGKILL);
 
         if (r < 0)
-                log_error("sandbox %s: kill: %s", s->rec.id, strerror(-r));
+                sandbox_say(s, LOG_LEVEL_ERROR, "kill: %s", strerror(-r));
         if (s->frozen)
                 engine->ops->kill_all(engine, s->rec.id); /* what is frozen does not die */
         s->in_grace = false;
@@ -115,7 +114,7 @@ static void on_thawed(void *data, const struct err *e)
         struct sandbox *s = data;
 
         if (e)
-                log_warn("sandbox %s: it cannot be resumed for its end: %s", s->rec.id, e->msg);
+                sandbox_say(s, LOG_LEVEL_WARN, "it cannot be resumed for its end: %s", e->msg);
         else
                 s->frozen = false;
         s->thawing = false;
@@ -220,7 +219,8 @@ void erase(struct sandbox *s, bool keep_workspace, sandbox_step after)
         if (!workspace || !kept)
                 n = err_oom(&s->err);
         else if (back || keep_workspace)
-                n = workspace_move(r->loop, workspace, kept, on_workspace_moved, s, &s->err);
+                n = workspace_move(r->loop, workspace, kept, back ? OWNER_UNKNOWN : s->rec.owner,
+                                   on_workspace_moved, s, &s->err);
         else
                 n = remove_workspace(s, workspace);
         if (n < 0)

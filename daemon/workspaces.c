@@ -18,6 +18,8 @@
 
 /* Only root may set or remove what is called trusted (xattr(7)). */
 #define MARK            "trusted.sandboxd.instance"
+#define OWNER_MARK      "trusted.sandboxd.owner" /* a uid in decimal */
+#define OWNER_TEXT_MAX  12
 #define MOVE_TIMEOUT_MS 30000
 #define QUARANTINE_S    (24 * 3600)
 
@@ -51,23 +53,38 @@ int workspaces_prepare(const struct config *config, struct err *e)
 
 /* --- making -------------------------------------------------------------------------------- */
 
-/* As it was after an earlier attempt, or the kept one. */
-static int take_over(const struct config *config, const char *path, const char *kept_of,
-                     struct err *e)
+static bool is_owned_by(const char *path, uint32_t owner)
 {
-        _cleanup_free_ char *kept = kept_workspace_path(config, kept_of);
+        char mark[OWNER_TEXT_MAX], expected[OWNER_TEXT_MAX];
+        ssize_t n = lgetxattr(path, OWNER_MARK, mark, sizeof(mark));
+
+        (void)str_format(expected, sizeof(expected), "%u", owner); /* it fits */
+        return n >= 0 && str_is(expected, mark, (size_t)n);
+}
+
+/* As it was after an earlier attempt, or the kept one. */
+static int take_over(const struct config *config, const char *path,
+                     const struct workspace_kept *from, struct err *e)
+{
+        _cleanup_free_ char *kept = kept_workspace_path(config, from->of);
 
         if (!kept)
                 return err_oom(e);
         if (access(path, F_OK) == 0)
                 return 0;
+        if (from->owner != OWNER_UNKNOWN && access(kept, F_OK) == 0 &&
+            !is_owned_by(kept, from->owner))
+                return err_set(e, STATUS_PERMISSION_DENIED,
+                               "workspace '%s': it was kept of another user's sandbox, or nobody "
+                               "knows of whose; that needs the role admin",
+                               from->of);
         if (rename(kept, path) == 0)
                 return 0;
         if (errno == ENOENT)
                 return err_set(e, STATUS_NOT_FOUND,
                                "no workspace of a sandbox '%s' was kept; it is not there any more, "
                                "or another sandbox has it",
-                               kept_of);
+                               from->of);
         return err_errno(e, errno, "take over workspace '%s'", kept);
 }
 
@@ -80,14 +97,14 @@ static int take_back(const struct config *config, const char *path, const char *
 }
 
 int workspace_make(const struct config *config, const char *instance, const char *id,
-                   const char *kept_of, struct err *e)
+                   const struct workspace_kept *kept, struct err *e)
 {
         _cleanup_free_ char *path = workspace_path(config, id);
 
         if (!path)
                 return err_oom(e);
-        if (kept_of[0]) {
-                int r = take_over(config, path, kept_of, e);
+        if (kept->of[0]) {
+                int r = take_over(config, path, kept, e);
                 if (r < 0)
                         return r;
         } else if (take_back(config, path, id) < 0 && mkdir(path, 0755) < 0 && errno != EEXIST) {
@@ -107,6 +124,7 @@ int workspace_make(const struct config *config, const char *instance, const char
 
 struct move {
         char *from, *to;
+        uint32_t owner;
         struct err err;
 };
 
@@ -124,9 +142,22 @@ static void move_free(void *data)
         free(m);
 }
 
+/* Before it is moved: what is kept has an owner from its first moment. Where the file system takes
+ * no mark it has none, and only an admin gets it back. */
+static void mark_owner(const struct move *m)
+{
+        char mark[OWNER_TEXT_MAX];
+
+        (void)str_format(mark, sizeof(mark), "%u", m->owner); /* it fits */
+        (void)lsetxattr(m->from, OWNER_MARK, mark, strlen(mark), 0);
+}
+
 static void move_work(void *data)
 {
         struct move *m = data;
+
+        if (m->owner != OWNER_UNKNOWN)
+                mark_owner(m);
         int r = rename(m->from, m->to) < 0 ? -errno : io_sync_directory_of(m->to);
 
         if (r == 0)
@@ -150,7 +181,7 @@ static void on_moved(void *ctx, void *data)
         free(job);
 }
 
-int workspace_move(uv_loop_t *loop, const char *from, const char *to,
+int workspace_move(uv_loop_t *loop, const char *from, const char *to, uint32_t owner,
                    void (*done)(void *data, const struct err *e), void *data, struct err *e)
 {
         static const struct offload_ops ops = {move_work, on_moved, move_free};
@@ -162,6 +193,7 @@ int workspace_move(uv_loop_t *loop, const char *from, const char *to,
                 r = err_oom(e);
         } else {
                 *job = (struct move_job){done, data};
+                m->owner = owner;
                 r = offload(loop, MOVE_TIMEOUT_MS, &ops, job, m, e);
         }
         if (r < 0) {

@@ -197,7 +197,8 @@ static inline bool event_is_same(const struct event *a, const struct event *b)
 {
         return a->sequence == b->sequence && a->at == b->at && a->kind == b->kind &&
                str_eq(a->sandbox_id, b->sandbox_id) && str_eq(a->sandbox_name, b->sandbox_name) &&
-               a->state == b->state && a->operation == b->operation && str_eq(a->reason, b->reason);
+               a->owner == b->owner && a->state == b->state && a->operation == b->operation &&
+               str_eq(a->reason, b->reason);
 }
 
 static inline struct event make_event(unsigned i)
@@ -205,6 +206,7 @@ static inline struct event make_event(unsigned i)
         struct event event = {
                 .at = record_now(),
                 .kind = EVENT_STATE,
+                .owner = 1000 + i,
                 .state = SANDBOX_RUNNING,
                 .operation = OPERATION_START,
         };

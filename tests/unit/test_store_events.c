@@ -1,5 +1,8 @@
 #include "daemon/event.h"
 
+#include <sys/stat.h>
+
+#include "daemon/store_private.h"
 #include "tests/unit/store_fixture.h"
 
 #define SEEN_MAX 20000
@@ -323,6 +326,61 @@ static void never_the_last(void **state)
         assert_int_equal(f->last.sequence, 11);
 }
 
+/* --- from a schema whose events had no owner ------------------------------------------------- */
+
+static const char to_schema_2[] =
+        "ALTER TABLE event RENAME TO event_3;"
+        "CREATE TABLE event (  sequence INTEGER PRIMARY KEY,  at INTEGER NOT NULL,"
+        "  kind TEXT NOT NULL,  sandbox_id TEXT NOT NULL,  sandbox_name TEXT NOT NULL,"
+        "  state TEXT NOT NULL,  operation TEXT NOT NULL,  reason TEXT NOT NULL,"
+        "  check_sum INTEGER NOT NULL) STRICT;"
+        "INSERT INTO event SELECT sequence, at, kind, sandbox_id, sandbox_name, state, operation,"
+        "  reason, 0 FROM event_3;"
+        "DROP TABLE event_3;"
+        "CREATE INDEX event_of ON event (sandbox_id);"
+        "PRAGMA user_version = 2;";
+
+static void make_schema_2(const char *path)
+{
+        struct store_db db = {0};
+        struct err e = {0};
+
+        assert_int_equal(sqlite3_open(path, &db.sqlite), SQLITE_OK);
+        if (store_exec(&db, to_schema_2, &e) < 0 || store_rows_register(&db, &e) < 0 ||
+            store_rows_sum(&db, &e) < 0)
+                fail_msg("%s", e.msg);
+        assert_int_equal(sqlite3_close(db.sqlite), SQLITE_OK);
+}
+
+static void migration(void **state)
+{
+        struct fixture *f = *state;
+        struct record there = make_record(1);
+        struct stat st;
+
+        there.owner = 1001;
+        fixture_put(&f->s, &there);
+        record_done(&there);
+        fixture_wait(&f->s, 1);
+        add_events(f, 1, 2, record_now());
+        add_events(f, 2, 1, record_now()); /* of one that was deleted */
+        fixture_close(&f->s);
+        make_schema_2(f->s.path);
+        open_store(f);
+        assert_int_equal(stat(fixture_file(&f->s, ".v2.backup"), &st), 0);
+        read_page(f, 1, "");
+        assert_int_equal(f->page.n, 3);
+        assert_int_equal(f->events[0].owner, 1001);
+        assert_int_equal(f->events[1].owner, 1001);
+        assert_int_equal(f->events[2].owner, OWNER_UNKNOWN);
+        assert_string_equal(f->events[2].reason, "because of 2");
+        add_events(f, 3, 1, record_now());
+        assert_int_equal(f->last.sequence, 4);
+        open_store(f); /* once is enough, and every sum is right */
+        read_page(f, 1, fixture_id(3));
+        assert_int_equal(f->events[0].owner, 1003);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -339,6 +397,7 @@ int main(void)
                 TEST(too_many),
                 TEST(too_old),
                 TEST(never_the_last),
+                TEST(migration),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

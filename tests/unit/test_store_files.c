@@ -85,7 +85,7 @@ static void newer_schema_in_the_log(void **state)
 
         leave(f, 3);
         assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 3", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 4", NULL, NULL, NULL), SQLITE_OK);
         int on = 1;
         assert_int_equal(sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on, NULL), 0);
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
@@ -551,7 +551,7 @@ static void refused_newer(void **state)
         fixture_close(f);
         /* Columns that we do not know, one of them not the last. A newer sandboxd's sums go over
          * them too: here they do not fit. */
-        fixture_sql(f, "ALTER TABLE meta ADD COLUMN colour TEXT; PRAGMA user_version = 3");
+        fixture_sql(f, "ALTER TABLE meta ADD COLUMN colour TEXT; PRAGMA user_version = 4");
         open_fails(f, STATUS_FAILED_PRECONDITION, "newer", &why);
         open_refused(f, &why);
         assert_int_equal(f->n_loaded, 2);

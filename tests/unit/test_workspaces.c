@@ -16,6 +16,8 @@
 #define INSTANCE "01h000000000000000000000ab"
 #define OTHER    "01h000000000000000000000cd"
 #define DAY_MS   (24 * 3600 * 1000LL)
+#define ALICE    1001
+#define BOB      1002
 
 struct fixture {
         struct loop_fixture loop;
@@ -67,9 +69,18 @@ static bool exists(char *path)
 
 static void make(struct fixture *f, const char *instance, const char *id)
 {
+        const struct workspace_kept none = {.of = ""};
         struct err e;
 
-        assert_int_equal(workspace_make(&f->config, instance, id, "", &e), 0);
+        assert_int_equal(workspace_make(&f->config, instance, id, &none, &e), 0);
+}
+
+/* Of f->id, for somebody. */
+static int take_over(struct fixture *f, const char *id, uint32_t owner, struct err *e)
+{
+        const struct workspace_kept kept = {.of = f->id, .owner = owner};
+
+        return workspace_make(&f->config, INSTANCE, id, &kept, e);
 }
 
 static void test_made_and_made_again(void **state)
@@ -96,16 +107,21 @@ static void on_moved(void *data, const struct err *e)
                 f->err = *e;
 }
 
-static void move(struct fixture *f, char *from, char *to)
+static void move_of(struct fixture *f, char *from, char *to, uint32_t owner)
 {
         struct err e;
 
         f->moved = false;
-        assert_int_equal(workspace_move(&f->loop.loop, from, to, on_moved, f, &e), 0);
+        assert_int_equal(workspace_move(&f->loop.loop, from, to, owner, on_moved, f, &e), 0);
         assert_false(f->moved);
         LOOP_UNTIL(&f->loop, f->moved);
         free(from);
         free(to);
+}
+
+static void move(struct fixture *f, char *from, char *to)
+{
+        move_of(f, from, to, ALICE);
 }
 
 static void test_kept_and_taken_over(void **state)
@@ -125,12 +141,48 @@ static void test_kept_and_taken_over(void **state)
         assert_int_equal(f->err.code, STATUS_NOT_FOUND); /* who moved it before a crash knows */
         assert_true(exists(kept_workspace_path(&f->config, f->id)));
 
-        assert_int_equal(workspace_make(&f->config, INSTANCE, other, f->id, &e), 0);
+        assert_int_equal(take_over(f, other, ALICE, &e), 0);
         assert_false(exists(kept_workspace_path(&f->config, f->id)));
-        assert_int_equal(workspace_make(&f->config, INSTANCE, other, f->id, &e), 0);
-        assert_true(workspace_make(&f->config, INSTANCE, OTHER, f->id, &e) < 0);
+        assert_int_equal(take_over(f, other, ALICE, &e), 0);
+        assert_true(take_over(f, OTHER, ALICE, &e) < 0);
         assert_int_equal(e.code, STATUS_NOT_FOUND);
         assert_false(exists(workspace_path(&f->config, OTHER)));
+}
+
+static void test_kept_for_its_owner(void **state)
+{
+        struct fixture *f = *state;
+        struct err e;
+
+        need_root();
+        make(f, INSTANCE, f->id);
+        move(f, workspace_path(&f->config, f->id), kept_workspace_path(&f->config, f->id));
+        assert_true(take_over(f, OTHER, BOB, &e) < 0);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        assert_true(exists(kept_workspace_path(&f->config, f->id)));
+        assert_false(exists(workspace_path(&f->config, OTHER)));
+
+        /* An admin's create fails, and gives it back: it is Alice's as before. */
+        assert_int_equal(take_over(f, OTHER, OWNER_UNKNOWN, &e), 0);
+        move_of(f, workspace_path(&f->config, OTHER), kept_workspace_path(&f->config, f->id),
+                OWNER_UNKNOWN);
+        assert_true(take_over(f, OTHER, BOB, &e) < 0);
+        assert_int_equal(take_over(f, OTHER, ALICE, &e), 0);
+}
+
+static void test_kept_by_nobody_knows_whom(void **state)
+{
+        struct fixture *f = *state;
+        struct err e;
+
+        need_root();
+        make(f, INSTANCE, f->id);
+        move_of(f, workspace_path(&f->config, f->id), kept_workspace_path(&f->config, f->id),
+                OWNER_UNKNOWN);
+        assert_true(take_over(f, OTHER, ALICE, &e) < 0);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        assert_true(take_over(f, OTHER, 0, &e) < 0);
+        assert_int_equal(take_over(f, OTHER, OWNER_UNKNOWN, &e), 0);
 }
 
 /* A delete that was to keep it failed after the move; then the sandbox is started again. */
@@ -165,9 +217,9 @@ static void test_a_move_that_fails(void **state)
 
         _cleanup_free_ char *to = str_printf("%s/nowhere/%s", f->dir.path, f->id);
         assert_int_equal(mkdir(temp_dir_file(&f->dir, "here"), 0755), 0);
-        assert_int_equal(
-                workspace_move(&f->loop.loop, temp_dir_file(&f->dir, "here"), to, on_moved, f, &e),
-                0);
+        assert_int_equal(workspace_move(&f->loop.loop, temp_dir_file(&f->dir, "here"), to, ALICE,
+                                        on_moved, f, &e),
+                         0);
         LOOP_UNTIL(&f->loop, f->moved);
         assert_int_not_equal(f->err.code, STATUS_OK);
         assert_true(exists(str_printf("%s/here", f->dir.path)));
@@ -215,6 +267,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_made_and_made_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_kept_and_taken_over, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_kept_for_its_owner, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_kept_by_nobody_knows_whom, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_its_own_is_taken_back, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_move_that_fails, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_only_what_bears_our_mark, setup, teardown),
