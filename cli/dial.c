@@ -13,7 +13,8 @@ static const char *what_to_check(int errnum)
         switch (errnum) {
         case EACCES:
         case EPERM:
-                return "you may not write to this socket: try as root";
+                return "only root and the members of the socket's group may connect; who has just "
+                       "become one logs in anew";
         case EAGAIN:
                 return "it does not take connections: see 'systemctl status sandboxd'";
         default:

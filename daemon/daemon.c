@@ -16,8 +16,10 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/access.h"
 #include "daemon/engine_oci.h"
 #include "daemon/image.h"
+#include "daemon/interceptor.h"
 #include "daemon/lock.h"
 #include "daemon/nofile.h"
 #include "daemon/reconcile.h"
@@ -57,6 +59,7 @@ struct daemon {
         struct router router;
         struct service_health health;
         struct service_reflection reflection;
+        struct interceptor interceptor;
         struct reloader reloader;
         struct rpc_server *server;
         uv_signal_t sigterm, sigint, sighup;
@@ -251,12 +254,26 @@ static int open_parts(struct daemon *d, struct err *e)
         return r == 0 ? reconcile_open(&d->reconciler, &d->registry, e) : r;
 }
 
+/* Between the bind and the chown it is root's group that may connect, and has a role only if the
+ * configuration gives it one. */
+static int listen_on_socket(struct rpc_server *server, const struct config *c, struct err *e)
+{
+        const struct config_principal *group = &c->socket_group;
+        int r = rpc_server_listen(server, c->socket, group->exists ? 0660 : 0600, e);
+
+        if (r == 0 && group->exists && lchown(c->socket, (uid_t)-1, group->id) < 0)
+                r = err_errno(e, errno, "give the socket '%s' to the group '%s'", c->socket,
+                              group->name);
+        return r;
+}
+
 static int open_server(struct daemon *d, struct err *e)
 {
         static const struct rpc_wire *const wires[] = {&rpc_wire_ttrpc, &rpc_wire_grpc, NULL};
         static const struct rpc_descriptors *const tables[] = {&methods_descriptors, NULL};
         const struct rpc_server_limits limits = rpc_limits_of(&d->config->rpc);
 
+        access_warn(d->config);
         d->router.registry = &d->registry;
         d->host = (struct service_host){.registry = &d->registry, .reloader = &d->reloader};
         int r = rpc_server_new(&d->loop, wires, &limits, &d->server, e);
@@ -273,9 +290,11 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = service_reflection_add(&d->reflection, d->server, tables, e);
         if (r == 0)
+                r = interceptor_install(&d->interceptor, d->server, &d->registry, e);
+        if (r == 0)
                 r = rpc_limits_apply(d->server, &d->config->rpc, e);
         d->reloader.server = d->server;
-        return r == 0 ? rpc_server_listen(d->server, d->config->socket, 0600, e) : r;
+        return r == 0 ? listen_on_socket(d->server, d->config, e) : r;
 }
 
 static void close_parts(struct daemon *d)

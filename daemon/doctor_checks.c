@@ -29,7 +29,7 @@ static const struct doctor_check checks[] = {
          doctor_check_pids},
         {"clock", "times in events and logs, and times to live across a reboot, are told by it",
          doctor_check_clock},
-        {"socket", "who may write to it commands the daemon, which is root", doctor_check_socket},
+        {"socket", "who may write to it may call the daemon", doctor_check_socket},
         {"directories", "who may write there can hand the daemon another file",
          doctor_check_directories},
         {"disk.data", "without room nothing is created and no workspace can be written",

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "config/config.h"
 #include "daemon/daemon.h"
+#include "daemon/journal.h"
 #include "daemon/rpc_limits.h"
 
 #define EXIT_USAGE      2
@@ -95,6 +96,7 @@ static int run(struct config *config, const struct config_sources *sources)
 {
         struct err e;
 
+        log_set_journal(journal_send);
         log_setup(config->log.level, config->log.format);
         if (daemon_run(config, sources, &e) == 0)
                 return EXIT_SUCCESS;

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/access.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
 #include "daemon/service_sandbox_wait.h"
@@ -16,17 +16,6 @@
 #include "sandboxd/v1/sandbox.pb-c.h"
 
 /* --- operands and answers ------------------------------------------------------------------- */
-
-/* Who changes what: the operator's record. Reading leaves none. */
-static void log_request(const struct rpc_call *call, const struct sandbox *s)
-{
-        const struct rpc_peer *peer = rpc_call_peer(call);
-        const char *trace = rpc_metadata_get(rpc_call_metadata(call), "traceparent");
-
-        log_info("sandbox %s: %s, asked by uid %u, pid %d%s%s", sandbox_record(s)->id,
-                 rpc_call_method(call)->name, peer->uid, (int)peer->pid,
-                 trace ? ", traceparent " : "", trace ? trace : "");
-}
 
 static void on_sandbox(void *data, struct sandbox *s, const struct err *e)
 {
@@ -43,21 +32,12 @@ static struct sandbox *resolve(struct rpc_call *call, const struct service_sandb
         struct sandbox *s;
         struct err e;
 
-        if (registry_resolve(service->registry, ref, strlen(ref), &s, &e) == 0)
+        if (registry_resolve(service->registry, ref, strlen(ref), &s, &e) == 0) {
+                rpc_call_set_subject(call, sandbox_record(s)->id);
                 return s;
+        }
         rpc_call_finish(call, &e);
         return NULL;
-}
-
-/* For a method that changes it. */
-static struct sandbox *resolve_to_change(struct rpc_call *call,
-                                         const struct service_sandbox *service, const char *ref)
-{
-        struct sandbox *s = resolve(call, service, ref);
-
-        if (s)
-                log_request(call, s);
-        return s;
 }
 
 /* --- create -------------------------------------------------------------------------------- */
@@ -66,8 +46,8 @@ static struct sandbox *resolve_to_change(struct rpc_call *call,
  * nothing is left of it. With a request_key it may ask again. */
 static void on_created(void *data, struct sandbox *s, const struct err *e)
 {
-        if (!e)
-                log_request(data, s);
+        if (s)
+                rpc_call_set_subject(data, sandbox_record(s)->id);
         if (!e && rpc_call_is_cancelled(data) && !sandbox_record(s)->request_key[0])
                 sandbox_undo_create(s);
         on_sandbox(data, s, e);
@@ -122,6 +102,7 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .env = (const char *const *)env,
                 .request_key = request->request_key,
                 .workspace_of = request->workspace,
+                .any_workspace = access_may_use(call, OWNER_UNKNOWN),
                 .owner = rpc_call_peer(call)->uid,
                 .ttl_ms = request->ttl_millis,
                 .expiry = expiry,
@@ -162,7 +143,8 @@ static void on_list(struct rpc_call *call, const uint8_t *message, size_t n, voi
         arena_init(&a, REPLY_BUDGET);
         response.sandboxes = arena_alloc(&a, r->n * sizeof(*response.sandboxes));
         for (struct sandbox *s = registry_first(r); s && !a.exhausted; s = registry_next(s))
-                response.sandboxes[response.n_sandboxes++] = sandbox_message(&a, s);
+                if (access_may_see(call, sandbox_record(s)->owner))
+                        response.sandboxes[response.n_sandboxes++] = sandbox_message(&a, s);
         reply_message(call, &a, &response.base);
         arena_done(&a);
 }
@@ -174,7 +156,7 @@ static void on_start(struct rpc_call *call, const uint8_t *message, size_t n, vo
         struct err e;
         const Sandboxd__V1__SandboxServiceStartRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
         if (s && sandbox_start(s, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
@@ -185,7 +167,7 @@ static void on_stop(struct rpc_call *call, const uint8_t *message, size_t n, voi
         struct err e;
         const Sandboxd__V1__SandboxServiceStopRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
         if (s && sandbox_stop(s, request->grace_millis, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
@@ -196,7 +178,7 @@ static void on_pause(struct rpc_call *call, const uint8_t *message, size_t n, vo
         struct err e;
         const Sandboxd__V1__SandboxServicePauseRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
         if (s && sandbox_pause(s, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
@@ -207,7 +189,7 @@ static void on_resume(struct rpc_call *call, const uint8_t *message, size_t n, v
         struct err e;
         const Sandboxd__V1__SandboxServiceResumeRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
         if (s && sandbox_resume(s, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
@@ -227,7 +209,7 @@ static void on_keepalive(struct rpc_call *call, const uint8_t *message, size_t n
                               (unsigned long long)request->ttl_millis);
                 return;
         }
-        struct sandbox *s = resolve_to_change(call, ctx, request->sandbox_id);
+        struct sandbox *s = resolve(call, ctx, request->sandbox_id);
         if (s &&
             sandbox_keepalive(s, request->ttl_millis, request->forever, on_sandbox, call, &e) < 0)
                 rpc_call_finish(call, &e);
@@ -270,7 +252,7 @@ static void on_delete(struct rpc_call *call, const uint8_t *message, size_t n, v
         struct err e;
         const Sandboxd__V1__SandboxServiceDeleteRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-        struct sandbox *s = request ? resolve_to_change(call, ctx, request->sandbox_id) : NULL;
+        struct sandbox *s = request ? resolve(call, ctx, request->sandbox_id) : NULL;
 
         if (!s)
                 return;

@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/access.h"
 
 static const Sandboxd__V1__SandboxState wire_states[SANDBOX_STATES] = {
         [SANDBOX_CREATING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_CREATING,
@@ -198,8 +199,8 @@ void reply_sandbox(struct rpc_call *call, const struct sandbox *s)
         arena_init(&a, REPLY_BUDGET);
         response.base.descriptor = rpc_call_method(call)->response;
         response.sandbox = sandbox_message(&a, s);
-        if (response.sandbox)
-                put_env(&a, sandbox_record(s)->env, response.sandbox);
+        if (response.sandbox && access_may_use(call, sandbox_record(s)->owner))
+                put_env(&a, sandbox_record(s)->env, response.sandbox); /* it may hold secrets */
         reply_message(call, &a, &response.base);
         arena_done(&a);
 }

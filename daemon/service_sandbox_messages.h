@@ -8,7 +8,8 @@
 #include "rpc/call.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
-/* Answers with the sandbox alone, as most methods do. */
+/* Answers with the sandbox alone, as most methods do; with its environment for those only who may
+ * use it. */
 void reply_sandbox(struct rpc_call *call, const struct sandbox *s);
 /* The end of a call whose response was built in an arena. */
 void reply_message(struct rpc_call *call, const struct arena *a, const ProtobufCMessage *message);

@@ -6,6 +6,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/access.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
@@ -67,6 +68,8 @@ static bool on_event(void *data, const struct event *event)
         Sandboxd__V1__SandboxServiceWatchResponse response =
                 SANDBOXD__V1__SANDBOX_SERVICE_WATCH_RESPONSE__INIT;
 
+        if (!access_may_see(w->call, event->owner))
+                return true;
         arena_init(&a, ITEM_BUDGET);
         response.item_case = SANDBOXD__V1__SANDBOX_SERVICE_WATCH_RESPONSE__ITEM_EVENT;
         response.event = event_message(&a, event);
@@ -161,8 +164,9 @@ static void send_snapshot(struct sandbox_watch *w)
                         begin_events(w);
                         return;
                 }
-                (void)str_format(w->walked, sizeof(w->walked), "%s", sandbox_record(s)->id);
-                if (!send_sandbox(w, s))
+                const struct record *rec = sandbox_record(s);
+                (void)str_format(w->walked, sizeof(w->walked), "%s", rec->id);
+                if (access_may_see(w->call, rec->owner) && !send_sandbox(w, s))
                         return;
         }
 }

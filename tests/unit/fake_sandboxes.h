@@ -291,18 +291,24 @@ static void remove_last_sandbox(void)
         registry.n = n_sandboxes;
 }
 
-static void commit(const char *id)
+static inline void commit_owned(const char *id, uint32_t owner)
 {
         struct event *event = &store.events[++store.last];
 
         assert_true(store.last <= MANY);
-        *event = (struct event){.sequence = store.last, .kind = EVENT_STATE, .at = 1};
+        *event = (struct event){
+                .sequence = store.last, .kind = EVENT_STATE, .at = 1, .owner = owner};
         assert_true(str_format(event->sandbox_id, sizeof(event->sandbox_id), "%s", id));
         fill_reason(event->reason);
         store.on_event(store.data, event);
 }
 
-static void change(struct sandbox *s, enum sandbox_state state)
+static inline void commit(const char *id)
+{
+        commit_owned(id, 0);
+}
+
+static inline void change(struct sandbox *s, enum sandbox_state state)
 {
         struct sandbox_observer *o, *next;
 

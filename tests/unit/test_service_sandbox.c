@@ -3,6 +3,7 @@
 #include "tests/unit/fake_sandboxes.h"
 #include "tests/unit/rpc_calls.h"
 
+#include "daemon/access.h"
 #include "daemon/service_sandbox.h"
 #include "methods.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
@@ -12,8 +13,21 @@
 static struct watch_hub hub;
 static struct service_sandbox service;
 
+/* Of every call; who owns what is seen, or not, is this process's user. */
+static unsigned roles;
+
+static int admit(void *ctx, struct rpc_call *call, const uint8_t *message, size_t n, struct err *e)
+{
+        (void)ctx, (void)message, (void)n, (void)e;
+        rpc_call_set_rights(call, roles);
+        return 0;
+}
+
 static int setup(void **state)
 {
+        static const struct rpc_interceptor interceptor = {.admit = admit};
+
+        roles = ROLE_ADMIN;
         if (rpc_fixture_setup(state) != 0)
                 return -1;
         struct rpc_fixture *f = *state;
@@ -23,6 +37,7 @@ static int setup(void **state)
         store = (struct store){.events = calloc(MANY + 1, sizeof(struct event))};
         assert_non_null(store.events);
         watch_hub_init(&hub, &store);
+        rpc_server_intercept(f->server, &interceptor, NULL);
         return service_sandbox_add(&service, f->server, &registry, &hub, NULL);
 }
 
@@ -618,6 +633,94 @@ static void every_field(void **state)
         rpc_client_close(c);
 }
 
+/* --- who sees what
+ * --------------------------------------------------------------------------- */
+
+static size_t listed(struct rpc_fixture *f, struct rpc_client *c)
+{
+        struct reply r = {0};
+
+        call_on(c, SANDBOX_SERVICE_LIST, "", &r);
+        LOOP_UNTIL(&f->l, r.n_done);
+        Sandboxd__V1__SandboxServiceListResponse *m =
+                unpack(&sandboxd__v1__sandbox_service_list_response__descriptor, &r);
+        size_t n = m->n_sandboxes;
+        free_message(m);
+        reply_done(&r);
+        return n;
+}
+
+/* How many variables Get shows. */
+static size_t variables(struct rpc_fixture *f, struct rpc_client *c, const char *id)
+{
+        struct reply r = {0};
+
+        call_on(c, SANDBOX_SERVICE_GET, id, &r);
+        LOOP_UNTIL(&f->l, r.n_done);
+        Sandboxd__V1__SandboxServiceGetResponse *m =
+                unpack(&sandboxd__v1__sandbox_service_get_response__descriptor, &r);
+        size_t n = m->sandbox->n_env;
+        free_message(m);
+        reply_done(&r);
+        return n;
+}
+
+static void of_ones_own(void **state)
+{
+        static const struct {
+                unsigned roles;
+                bool all, foreign_env;
+        } cases[] = {
+                {ROLE_USER, false, false},
+                {ROLE_OBSERVER, true, false},
+                {ROLE_USER | ROLE_OBSERVER, true, false},
+                {ROLE_ADMIN, true, true},
+        };
+        static char *env[] = {(char *)"A=1", NULL};
+        struct rpc_fixture *f = *state;
+        struct rpc_client *c = client_new(f, NULL);
+        struct sandbox *own = add_sandbox(1), *foreign = add_sandbox(2);
+
+        own->rec.owner = getuid();
+        foreign->rec.owner = getuid() + 1;
+        own->rec.env = foreign->rec.env = env;
+        commit_owned("", getuid() + 1);
+        commit_owned("", OWNER_UNKNOWN);
+        commit_owned("", getuid());
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct told snapshot = {0}, events = {0};
+                roles = cases[i].roles;
+                assert_int_equal(listed(f, c), cases[i].all ? 2 : 1);
+                watch(c, 0, "", true, &snapshot);
+                watch(c, 1, "", true, &events);
+                LOOP_UNTIL(&f->l, snapshot.n_done && events.n_done);
+                assert_int_equal(snapshot.n_sandboxes, cases[i].all ? 2 : 1);
+                assert_int_equal(events.first, cases[i].all ? 1 : 3);
+                assert_int_equal(events.last, 3);
+                assert_int_equal(events.synced_at, 3);
+                assert_int_equal(variables(f, c, own->rec.id), roles & ~ROLE_OBSERVER ? 1 : 0);
+                assert_int_equal(variables(f, c, foreign->rec.id), cases[i].foreign_env ? 1 : 0);
+        }
+        rpc_client_close(c);
+}
+
+/* What is not for a watcher passes it by, live too, and does not hold up what is. */
+static void live_events_of_ones_own(void **state)
+{
+        struct rpc_fixture *f = *state;
+        struct rpc_client *c = client_new(f, NULL);
+        struct told t = {0};
+
+        roles = ROLE_USER;
+        watch(c, 0, "", false, &t);
+        LOOP_UNTIL(&f->l, t.synced);
+        commit_owned("", getuid() + 1);
+        commit_owned("", getuid());
+        LOOP_UNTIL(&f->l, t.last == 2);
+        assert_int_equal(t.first, 2);
+        rpc_client_close(c);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -641,6 +744,8 @@ int main(void)
                 TEST(delete_tells_where_the_workspace_is),
                 TEST(stats),
                 TEST(every_field),
+                TEST(of_ones_own),
+                TEST(live_events_of_ones_own),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
