@@ -149,7 +149,7 @@ def sockets(daemon):
 
 def test_connections_of_one_user(make_daemon):
     """One too many is closed; other users have theirs, and whoever goes makes room."""
-    daemon = make_daemon(rpc={"connections_per_user": 2})
+    daemon = make_daemon(rpc={"connections_per_user": 2}, access={"users": {"65534": "observer"}})
     daemon.dir.chmod(0o755)
     daemon.socket.chmod(0o666)
     with Client(daemon.socket) as client:

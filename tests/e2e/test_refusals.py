@@ -73,6 +73,11 @@ CONFIGS = {
     "message size": ({"rpc": {"message_size": "1B"}}, ["rpc.message_size", "256KiB"]),
     "no method": ({"rpc": {"message_sizes": {"Create": "1MiB"}}},
                   ["rpc.message_sizes.Create", "a method such as"]),
+    "group of the socket": ({"socket_group": "no-such-group"}, ["socket_group", "no-such-group"]),
+    "user": ({"access": {"users": {"no-such-user": "admin"}}},
+             ["access.users.no-such-user", "the name or number of a user"]),
+    "role": ({"access": {"groups": {"0": "owner"}}}, ["access.groups.0", "owner", "observer"]),
+    "root without rights": ({"access": {"users": {"root": "observer"}}}, ["root is always that"]),
     "log level": ({"log": {"level": "loud"}}, ["log.level", "loud"]),
 }
 

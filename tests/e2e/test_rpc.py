@@ -1,6 +1,7 @@
 """Calls to sandboxes and what becomes of them, through the stock client."""
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import grpc
 import pytest
 from sandboxd.v1 import process_pb2, sandbox_pb2
 
-from harness import output, refused, wait_until
+from harness import ULID, output, refused, wait_until
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -107,13 +108,22 @@ def test_stop_ends_calls(api, sandbox):
 
 
 def test_who_asked_is_logged(api, daemon):
+    """One line at the end of each call that changes something, whatever its outcome."""
     made = api.create()
-    api.sandboxes.Stop(sandbox_pb2.SandboxServiceStopRequest(sandbox_id=made.id), timeout=60,
-                       metadata=[("traceparent", TRACE)])
-    uid, pid = os.getuid(), os.getpid()
-    assert f"sandbox {made.id}: Create, asked by uid {uid}, pid {pid}\n" in daemon.log()
-    assert (f"sandbox {made.id}: Stop, asked by uid {uid}, pid {pid}, traceparent {TRACE}\n"
-            in daemon.log())
+    request = sandbox_pb2.SandboxServiceStopRequest(sandbox_id=made.id)
+    api.sandboxes.Stop(request, timeout=60, metadata=[("traceparent", TRACE),
+                                                      ("x-request-id", "ticket-17")])
+    with refused(grpc.StatusCode.FAILED_PRECONDITION):
+        api.run(made.id, "true")
+    api.get(made.id)
+    who = f"audit uid {os.getuid()}, pid {os.getpid()}: sandboxd.v1."
+    audited = [line.partition(who)[2] for line in daemon.log().splitlines() if who in line]
+    ends = [f"SandboxService/Create of sandbox {made.id}: OK after MS, request ID",
+            f"SandboxService/Stop of sandbox {made.id}: OK after MS, request ticket-17, "
+            f"traceparent {TRACE}",
+            f"ProcessService/Start of sandbox {made.id}: FAILED_PRECONDITION after MS, request ID"]
+    assert [re.sub(rf"request {ULID}", "request ID", re.sub(r"after \d+ ms", "after MS", line))
+            for line in audited] == ends
 
 
 def test_calls_may_end_while_the_daemon_stops(api, daemon):
