@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 import as_user
-from harness import refused
+from harness import refused, wait_until
 
 # No user or group of these numbers need exist.
 ALICE, BOB, OLGA, ADA, EVE = 61001, 61002, 61003, 61004, 61005
@@ -250,6 +250,28 @@ def test_a_directory_of_the_host_is_no_image_for_users(shared_daemon, people):
     assert denied["code"] == "PERMISSION_DENIED" and "role admin" in denied["details"]
     for person in ("ada", "root"):
         people[person].ok(f"{SANDBOX}/Create", {"image": rootfs}, seconds=60)
+
+
+def test_a_reload_gives_and_takes_roles(shared_daemon, people, pool):
+    """For calls from then on; what has begun goes on."""
+    hers, = people["alice"].ok(f"{SANDBOX}/Create", seconds=60)
+    hers = hers["sandbox"]["id"]
+    assert people["eve"].call(f"{SANDBOX}/List")["code"] == "PERMISSION_DENIED"
+    running = pool.submit(people["alice"].ok, f"{PROCESS}/Start", {
+        "sandboxId": hers, "args": ["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.1; done"]})
+    wait_until(lambda: shared_daemon.api.ps(hers), "the process")
+    shared_daemon.configure(access={"users": {str(EVE): "observer"}, "groups": {}})
+    shared_daemon.api.reload()
+    listed, = people["eve"].ok(f"{SANDBOX}/List")
+    assert ids(listed["sandboxes"]) == [hers]
+    shared_daemon.api.sh(hers, "touch /tmp/go")
+    assert set(running.result(20)[-1]["end"]) == {"endedAt"}  # exit_code 0
+    for person in ("alice", "ada", "olga"):
+        assert people[person].call(f"{SANDBOX}/List")["code"] == "PERMISSION_DENIED"
+    shared_daemon.configure(access={"users": {"no-such-user": "admin"}})
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "access.users.no-such-user"):
+        shared_daemon.api.reload()
+    people["eve"].ok(f"{SANDBOX}/List")  # as before
 
 
 def test_the_socket_is_the_groups(shared_daemon, people):

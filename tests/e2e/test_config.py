@@ -131,8 +131,9 @@ def test_log(make_daemon):
     assert "listens on" not in daemon.log()
     daemon.configure(log={"level": "info", "format": "json"})
     daemon.api.reload()
-    last = json.loads(daemon.log().splitlines()[-1])
-    assert "reloaded" in last["message"]
+    reloaded, audited = map(json.loads, daemon.log().splitlines()[-2:])
+    assert "reloaded" in reloaded["message"]
+    assert audited["method"] == "sandboxd.v1.HostService/Reload"
 
 
 def test_what_needs_a_restart_stays(make_daemon):
