@@ -18,6 +18,7 @@ packages=(
         python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime debian-archive-keyring
+        systemd debootstrap systemd-container
 )
 # Toolchains that are there already, wherever they came from, are left alone.
 command -v node >/dev/null || packages+=(nodejs)
