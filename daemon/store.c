@@ -1,6 +1,7 @@
 #include "daemon/store.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -16,7 +17,7 @@
 /* Writes wait for a check so long. */
 #define CHECK_TIMEOUT_MS 1000
 
-enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ, JOB_CHECK };
+enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ, JOB_CHECK, JOB_PING };
 
 struct job {
         enum job_kind kind;
@@ -46,7 +47,8 @@ struct store {
         uv_thread_t thread;
         uv_mutex_t mutex; /* guards the next five */
         uv_cond_t cond;
-        /* Each sandbox has few writes under way, each watcher one read: those bound the lists. */
+        /* Each sandbox has few writes under way, each watcher one read: those bound the lists.
+         * Pings are among the reads. */
         struct job_list writes, reads, finished;
         bool stop;
 
@@ -159,16 +161,24 @@ static void run_writes(struct store *s, struct job_list *jobs)
         }
 }
 
+static int run_read(struct store *s, struct job *job)
+{
+        switch (job->kind) {
+        case JOB_CHECK:
+                return store_db_check(&s->db, CHECK_TIMEOUT_MS, &job->err);
+        case JOB_PING:
+                return 0;
+        default:
+                return store_read_page(&s->db, job->from, job->record.id, &job->page, &job->err);
+        }
+}
+
 static void run_reads(struct store *s, struct job_list *jobs)
 {
         struct job *job;
 
-        TAILQ_FOREACH (job, jobs, entry) {
-                int r = job->kind == JOB_CHECK ? store_db_check(&s->db, CHECK_TIMEOUT_MS, &job->err)
-                                               : store_read_page(&s->db, job->from, job->record.id,
-                                                                 &job->page, &job->err);
-                job->failed = r < 0;
-        }
+        TAILQ_FOREACH (job, jobs, entry)
+                job->failed = run_read(s, job) < 0;
 }
 
 /* Called with the mutex held; while the reserve is missing also returns to look for room. */
@@ -210,6 +220,7 @@ static void thread_main(void *data)
         struct store *s = data;
         struct job_list writes, reads;
 
+        (void)pthread_setname_np(pthread_self(), "sandboxd-store"); /* short enough: 15 bytes */
         uv_mutex_lock(&s->mutex);
         while (!s->stop || !TAILQ_EMPTY(&s->writes)) {
                 wait_for_jobs(s);
@@ -314,7 +325,7 @@ static int refusal(const struct store *s)
 static void enqueue(struct store *s, struct job *job)
 {
         uv_mutex_lock(&s->mutex);
-        if (job->kind == JOB_READ || job->kind == JOB_CHECK)
+        if (job->kind == JOB_READ || job->kind == JOB_CHECK || job->kind == JOB_PING)
                 TAILQ_INSERT_TAIL(&s->reads, job, entry);
         else
                 TAILQ_INSERT_TAIL(&s->writes, job, entry);
@@ -395,9 +406,10 @@ int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, st
         return 0;
 }
 
-int store_check(struct store *s, store_done done, void *data, struct err *e)
+/* Of the thread, which answers in its turn. */
+static int ask(struct store *s, enum job_kind kind, store_done done, void *data, struct err *e)
 {
-        struct job *job = job_new(s, JOB_CHECK, "", e);
+        struct job *job = job_new(s, kind, "", e);
 
         if (!job)
                 return refusal(s);
@@ -405,6 +417,16 @@ int store_check(struct store *s, store_done done, void *data, struct err *e)
         job->data = data;
         enqueue(s, job);
         return 0;
+}
+
+int store_check(struct store *s, store_done done, void *data, struct err *e)
+{
+        return ask(s, JOB_CHECK, done, data, e);
+}
+
+int store_ping(struct store *s, store_done done, void *data, struct err *e)
+{
+        return ask(s, JOB_PING, done, data, e);
 }
 
 void store_listen(struct store *s, void (*on_event)(void *data, const struct event *event),

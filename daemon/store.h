@@ -90,6 +90,10 @@ int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, st
  * DEADLINE_EXCEEDED that nothing was found in the time. */
 int store_check(struct store *s, store_done done, void *data, struct err *e);
 
+/* A round trip through the thread, which touches nothing: done comes once, behind what waits by now
+ * and never before the return. FAILED_PRECONDITION, ...: a refused store has no thread. */
+int store_ping(struct store *s, store_done done, void *data, struct err *e);
+
 /* The disk is full: writes succeed only because the store gave up the space that it kept in
  * reserve (so that what frees space can still be done). Goes back to false by itself. */
 bool store_is_short(const struct store *s);

@@ -423,6 +423,26 @@ static void check_that_takes_too_long(void **state)
         store_db_close(&db);
 }
 
+static void on_ping(void *data, const struct err *e)
+{
+        const struct store_fixture *f = data;
+
+        assert_int_equal(f->n_done, 3); /* behind what waited */
+        fixture_on_done(data, e);
+}
+
+static void ping(void **state)
+{
+        struct store_fixture *f = *state;
+
+        fixture_open(f);
+        for (unsigned i = 0; i < 3; i++)
+                fixture_put_number(f, i);
+        assert_int_equal(store_ping(f->store, on_ping, f, NULL), 0);
+        assert_int_equal(f->n_done, 0); /* never before the return */
+        fixture_wait(f, 4);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -446,6 +466,7 @@ int main(void)
                 TEST(no_place),
                 TEST(checked_while_open),
                 TEST(check_that_takes_too_long),
+                TEST(ping),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
