@@ -10,7 +10,6 @@
 #include "daemon/sandbox_log.h"
 #include "daemon/workspaces.h"
 
-#define PERIOD_MS 5000
 /* Where nothing has happened, only every so many-th period looks around. */
 #define QUIET_PERIODS   4
 #define SURVEY_TIMEOUT  5000
@@ -34,6 +33,16 @@ static int on_record(void *data, struct record *record, struct err *e)
                 sandbox_log(LOG_LEVEL_ERROR, sandbox_record(s)->id, sandbox_record(s)->runtime,
                             "it cannot be adopted: %s; trying again", why.msg);
         return 0;
+}
+
+static void got_on(struct reconciler *c)
+{
+        c->moved_at = uv_now(c->registry->loop);
+}
+
+uint64_t reconcile_silence(const struct reconciler *c)
+{
+        return c->closing ? 0 : uv_now(c->registry->loop) - c->moved_at;
 }
 
 /* --- looking around ------------------------------------------------------------------------ */
@@ -155,6 +164,7 @@ static void on_survey(void *ctx, void *data)
         struct reconciler *c = ctx;
         struct survey *v = data;
 
+        got_on(c);
         if (!v || v->err.code) {
                 log_warn("looking around: %s", v ? v->err.msg : "a file system of the host hangs");
         } else {
@@ -202,6 +212,7 @@ static void on_list(void *data, const struct engine_container *list, size_t n, c
         struct reconciler *c = data;
 
         (void)list, (void)n; /* what they know of was found in their directories */
+        got_on(c);
         if (e) {
                 log_warn("%s cannot be asked what it runs: %s; what seems to be nobody's is left "
                          "alone",
@@ -252,6 +263,7 @@ static void tell(struct reconciler *c, const char *what, const char *outcome)
 
 static void orphan_done(struct reconciler *c, const struct err *e)
 {
+        got_on(c);
         if (e)
                 log_warn("clearing up: %s", e->msg);
         c->next++;
@@ -355,6 +367,7 @@ static void on_look(uv_timer_t *timer)
 {
         struct reconciler *c = CONTAINER(timer, struct reconciler, look);
 
+        got_on(c);
         if (is_time_to_look(c))
                 look_around(c);
         if (!c->busy)
@@ -365,9 +378,10 @@ static void on_look(uv_timer_t *timer)
 static void finish(struct reconciler *c)
 {
         c->busy = false;
+        got_on(c);
         strv_free(TAKE(c->orphans));
         if (!c->closing) {
-                (void)uv_timer_start(&c->look, on_look, PERIOD_MS, 0); /* never fails */
+                (void)uv_timer_start(&c->look, on_look, RECONCILE_PERIOD_MS, 0); /* never fails */
                 return;
         }
         uv_close((uv_handle_t *)&c->mend, on_mend_closed);
@@ -376,10 +390,10 @@ static void finish(struct reconciler *c)
 
 int reconcile_open(struct reconciler *c, struct registry *r, struct err *e)
 {
-        *c = (struct reconciler){.registry = r, .handles = 2};
+        *c = (struct reconciler){.registry = r, .handles = 2, .moved_at = uv_now(r->loop)};
         (void)uv_timer_init(r->loop, &c->mend); /* none of them fails */
         (void)uv_timer_init(r->loop, &c->look);
-        (void)uv_timer_start(&c->mend, on_mend, PERIOD_MS, PERIOD_MS);
+        (void)uv_timer_start(&c->mend, on_mend, RECONCILE_PERIOD_MS, RECONCILE_PERIOD_MS);
         (void)uv_timer_start(&c->look, on_look, 0, 0);
         return store_load(r->store, on_record, r, e);
 }

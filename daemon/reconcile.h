@@ -9,6 +9,8 @@
 #include "base/str.h"
 #include "daemon/registry.h"
 
+#define RECONCILE_PERIOD_MS 5000
+
 struct reconciler {
         struct registry *registry;
         uv_timer_t mend, look;
@@ -22,6 +24,7 @@ struct reconciler {
         char *overdue;          /* a workspace in quarantine whose time has come; NULL for none */
         uint64_t overdue_since; /* uv_now: when that was seen first */
         bool removing;          /* it */
+        uint64_t moved_at;      /* uv_now: when it last got on */
         bool busy, closing;     /* busy: looks around, or clears up */
         void (*on_closed)(void *data);
         void *on_closed_data;
@@ -31,6 +34,10 @@ struct reconciler {
  * back what a stop or crash of the daemon interrupted. Then looks around, every few seconds, once
  * the loop runs. Reads the store: before the loop runs. */
 int reconcile_open(struct reconciler *c, struct registry *r, struct err *e);
+
+/* For how many milliseconds it has not got on. Above RECONCILE_PERIOD_MS something is stuck that
+ * has a deadline of its own, or a disk is; 0 while it closes. */
+uint64_t reconcile_silence(const struct reconciler *c);
 
 /* on_closed comes when nothing is under way any more, perhaps before the return. Fine for one that
  * was never opened but is zero. */
