@@ -492,6 +492,9 @@ static void on_headers_complete(struct grpc_call *call)
                 refuse_http(call, "415");
         else if (h->metadata_is_bad)
                 rpc_call_refuse_metadata(&call->base, -EINVAL);
+        else if (call->base.session->server->draining)
+                reset(call,
+                      NGHTTP2_REFUSED_STREAM); /* clients retry that (RFC 9113, section 8.7) */
         else
                 begin(call, h);
 }
@@ -732,8 +735,10 @@ static void grpc_flush(struct rpc_session *base)
         } while (woken && ++rounds < ROUNDS_MAX);
         if (woken)
                 conn_flush_again(&base->conn);
-        if (!nghttp2_session_want_read(s->http2) && !nghttp2_session_want_write(s->http2))
-                rpc_session_finish(base); /* ended in order, by either side */
+        /* Ended in order, by either side; whoever was just told so may be writing yet. */
+        if (!nghttp2_session_want_read(s->http2) && !nghttp2_session_want_write(s->http2) &&
+            !base->server->draining)
+                rpc_session_finish(base);
 }
 
 static int grpc_writable(struct rpc_session *base)
@@ -743,17 +748,22 @@ static int grpc_writable(struct rpc_session *base)
         return 0;
 }
 
-/* In two steps, so that no call on its way is lost: the client is told to make no new one, and the
- * answer to a ping says that it knows; see say_goodbye. */
+/* Of a connection that has been idle in two steps, so that a call on its way is served: the client
+ * is told to make no new one, and the answer to a ping says that it knows; see say_goodbye. A
+ * server that ends serves none, and says at once which was the last: clients make the others again,
+ * elsewhere. */
 static bool grpc_drain(struct rpc_session *base)
 {
         struct grpc_session *s = (struct grpc_session *)base;
+        bool told = s->goodbye;
 
-        if (s->goodbye)
-                return true;
         s->goodbye = true;
-        (void)nghttp2_submit_shutdown_notice(s->http2); /* or it learns by the end */
-        (void)nghttp2_submit_ping(s->http2, NGHTTP2_FLAG_NONE, NULL);
+        if (base->server->draining) {
+                say_goodbye(s);
+        } else if (!told) {
+                (void)nghttp2_submit_shutdown_notice(s->http2); /* or it learns by the end */
+                (void)nghttp2_submit_ping(s->http2, NGHTTP2_FLAG_NONE, NULL);
+        }
         conn_kick(&base->conn);
         return true;
 }

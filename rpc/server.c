@@ -255,6 +255,19 @@ static int remove_stale_socket(const struct sockaddr_un *address, struct err *e)
         return 0;
 }
 
+int rpc_server_listen_fd(struct rpc_server *s, int fd, const char *name, struct err *e)
+{
+        int r = uv_poll_init(s->loop, &s->listener, fd); /* makes it non-blocking, too */
+
+        if (r < 0)
+                return err_errno(e, -r, "watch socket '%s'", name);
+        s->handles++;
+        s->fd = fd;
+        (void)str_format(s->path, sizeof(s->path), "%s", name); /* or cut: then it is not ours */
+        listen_for_more(s);
+        return 0;
+}
+
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e)
 {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -281,13 +294,11 @@ int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struc
          * (google/gvisor#9848). */
         if (listen(fd, BACKLOG) < 0)
                 return err_errno(e, errno, "listen on socket '%s'", path);
-        r = uv_poll_init(s->loop, &s->listener, fd);
+        r = rpc_server_listen_fd(s, fd, path, e);
         if (r < 0)
-                return err_errno(e, -r, "watch socket '%s'", path);
-        s->handles++;
-        s->fd = TAKE_FD(fd);
-        memcpy(s->path, address.sun_path, sizeof(s->path));
-        listen_for_more(s);
+                return r;
+        s->owns_path = true;
+        (void)TAKE_FD(fd);
         return 0;
 }
 
@@ -308,7 +319,8 @@ static void stop_listening(struct rpc_server *s)
         s->listener.data = s;
         uv_close((uv_handle_t *)&s->listener, on_handle_closed);
         (void)close(TAKE_FD(s->fd));
-        (void)unlink(s->path); /* somebody else may have removed it */
+        if (s->owns_path)
+                (void)unlink(s->path); /* somebody else may have removed it */
 }
 
 void rpc_server_drain(struct rpc_server *s)

@@ -68,6 +68,11 @@ void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *in
  * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);
 
+/* The same with a socket that listens already, such as one from systemd: fd is taken over when this
+ * succeeds, and its file is left where it is. Whoever else holds the socket keeps the connections
+ * that were not accepted when this server drains. name: for the log. */
+int rpc_server_listen_fd(struct rpc_server *s, int fd, const char *name, struct err *e);
+
 /* A smaller request_max that a service wants for one of its methods. NOT_FOUND: there is none such.
  */
 int rpc_server_limit_method(struct rpc_server *s, const char *service, const char *method,
@@ -87,8 +92,8 @@ int rpc_server_set_limits(struct rpc_server *s, const struct rpc_server_limits *
 const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i);
 
 /* The beginning of the end: accepts no connection and no call any more (UNAVAILABLE), removes the
- * socket file, tells clients of gRPC (GOAWAY), and closes each connection after its last call.
- * Idempotent. */
+ * socket file if it has made it, tells clients of gRPC (GOAWAY), and closes each connection after
+ * its last call. Idempotent. */
 void rpc_server_drain(struct rpc_server *s);
 
 /* Not from inside a handler or another callback of a call. Drains, and when no call is left or

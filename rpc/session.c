@@ -118,22 +118,21 @@ void rpc_session_finish(struct rpc_session *s)
                 conn_finish(&s->conn);
 }
 
-/* A client that was told to make no new call has one on its way, perhaps. */
+/* A call is on its way, perhaps: it is told to try again, where a connection that ends would leave
+ * its client in the dark. */
 static void finish_when_drained(struct rpc_session *s)
 {
         if (!s->server->draining || s->n_calls > 0 || s->closing)
                 return;
         s->since = uv_now(s->server->loop);
-        if (s->retired)
-                rpc_server_look_in(s->server, DRAINED_MS);
-        else
-                rpc_session_finish(s);
+        rpc_server_look_in(s->server, DRAINED_MS);
 }
 
 void rpc_session_drain(struct rpc_session *s)
 {
         if (s->wire && !s->closing)
-                s->retired = s->wire->drain(s);
+                (void)s->wire->drain(s); /* told or not, it has to go */
+        s->retired = true;
         finish_when_drained(s);
 }
 
@@ -241,7 +240,10 @@ static int choose_wire(struct rpc_session *s, uint8_t first_byte)
         for (const struct rpc_wire *const *w = s->server->wires; *w; w++) {
                 if ((*w)->first_byte == first_byte) {
                         s->wire = *w;
-                        return s->wire->open(s);
+                        int r = s->wire->open(s);
+                        if (r == 0 && s->server->draining)
+                                (void)s->wire->drain(s); /* it greets as we go */
+                        return r;
                 }
         }
         return -EPROTONOSUPPORT;

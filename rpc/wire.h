@@ -211,6 +211,7 @@ struct rpc_server {
         const struct rpc_interceptor *interceptor; /* never NULL */
         void *interceptor_ctx;
         char path[108]; /* sun_path, unix(7) */
+        bool owns_path; /* it made the file */
         int fd;
         uv_poll_t listener;
         uv_timer_t timer; /* accepts again after a pause, and closes silent sessions */

@@ -28,9 +28,10 @@ struct h2 {
         nghttp2_session *session;
         struct h2_reply replies[STREAMS_MAX];
         unsigned n;
-        bool ended;     /* the server has closed the connection */
-        bool going;     /* it has sent GOAWAY */
-        size_t padding; /* bytes in each DATA frame */
+        bool ended;          /* the server has closed the connection */
+        bool going;          /* it has sent GOAWAY */
+        int32_t last_stream; /* that it named then */
+        size_t padding;      /* bytes in each DATA frame */
 };
 
 static inline struct h2_reply *reply_of(nghttp2_session *session, int32_t stream_id)
@@ -109,9 +110,13 @@ static inline ssize_t on_request_body(nghttp2_session *session, int32_t stream_i
 
 static inline int on_frame(nghttp2_session *session, const nghttp2_frame *received, void *data)
 {
+        struct h2 *h = data;
+
         (void)session;
-        if (received->hd.type == NGHTTP2_GOAWAY)
-                ((struct h2 *)data)->going = true;
+        if (received->hd.type == NGHTTP2_GOAWAY) {
+                h->going = true;
+                h->last_stream = received->goaway.last_stream_id;
+        }
         return 0;
 }
 

@@ -261,6 +261,72 @@ static void greets_while_draining(void **state)
         H2_WITHIN(h, 15000, t->f->server_closed);
 }
 
+/* Who is told of the end in time can go elsewhere with it; and it was certainly not done. */
+static void late_call_on_an_idle_connection(void **state)
+{
+        struct peer_run *t = *state;
+
+        begin(t);
+        peer_assert_serves(&t->peer);
+        unsigned n = probe.n;
+        rpc_server_drain(t->f->server);
+        struct peer_call *late = peer_call(&t->peer, PROBE_UNARY, "1");
+        if (t->grpc) { /* by the number of the last call that was taken */
+                H2_UNTIL(t->peer.h, t->peer.h->going);
+                assert_in_range(t->peer.h->last_stream, 1, late->h2->stream_id - 1);
+        } else {
+                PEER_UNTIL(&t->peer, peer_has_ended(late));
+                peer_assert_status(late, STATUS_UNAVAILABLE);
+        }
+        assert_int_equal(probe.n, n);
+        close_server(t, 10000);
+        PEER_UNTIL(&t->peer, t->f->server_closed);
+}
+
+static int listen_at(const char *path)
+{
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_true(str_format(address.sun_path, sizeof(address.sun_path), "%s", path));
+        assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(fd, 10), 0);
+        return fd;
+}
+
+static void take_over(struct peer_run *t, int listener)
+{
+        struct rpc_fixture *f = t->f;
+        int fd = fcntl(listener, F_DUPFD_CLOEXEC, 3);
+
+        assert_true(fd >= 0);
+        f->server = rpc_fixture_server(f);
+        f->server_closed = false;
+        assert_int_equal(rpc_server_listen_fd(f->server, fd, f->path, NULL), 0);
+}
+
+/* A socket of somebody else's: who is not accepted by one server waits for the next. */
+static void the_socket_outlives_the_server(void **state)
+{
+        struct peer_run *t = *state;
+
+        close_server(t, 0);
+        LOOP_UNTIL(&t->f->l, t->f->server_closed);
+        int listener = listen_at(t->f->path);
+        take_over(t, listener);
+        t->peer = peer_new(t->f, t->grpc);
+        peer_assert_serves(&t->peer);
+        rpc_server_drain(t->f->server);
+        struct peer waiting = peer_new(t->f, t->grpc);
+        close_server(t, 0);
+        PEER_UNTIL(&t->peer, t->f->server_closed);
+        assert_int_equal(access(t->f->path, F_OK), 0);
+        take_over(t, listener);
+        peer_assert_serves(&waiting);
+        peer_close(&waiting);
+        (void)close(listener);
+}
+
 /* --- who may connect -------------------------------------------------------------------------- */
 
 static void connections_of_a_user(void **state)
@@ -561,6 +627,8 @@ static void message_that_never_comes(void **state)
 #define TESTS_OF(suffix, wire)                                                                    \
         TEST(open_call_ends_in_the_grace, suffix, wire),                                          \
                 TEST(open_call_outlives_the_grace, suffix, wire),                                 \
+                TEST(late_call_on_an_idle_connection, suffix, wire),                              \
+                TEST(the_socket_outlives_the_server, suffix, wire),                               \
                 TEST(nothing_is_open, suffix, wire), TEST(drain_before_close, suffix, wire),      \
                 TEST(client_leaves_in_the_grace, suffix, wire),                                   \
                 TEST(slow_reader_and_drain, suffix, wire),                                        \
