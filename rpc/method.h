@@ -12,6 +12,7 @@ struct rpc_method {
         const char *name; /* "Create" */
         bool client_streams, server_streams;
         const ProtobufCMessageDescriptor *request, *response;
+        bool idempotent; /* its idempotency_level says: done twice is as good as once */
 };
 
 struct rpc_service {

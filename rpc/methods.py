@@ -75,7 +75,8 @@ def service_table(file, service):
     rows = [f'        {{"{method.name}", {str(method.client_streaming).lower()}, '
             f'{str(method.server_streaming).lower()},\n'
             f'         &{descriptor_symbol(method.input_type)},\n'
-            f'         &{descriptor_symbol(method.output_type)}}},'
+            f'         &{descriptor_symbol(method.output_type)},\n'
+            f'         {str(method.options.idempotency_level > 0).lower()}}},'
             for method in service.method]
     return ([f"extern const struct rpc_service {symbol};", "enum {", *indexes, "};"],
             ["", f"static const struct rpc_method {symbol}_methods[] = {{", *rows, "};",
