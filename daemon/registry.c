@@ -123,6 +123,15 @@ static struct registry_entry *find_name(struct registry *r, const char *name)
         return RB_FIND(registry_names, &r->by_name, &key);
 }
 
+void registry_set_draining(struct registry *r, bool draining)
+{
+        if (r->draining == draining)
+                return;
+        r->draining = draining;
+        if (r->on_draining)
+                r->on_draining(r->on_draining_data);
+}
+
 bool registry_has_name(struct registry *r, const char *name)
 {
         return find_name(r, name) != NULL;

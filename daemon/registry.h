@@ -46,6 +46,10 @@ struct registry {
         /* Those that come up now, and those that wait because there are enough of them. */
         unsigned n_coming_up;
         TAILQ_HEAD(, registry_entry) waiting;
+        bool draining;     /* no sandbox is created or started any more */
+        unsigned n_drains; /* calls of Drain that wait */
+        void (*on_draining)(void *data);
+        void *on_draining_data;
         /* Set by sandbox_close_all. */
         bool closing; /* no operation is accepted any more */
         void (*on_idle)(void *data);
@@ -64,6 +68,9 @@ struct sandbox *registry_next(struct sandbox *s);
 
 /* The first whose id is above this one, which need not be there; NULL when there is none. */
 struct sandbox *registry_after(struct registry *r, const char *id);
+
+/* Takes the host out of service, or back into it; tells on_draining, if there is one. */
+void registry_set_draining(struct registry *r, bool draining);
 
 bool registry_has_name(struct registry *r, const char *name);
 struct sandbox *registry_find_id(struct registry *r, const char *id); /* a whole id; NULL */

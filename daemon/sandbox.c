@@ -324,6 +324,10 @@ int sandbox_may(const struct sandbox *s, enum operation_kind kind, struct err *e
                 return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
         if (problem)
                 return err_set(e, problem->code, "%s", problem->msg);
+        if (comes_up && s->registry->draining)
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "this host is being drained: no sandbox is created or started; "
+                               "'sandboxctl drain --cancel' ends that");
         if (!runtime)
                 return err_set(
                         e, STATUS_FAILED_PRECONDITION,
@@ -360,12 +364,20 @@ int sandbox_start(struct sandbox *s, sandbox_done done, void *data, struct err *
         return request_op(s, (struct op_request){.kind = OPERATION_START}, done, data, e);
 }
 
+int sandbox_check_grace(uint64_t grace_ms, struct err *e)
+{
+        if (grace_ms <= GRACE_MAX_MS)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "grace_millis is %llu, at most %d are possible",
+                       (unsigned long long)grace_ms, GRACE_MAX_MS);
+}
+
 int sandbox_stop(struct sandbox *s, uint64_t grace_ms, sandbox_done done, void *data, struct err *e)
 {
-        if (grace_ms > GRACE_MAX_MS)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "grace_millis is %llu, at most %d are possible",
-                               (unsigned long long)grace_ms, GRACE_MAX_MS);
+        int r = sandbox_check_grace(grace_ms, e);
+
+        if (r < 0)
+                return r;
         if (grace_ms == 0)
                 grace_ms = s->registry->config->defaults.stop_timeout_ms;
         return request_op(s, (struct op_request){.kind = OPERATION_STOP, .grace_ms = grace_ms},
@@ -536,6 +548,15 @@ int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_d
 const struct record *sandbox_record(const struct sandbox *s)
 {
         return &s->rec;
+}
+
+unsigned sandbox_count_running(struct registry *r)
+{
+        unsigned n = 0;
+
+        for (struct sandbox *s = registry_first(r); s; s = registry_next(s))
+                n += s->rec.state == SANDBOX_RUNNING;
+        return n;
 }
 
 unsigned sandbox_waiting(const struct sandbox *s)

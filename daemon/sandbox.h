@@ -30,6 +30,7 @@ int sandbox_start(struct sandbox *s, sandbox_done done, void *data, struct err *
 /* grace_ms 0: the configuration's. */
 int sandbox_stop(struct sandbox *s, uint64_t grace_ms, sandbox_done done, void *data,
                  struct err *e);
+int sandbox_check_grace(uint64_t grace_ms, struct err *e); /* whether a stop takes it */
 int sandbox_pause(struct sandbox *s, sandbox_done done, void *data, struct err *e);
 int sandbox_resume(struct sandbox *s, sandbox_done done, void *data, struct err *e);
 int sandbox_delete(struct sandbox *s, bool keep_workspace, sandbox_done done, void *data,
@@ -40,6 +41,7 @@ int sandbox_keepalive(struct sandbox *s, uint64_t ttl_ms, bool forever, sandbox_
                       void *data, struct err *e);
 
 const struct record *sandbox_record(const struct sandbox *s);
+unsigned sandbox_count_running(struct registry *r); /* in SANDBOX_RUNNING */
 /* How many operations wait behind the one under way. */
 unsigned sandbox_waiting(const struct sandbox *s);
 
