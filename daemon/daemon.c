@@ -8,7 +8,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -17,11 +19,13 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/activation.h"
 #include "daemon/engine_oci.h"
 #include "daemon/image.h"
 #include "daemon/interceptor.h"
 #include "daemon/lock.h"
 #include "daemon/nofile.h"
+#include "daemon/notify.h"
 #include "daemon/reconcile.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
@@ -31,6 +35,7 @@
 #include "daemon/service_host.h"
 #include "daemon/service_sandbox.h"
 #include "daemon/watch.h"
+#include "daemon/watchdog.h"
 #include "daemon/workspaces.h"
 #include "methods.h"
 #include "rpc/server.h"
@@ -62,6 +67,8 @@ struct daemon {
         struct interceptor interceptor;
         struct reloader reloader;
         struct rpc_server *server;
+        int activated; /* the socket that systemd handed over; -1: none */
+        struct watchdog watchdog;
         uv_signal_t sigterm, sigint, sighup;
         uv_timer_t stop_timer;
         bool stopping;
@@ -254,16 +261,46 @@ static int open_parts(struct daemon *d, struct err *e)
         return r == 0 ? reconcile_open(&d->reconciler, &d->registry, e) : r;
 }
 
+/* May new work be sent here? */
+static void tell_health(void *data)
+{
+        struct daemon *d = data;
+
+        service_health_set(&d->health, !store_problem(d->store) && !d->registry.draining);
+}
+
+/* What listens while no daemon does is systemd's, and so is its path. */
+static int listen_activated(struct daemon *d, struct err *e)
+{
+        struct sockaddr_un address = {0};
+        socklen_t n = sizeof(address) - 1; /* so that the path ends in NUL */
+
+        (void)getsockname(d->activated, (struct sockaddr *)&address, &n); /* it is a socket */
+        int r = rpc_server_listen_fd(d->server, d->activated, address.sun_path, e);
+        if (r < 0)
+                return r;
+        d->activated = -1;
+        if (!str_eq(address.sun_path, d->config->socket))
+                log_warn("systemd listens on '%s', the configuration says socket: '%s'; change "
+                         "ListenStream= of sandboxd.socket, or the configuration",
+                         address.sun_path, d->config->socket);
+        log_info("sandboxd %s listens on %s, for systemd", SANDBOXD_VERSION, address.sun_path);
+        return 0;
+}
+
 /* Between the bind and the chown it is root's group that may connect, and has a role only if the
  * configuration gives it one. */
-static int listen_on_socket(struct rpc_server *server, const struct config *c, struct err *e)
+static int listen_itself(struct daemon *d, struct err *e)
 {
+        const struct config *c = d->config;
         const struct config_principal *group = &c->socket_group;
-        int r = rpc_server_listen(server, c->socket, group->exists ? 0660 : 0600, e);
+        int r = rpc_server_listen(d->server, c->socket, group->exists ? 0660 : 0600, e);
 
         if (r == 0 && group->exists && lchown(c->socket, (uid_t)-1, group->id) < 0)
                 r = err_errno(e, errno, "give the socket '%s' to the group '%s'", c->socket,
                               group->name);
+        if (r == 0)
+                log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, c->socket);
         return r;
 }
 
@@ -285,8 +322,10 @@ static int open_server(struct daemon *d, struct err *e)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
+        d->registry.on_draining = tell_health;
+        d->registry.on_draining_data = d;
         if (r == 0)
-                service_health_set(&d->health, !store_problem(d->store));
+                tell_health(d);
         if (r == 0)
                 r = service_reflection_add(&d->reflection, d->server, tables, e);
         if (r == 0)
@@ -294,7 +333,9 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = rpc_limits_apply(d->server, &d->config->rpc, e);
         d->reloader.server = d->server;
-        return r == 0 ? listen_on_socket(d->server, d->config, e) : r;
+        if (r < 0)
+                return r;
+        return d->activated >= 0 ? listen_activated(d, e) : listen_itself(d, e);
 }
 
 static void close_parts(struct daemon *d)
@@ -324,6 +365,7 @@ static void close_handles(struct daemon *d)
         close_handle((uv_handle_t *)&d->sigint);
         close_handle((uv_handle_t *)&d->sighup);
         close_handle((uv_handle_t *)&d->stop_timer);
+        watchdog_close(&d->watchdog);
 }
 
 static void on_server_closed(void *data)
@@ -366,6 +408,7 @@ static void stop(struct daemon *d)
         if (d->stopping)
                 return;
         d->stopping = true;
+        notify_stopping();
         d->registry.closing = true; /* nothing new begins */
         reload_stop(&d->reloader);
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout,
@@ -424,13 +467,18 @@ static void refresh_resolv(struct daemon *d)
 
 int daemon_run(struct config *config, const struct config_sources *sources, struct err *e)
 {
-        struct daemon d = {
-                .config = config, .data_lock = -1, .state_lock = -1, .instance_lock = -1};
+        struct daemon d = {.config = config,
+                           .data_lock = -1,
+                           .state_lock = -1,
+                           .instance_lock = -1,
+                           .activated = -1};
 
         if (geteuid() != 0)
                 return err_set(e, STATUS_PERMISSION_DENIED,
                                "sandboxd must run as root; use sudo, or its systemd service");
-        int r = settle(&d, e);
+        int r = activation_take(&d.activated, e);
+        if (r == 0)
+                r = settle(&d, e);
         if (r == 0 && (r = uv_loop_init(&d.loop)) < 0)
                 r = err_errno(e, -r, "make the event loop");
         if (r < 0)
@@ -443,7 +491,8 @@ int daemon_run(struct config *config, const struct config_sources *sources, stru
         if (r == 0) {
                 watch_signals(&d);
                 refresh_resolv(&d);
-                log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, config->socket);
+                notify_ready();
+                watchdog_open(&d.watchdog, &d.registry, &d.reconciler);
         } else {
                 stop(&d);
         }
@@ -461,6 +510,8 @@ out:
         if (d.instance_lock >= 0)
                 lock_remove(d.instance_path, d.instance_lock);
         free(d.instance_path);
+        if (d.activated >= 0)
+                (void)close(d.activated);
         if (d.data_lock >= 0)
                 (void)close(d.data_lock);
         if (d.state_lock >= 0)

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "daemon/daemon.h"
 #include "daemon/journal.h"
+#include "daemon/notify.h"
 #include "daemon/rpc_limits.h"
 
 #define EXIT_USAGE      2
@@ -101,6 +102,7 @@ static int run(struct config *config, const struct config_sources *sources)
         if (daemon_run(config, sources, &e) == 0)
                 return EXIT_SUCCESS;
         log_error("%s", e.msg);
+        notify_failed(&e);
         return EXIT_FAILURE;
 }
 
@@ -119,6 +121,7 @@ static int with_config(const struct arguments *a)
 
         if (config_load(&a->sources, &config, &e) < 0) {
                 (void)fprintf(stderr, "sandboxd: %s\n", e.msg);
+                notify_failed(&e);
                 return EXIT_BAD_CONFIG;
         }
         int r;
@@ -166,6 +169,7 @@ int main(int argc, char **argv)
                 .sets = calloc((size_t)argc + 1, sizeof(*a.sets)),
         };
 
+        notify_open();
         if (!a.sets)
                 return EXIT_FAILURE;
         a.sources.sets = a.sets;

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/nofile.h"
+#include "daemon/notify.h"
 #include "daemon/rpc_limits.h"
 
 #define LOAD_MS 10000 /* a configuration on a file system that hangs */
@@ -74,6 +75,8 @@ static void finish(struct reloader *r, const char *warning, const struct err *e)
                 log_error("the configuration is not reloaded, nothing is changed: %s", e->msg);
         else if (!r->dry_run)
                 log_changes(&changes);
+        if (!r->dry_run && !r->stopped)
+                notify_ready();
         r->changes = (struct config_changes){0};
         r->busy = false;
         done(r->data, e ? NULL : &changes, warning, e);
@@ -204,6 +207,8 @@ int reload_start(struct reloader *r, bool dry_run, reload_done done, void *data,
         int n = load_start(r, e);
         if (n < 0)
                 return n;
+        if (!dry_run)
+                notify_reloading();
         r->busy = true;
         r->dry_run = dry_run;
         r->done = done;
