@@ -4,18 +4,10 @@
 
 #include "base/str.h"
 #include "daemon/sandbox.h"
+#include "daemon/service_host_drain.h"
 #include "daemon/service_host_reload.h"
 #include "methods.h"
 #include "sandboxd/v1/host.pb-c.h"
-
-static uint32_t count_running(struct registry *r)
-{
-        uint32_t n = 0;
-
-        for (struct sandbox *s = registry_first(r); s; s = registry_next(s))
-                n += sandbox_record(s)->state == SANDBOX_RUNNING;
-        return n;
-}
 
 static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
@@ -47,7 +39,7 @@ static void on_info(struct rpc_call *call, const uint8_t *message, size_t n, voi
         response.data_dir = r->config->data_dir;
         response.state_dir = r->config->state_dir;
         response.sandboxes = (uint32_t)r->n;
-        response.sandboxes_running = count_running(r);
+        response.sandboxes_running = sandbox_count_running(r);
         if (store_problem(r->store)) {
                 const char *text = store_problem(r->store)->msg; /* it may have been cut */
                 response.problem = str_escape(problem, sizeof(problem), text, strlen(text));
@@ -60,6 +52,7 @@ static const rpc_handler handlers[] = {
         [HOST_SERVICE_INFO] = on_info,
         [HOST_SERVICE_DOCTOR] = service_host_on_doctor,
         [HOST_SERVICE_RELOAD] = service_host_on_reload,
+        [HOST_SERVICE_DRAIN] = service_host_on_drain,
 };
 
 int service_host_add(struct service_host *host, struct rpc_server *server, struct err *e)
