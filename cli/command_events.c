@@ -16,6 +16,8 @@ struct watching {
         int64_t not_before;        /* seconds since 1970: what is older is passed over */
         uint64_t gap_from, gap_to; /* not told yet; 0: none */
         int output_error;          /* 0, or why our own output cannot be written */
+        uint64_t next;             /* the event that comes next; 0: not known */
+        bool synced;               /* that was told */
 };
 
 static void print_item(struct watching *w, json_t *json)
@@ -41,6 +43,7 @@ static void tell_gap(struct watching *w)
 
 static void take_event(struct watching *w, const Sandboxd__V1__SandboxEvent *event)
 {
+        w->next = event->sequence + 1;
         if (event->at && event->at->seconds < w->not_before) {
                 w->gap_to = 0;
                 return;
@@ -59,9 +62,11 @@ static void take_event(struct watching *w, const Sandboxd__V1__SandboxEvent *eve
 static void take_synced(struct watching *w, const Sandboxd__V1__WatchSynced *synced)
 {
         tell_gap(w);
-        if (w->json && !w->output_error)
+        w->next = synced->sequence + 1;
+        if (w->json && !w->output_error && !w->synced)
                 print_item(w, json_pack("{s:s, s:I}", "kind", "synced", "sequence",
                                         (json_int_t)synced->sequence));
+        w->synced = true;
 }
 
 /* A snapshot's sandboxes are no events. */
@@ -111,6 +116,24 @@ static int ended(const struct session *s, const struct watching *w, int r, const
         return r < 0 ? call_failed(s, e) : EXIT_OK;
 }
 
+/* Events have numbers: after a restart of the daemon it goes on where it was. */
+static int watch(struct session *s, Sandboxd__V1__SandboxServiceWatchRequest *request,
+                 uint64_t timeout_ms, struct watching *w, struct err *e)
+{
+        int r;
+
+        do {
+                if (w->next)
+                        request->from_sequence = w->next;
+                uint64_t before = w->next;
+                r = session_stream(s, &sandbox_service, SANDBOX_SERVICE_WATCH, &request->base,
+                                   timeout_ms, on_item, w, e);
+                if (w->next != before)
+                        s->lost_at = 0; /* it had come back */
+        } while (r < 0 && session_comes_back(s, true, e));
+        return r;
+}
+
 int command_events(struct session *s, const struct options *o, char **operands)
 {
         Sandboxd__V1__SandboxServiceWatchRequest request =
@@ -128,7 +151,6 @@ int command_events(struct session *s, const struct options *o, char **operands)
         } else if (o->no_follow && !o->since.sequence) {
                 request.from_sequence = 1;
         }
-        int r = session_stream(s, &sandbox_service, SANDBOX_SERVICE_WATCH, &request.base,
-                               o->given & OPTION(TIMEOUT) ? o->timeout_ms : 0, on_item, &w, &e);
+        int r = watch(s, &request, o->given & OPTION(TIMEOUT) ? o->timeout_ms : 0, &w, &e);
         return ended(s, &w, r, &e);
 }

@@ -77,7 +77,8 @@ int command_create(struct session *s, const struct options *o, char **operands)
         request.expiry_action = o->expiry;
         request.workspace = o->workspace;
         const Sandboxd__V1__SandboxServiceCreateResponse *reply =
-                session_call(s, &sandbox_service, SANDBOX_SERVICE_CREATE, &request.base, &e);
+                session_call_if(s, &sandbox_service, SANDBOX_SERVICE_CREATE, &request.base,
+                                o->request_key != NULL, &e);
         return reply ? show(reply->sandbox, o, print_id) : call_failed(s, &e);
 }
 

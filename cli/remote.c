@@ -12,6 +12,7 @@
 #define RETRY_MIN       100
 #define RETRY_MAX       1000
 #define RETRY_FOR       30000
+#define REFUSED_FOR     5000
 #define SILENT_FOR      2000 /* a restart of the daemon is nothing to talk about */
 #define DIAL_TIMEOUT    1000
 #define CONTROL_TIMEOUT 10000
@@ -88,20 +89,37 @@ static void found(struct remote *r)
         r->ops->on_found(r->data);
 }
 
-/* Can it be tried again? Before `start` only a connection that broke is a reason to: what a daemon
- * answers to Start is its answer. */
+/* Can it be tried again? Before `start` a connection that broke is a reason to; and a daemon that
+ * is stopping, but a sandbox that is not ready answers alike, and is not waited for so long. */
 static bool may_come_back(const struct remote *r, const struct err *e, bool refused)
 {
+        bool waited = r->lost && r->refused && !r->has_start &&
+                      uv_now(r->timer.loop) - r->lost_at >= REFUSED_FOR;
+
+        if (waited && refused)
+                return false;
         if (r->lost)
                 return e->code == STATUS_UNAVAILABLE || e->code == STATUS_DEADLINE_EXCEEDED;
-        return e->code == STATUS_UNAVAILABLE && (r->has_start || (r->target->tag && !refused));
+        return e->code == STATUS_UNAVAILABLE &&
+               (r->has_start || (r->target->tag && (!refused || r->start)));
 }
+
+/* The daemon did not take it, and now it is known that nobody else has. */
+static bool is_to_be_started(const struct remote *r, const struct err *e, bool refused)
+{
+        return r->start && r->lost && r->refused && !r->has_start && refused &&
+               e->code == STATUS_NOT_FOUND;
+}
+
+static void start_again(struct remote *r);
 
 /* refused: the call ended with an answer; else the connection did. */
 static void failed(struct remote *r, const struct err *e, bool refused)
 {
         if (r->has_end)
                 finish(r, NULL);
+        else if (is_to_be_started(r, e, refused))
+                start_again(r);
         else if (may_come_back(r, e, refused))
                 lose(r, e, refused);
         else /* what came of a sandbox that is gone says more than that it is gone */
@@ -173,7 +191,17 @@ static const struct rpc_reply_ops stream_ops = {
 int remote_start(struct remote *r, const Sandboxd__V1__ProcessServiceStartRequest *request,
                  struct err *e)
 {
+        r->start = request;
         return link_call(&r->output, PROCESS_SERVICE_START, &request->base, 0, &stream_ops, r, e);
+}
+
+static void start_again(struct remote *r)
+{
+        const Sandboxd__V1__ProcessServiceStartRequest *request = TAKE(r->start);
+        struct err e;
+
+        if (link_call(&r->output, PROCESS_SERVICE_START, &request->base, 0, &stream_ops, r, &e) < 0)
+                failed(r, &e, false);
 }
 
 int remote_connect(struct remote *r, struct err *e)

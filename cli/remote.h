@@ -2,7 +2,8 @@
  *
  * When the connection to the daemon breaks, or the daemon's to the sandbox, the remote comes back
  * with Attach from the bytes on that it has, for 30 s; the owner sees one stream of events. Where
- * the connection broke before `start` the process is found by its tag.
+ * the connection broke before `start` the process is found by its tag. A Start that the daemon did
+ * not take, because it is stopping, is made once more.
  *
  * A process that answers to the same pid in a sandbox that was started anew is not taken for this
  * one: a tag that nobody else can have, or the time of its start, tells them apart. */
@@ -47,6 +48,8 @@ struct remote {
         uint64_t lost_at; /* uv_now */
         uint64_t delay;   /* ms, before the next attempt */
         bool refused; /* the call ended with an answer, which `why` is; else the connection did */
+        const Sandboxd__V1__ProcessServiceStartRequest *start; /* NULL: it was not ours, or was made
+                                                                * twice */
         struct err why;
 };
 
@@ -55,7 +58,8 @@ struct remote {
 void remote_init(struct remote *r, uv_loop_t *loop, struct target *target, uint64_t timeout_ms,
                  const struct remote_ops *ops, void *data, unsigned *open);
 
-/* Begins. Nothing is called back before the return. 0, or a negative errno with *e filled. */
+/* Begins. Nothing is called back before the return. 0, or a negative errno with *e filled. The
+ * request must stay. */
 int remote_start(struct remote *r, const Sandboxd__V1__ProcessServiceStartRequest *request,
                  struct err *e);
 int remote_connect(struct remote *r, struct err *e);

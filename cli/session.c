@@ -4,12 +4,21 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "cli/dial.h"
+#include "cli/output.h"
 
 /* A message of 4 MiB, the most that ttrpc carries, grows when it is unpacked. */
 #define MESSAGE_BUDGET (64 * MiB)
+
+/* All in ms. */
+#define RETRY_MIN    50
+#define RETRY_MAX    1000
+#define RETRY_FOR    30000
+#define SILENT_FOR   2000 /* a restart of the daemon is nothing to talk about */
+#define HANGS_UP_FOR 500  /* a daemon that stops says so, and closes the connection soon */
 
 static void on_end(struct rpc_client *client, void *data)
 {
@@ -54,6 +63,73 @@ void session_close(struct session *s)
         close_loop(&s->loop);
         arena_done(&s->replies);
 }
+
+/* --- coming back --------------------------------------------------------------------------- */
+
+static void on_wait_over(uv_timer_t *timer)
+{
+        *(bool *)timer->data = true;
+}
+
+/* Has the daemon that answered UNAVAILABLE gone? Else it means the sandbox, or something else that
+ * may take longer. */
+static bool hangs_up(struct session *s)
+{
+        uv_timer_t timer;
+        bool over = false;
+
+        (void)uv_timer_init(&s->loop, &timer); /* neither fails */
+        timer.data = &over;
+        (void)uv_timer_start(&timer, on_wait_over, HANGS_UP_FOR, 0);
+        while (!s->lost && !over)
+                (void)uv_run(&s->loop, UV_RUN_ONCE);
+        uv_close((uv_handle_t *)&timer, NULL);
+        (void)uv_run(&s->loop, UV_RUN_NOWAIT); /* its end */
+        return s->lost;
+}
+
+/* False when it has been tried for long enough. */
+static bool wait_to_try_again(struct session *s, const struct err *e)
+{
+        uint64_t now = uv_hrtime() / NSEC_PER_MSEC;
+        uint64_t limit = s->timeout_ms ? MIN(s->timeout_ms, (uint64_t)RETRY_FOR) : RETRY_FOR;
+
+        if (!s->lost_at) {
+                s->lost_at = now;
+                s->delay = RETRY_MIN;
+                s->told = false;
+        }
+        if (now - s->lost_at >= limit)
+                return false;
+        if (now - s->lost_at >= SILENT_FOR && !s->told) {
+                complain("the connection is lost (%s); trying to get it back", e->msg);
+                s->told = true;
+        }
+        (void)usleep((useconds_t)(s->delay * 1000)); /* woken early it tries early */
+        s->delay = MIN(s->delay * 3 / 2, (uint64_t)RETRY_MAX);
+        return true;
+}
+
+bool session_comes_back(struct session *s, bool repeatable, const struct err *e)
+{
+        struct err ours = *e;
+
+        if (e->code != STATUS_UNAVAILABLE || !s->client)
+                return false;
+        if (s->lost ? !repeatable : !hangs_up(s))
+                return false;
+        rpc_client_close(TAKE(s->client));
+        (void)uv_run(&s->loop, UV_RUN_DEFAULT); /* nothing else is on it */
+        while (wait_to_try_again(s, &ours)) {
+                s->lost = false;
+                if (session_connect(s, &ours) == 0)
+                        return true;
+        }
+        s->lost = true;
+        return false;
+}
+
+/* --- calls --------------------------------------------------------------------------------- */
 
 /* A call in flight. */
 struct exchange {
@@ -149,17 +225,30 @@ static int run(struct exchange *x, const struct rpc_service *service,
         return x->result;
 }
 
+void *session_call_if(struct session *s, const struct rpc_service *service, unsigned method,
+                      const ProtobufCMessage *request, bool repeatable, struct err *e)
+{
+        static const struct rpc_reply_ops ops = {.on_message = on_reply, .on_done = on_done};
+        const struct rpc_method *m = &service->methods[method];
+        struct exchange x;
+        int r;
+
+        do {
+                x = (struct exchange){.session = s, .method = m, .err = e};
+                r = run(&x, service, request, s->timeout_ms, &ops);
+        } while (r < 0 && session_comes_back(s, repeatable, e));
+        if (r < 0)
+                return NULL;
+        s->lost_at = 0;
+        if (!x.reply)
+                (void)err_set(e, STATUS_INTERNAL, "%s ended without an answer", m->name);
+        return x.reply;
+}
+
 void *session_call(struct session *s, const struct rpc_service *service, unsigned method,
                    const ProtobufCMessage *request, struct err *e)
 {
-        static const struct rpc_reply_ops ops = {.on_message = on_reply, .on_done = on_done};
-        struct exchange x = {.session = s, .method = &service->methods[method], .err = e};
-
-        if (run(&x, service, request, s->timeout_ms, &ops) < 0)
-                return NULL;
-        if (!x.reply)
-                (void)err_set(e, STATUS_INTERNAL, "%s ended without an answer", x.method->name);
-        return x.reply;
+        return session_call_if(s, service, method, request, service->methods[method].idempotent, e);
 }
 
 int session_stream(struct session *s, const struct rpc_service *service, unsigned method,

@@ -16,7 +16,10 @@ struct session {
         struct rpc_client *client; /* NULL: not connected */
         struct arena replies;
         uint64_t timeout_ms; /* of a unary call; 0: none */
-        bool lost;           /* the connection ended; every further call fails */
+        bool lost;           /* the connection ended; a further call fails, or makes another */
+        uint64_t lost_at;    /* uv_hrtime, of the first of some attempts; 0: none has failed */
+        uint64_t delay;      /* ms, before the next attempt */
+        bool told;           /* the user, of the loss */
 };
 
 /* The loop alone, for a program with connections of its own on it; `socket` stays the caller's. */
@@ -26,11 +29,21 @@ int session_connect(struct session *s, struct err *e);
 /* Waits until everything on the loop is closed. */
 void session_close(struct session *s);
 
-/* A unary call: returns the response message, which lives until session_close, or NULL with *e
- * filled. service and method are of the generated tables: &sandbox_service, SANDBOX_SERVICE_GET.
- * When s->lost is true after a failure, whether the daemon acted on the request is unknown. */
+/* Whether a call that has failed with *e should be made again, on a new connection, which there is
+ * then: true when the daemon went before it did anything, or when it does no harm (`repeatable`) to
+ * do it twice. Waits for a daemon that is being restarted, for 30 s after the first failure, or
+ * timeout_ms if that is less. */
+bool session_comes_back(struct session *s, bool repeatable, const struct err *e);
+
+/* A unary call, made again where session_comes_back says so: returns the response message, which
+ * lives until session_close, or NULL with *e filled. service and method are of the generated
+ * tables: &sandbox_service, SANDBOX_SERVICE_GET. When s->lost is true after a failure, whether the
+ * daemon acted on the request is unknown. */
 void *session_call(struct session *s, const struct rpc_service *service, unsigned method,
                    const ProtobufCMessage *request, struct err *e);
+/* The same for a request that may be made twice (repeatable), or not, whatever its method. */
+void *session_call_if(struct session *s, const struct rpc_service *service, unsigned method,
+                      const ProtobufCMessage *request, bool repeatable, struct err *e);
 
 /* Gets each message of a stream; it is gone after the return. False gives the stream up. */
 typedef bool (*session_on_message)(void *data, const ProtobufCMessage *message);

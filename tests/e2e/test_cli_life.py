@@ -205,7 +205,8 @@ def test_events_that_are_too_old(ctl, box):
 
 
 def test_events_end_with_the_daemon(daemon, follow, box):
-    following = follow("events", "--json")
+    """It is waited for, but not for ever."""
+    following = follow("events", "--json", "--timeout", "5s")
     wait_until(lambda: following.lines, "synced")
     daemon.process.terminate()
     code, said = following.end()
