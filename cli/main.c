@@ -58,6 +58,11 @@ static const char logs_details[] =
 
 static const char wait_details[] = "There is no time limit unless --timeout is given.\n\n";
 
+static const char drain_details[] =
+        "Returns when none is up. It lasts until --cancel or a restart of sandboxd; what was\n"
+        "stopped is started again by whoever wants it. Exit status 1: some could not be\n"
+        "stopped, or not within --timeout, which are named, or shown by 'ls'.\n\n";
+
 static const char events_details[] =
         "Each line is: number, time, id, name, state or what else happened, and the reason.\n"
         "Events have numbers, so that nothing is lost or repeated: after the event 17 go on\n"
@@ -237,6 +242,14 @@ static const struct command commands[] = {
                 .min_operands = 2,
                 .max_operands = 2,
                 .run = command_logs,
+        },
+        {
+                .name = "drain",
+                .operands = "",
+                .help = "Takes the host out of service: stops all sandboxes, and starts none.",
+                .details = drain_details,
+                .options = OPTION(GRACE) | OPTION(CANCEL),
+                .run = command_drain,
         },
         {
                 .name = "info",

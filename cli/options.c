@@ -260,6 +260,8 @@ static const struct option_row {
                                   "from this byte of stderr on (default: 0)"},
         [OPTION_ASK_DNS] = {"ask-dns", 0, NULL, &type_switch, FIELD(ask_dns),
                             "send each name server a question"},
+        [OPTION_CANCEL] = {"cancel", 0, NULL, &type_switch, FIELD(cancel),
+                           "end it: sandboxes may be created and started again"},
 };
 
 void options_init(struct options *o)

@@ -54,6 +54,7 @@ enum option_id {
         OPTION_SINCE_OFFSET,
         OPTION_STDERR_OFFSET,
         OPTION_ASK_DNS,
+        OPTION_CANCEL,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -99,7 +100,7 @@ struct options {
         bool forever;
         Sandboxd__V1__ExpiryAction expiry;
         char *request_key, *workspace;
-        bool interactive, tty, detach;
+        bool interactive, tty, detach, cancel;
         char *user, *tag;
         struct env_list labels;
         uint64_t run_timeout_ms, kill_after_ms;
