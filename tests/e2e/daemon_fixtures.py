@@ -31,11 +31,12 @@ def root():
 
 @pytest.fixture
 def make_daemon(request):
-    """Makes daemons with keys of their own in the configuration; start=False: not started yet."""
+    """Makes daemons with keys of their own in the configuration; start=False: not started yet; of:
+    the class."""
     daemons = request.node.stash[DAEMONS] = []
 
-    def make(start=True, **config):
-        daemon = Daemon(**config)
+    def make(start=True, of=Daemon, **config):
+        daemon = of(**config)
         daemons.append(daemon)
         if start:
             daemon.start()

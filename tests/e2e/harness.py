@@ -288,6 +288,7 @@ class Daemon:
         self.config = {"socket": str(self.socket), "data_dir": str(self.data),
                        "state_dir": str(self.state), "runtimes": runtimes(),
                        "log": {"level": "debug"}} | config
+        self.pass_fds = ()
         self.process = None
         self.api = None
         self.apis = []  # of each start: open to the end, so that calls hear what became of them
@@ -306,7 +307,8 @@ class Daemon:
         self.configure()
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=ENVIRON | environ)
+                                            stderr=log, env=ENVIRON | environ,
+                                            pass_fds=self.pass_fds)
 
     def start(self, **environ):
         self.launch(**environ)
