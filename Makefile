@@ -235,6 +235,11 @@ check-torture: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS) $(BUILD)/tests/power_l
 	$(E2E_ENV) FAILPOINTS_BUILD=$(abspath $(BUILD))/failpoints \
 	    $(PYTHON) -m pytest -c tests/torture/pytest.ini tests/torture $(PYTEST)
 
+# The package in a booted Debian: make check-system PYTEST='-x'
+.PHONY: check-system
+check-system: all deb $(PY_STUBS)
+	$(E2E_ENV) $(PYTHON) -m pytest -c tests/system/pytest.ini tests/system $(PYTEST)
+
 lint: $(BUILD)/sandboxd
 	$(PYTHON) tests/lint/rules.py
 	tests/lint/tools.sh $(BUILD)/lint
@@ -279,6 +284,7 @@ check: deps
 	$(MAKE) $(JOBS) fuzz
 	$(MAKE) $(JOBS) check-interop
 	$(MAKE) $(JOBS) check-torture
+	$(MAKE) $(JOBS) check-system
 	$(MAKE) e2e
 
 clean:
@@ -286,4 +292,4 @@ clean:
 distclean:
 	rm -rf build $(BUILD)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(DEPS) -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -7,6 +7,7 @@
 # DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
 # Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
 # program. apt fetches them from the mirror that this machine uses anyway, and checks the signatures.
+# It gets a small Debian of the same version too, for tests/system to boot.
 set -euo pipefail
 
 packages=(
@@ -19,6 +20,11 @@ packages=(
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime debian-archive-keyring
         systemd debootstrap systemd-container
+)
+host_packages=(
+        systemd systemd-sysv dbus runc busybox-static
+        libuv1-dev libprotobuf-c-dev libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
+        libsystemd-dev libmicrohttpd-dev
 )
 # Toolchains that are there already, wherever they came from, are left alone.
 command -v node >/dev/null || packages+=(nodejs)
@@ -95,6 +101,27 @@ fetch_runsc()
         rm -rf "$tmp"
 }
 
+# fetch_host DIRECTORY: a small Debian with systemd, for tests/system to boot and to install the
+# package in: what that depends on is there. Development packages bear the same names in every Debian,
+# and bring the libraries.
+fetch_host()
+{
+        local directory=$1 include uri
+        include=$(IFS=, && echo "${host_packages[*]}")
+        [ "$(cat "$directory.packages" 2>/dev/null)" != "$VERSION_CODENAME $include" ] || return 0
+        need_root "a Debian to boot"
+        uri=$(mirror)
+        [ "$uri" ] || { update_once && uri=$(mirror); }
+        [ "$uri" ] || die "apt's configuration names no mirror for $VERSION_CODENAME main"
+        rm -rf "$directory" "$directory.tmp"
+        debootstrap --variant=minbase --include="$include" \
+                "$VERSION_CODENAME" "$directory.tmp" "$uri" >"$directory.log" ||
+                die "a Debian to boot: see $directory.log"
+        rm -rf "$directory.tmp"/var/cache/apt/*.bin "$directory.tmp"/var/cache/apt/archives/*.deb
+        mv "$directory.tmp" "$directory"
+        echo "$VERSION_CODENAME $include" >"$directory.packages" # last: what is there is whole
+}
+
 [ $# = 1 ] || die "usage: deps.sh DIRECTORY"
 # shellcheck source=/dev/null
 . /etc/os-release
@@ -109,3 +136,4 @@ trixie)
 esac
 fetch_runsc bookworm "$1/runsc-r22"
 [ "$VERSION_CODENAME" = trixie ] || fetch_runsc trixie "$1/runsc-r24"
+fetch_host "$1/host"
