@@ -76,6 +76,20 @@ def test_runtimes_do_not_see_the_service_manager(make_daemon, tmp_path):
         assert name not in environment
 
 
+@pytest.mark.parametrize("how", ["signal", "call"])
+def test_a_reload_is_told(managed, how):
+    """Its beginning and its end, also when nothing comes of it."""
+    for _ in range(2):
+        if how == "call":
+            managed.ctl("reload")
+        else:
+            managed.process.send_signal(signal.SIGHUP)
+        told = managed.manager.wait_for(RELOADING="1")
+        assert 0 < int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+        managed.manager.wait_for(READY="1")
+        managed.config_file.write_text("what: is this")
+
+
 # --- the watchdog --------------------------------------------------------------------------------
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000

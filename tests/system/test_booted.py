@@ -141,6 +141,18 @@ def test_watchdog(machine):
     machine.sh(f"rm -r {drop_in}; systemctl daemon-reload; systemctl restart sandboxd.service")
 
 
+def test_reload(machine):
+    """A wrong configuration is refused, and changes nothing."""
+    before = main_pid(machine)
+    machine.sh("systemctl reload sandboxd.service")
+    machine.sh("mkdir -p /etc/sandboxd/conf.d; echo 'lgo: {}' >/etc/sandboxd/conf.d/50-wrong.yaml")
+    assert machine.run("systemctl", "reload", "sandboxd.service").returncode != 0
+    assert "lgo" in machine.journal("-u", "sandboxd.service")
+    assert machine.show("sandboxd.service", "ActiveState") == "active"
+    assert main_pid(machine) == before
+    machine.sh("rm /etc/sandboxd/conf.d/50-wrong.yaml; systemctl reload sandboxd.service")
+
+
 def test_a_wrong_configuration(machine):
     """The daemon ends with 78, which no restart mends. Those who wait start it some more times; then
     the socket is closed too, which they are not left to wait for. The sandboxes live."""
