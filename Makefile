@@ -265,6 +265,9 @@ bench-rpc: $(BENCH_RPC) $(BUILD)/tests/echod
 	tests/bench/rpc/peers.sh $(BUILD)/bench
 	BUILD=$(abspath $(BUILD)) $(PYTHON) tests/bench/rpc/bench.py
 
+# --- onto a machine ---------------------------------------------------------------------------
+include packaging/install.mk
+
 # --- the two commands of README.md -----------------------------------------------------------
 deps:
 	packaging/deps.sh $(DEPS)
@@ -292,4 +295,4 @@ clean:
 distclean:
 	rm -rf build $(BUILD)
 
--include $(shell find $(BUILD) -path $(DEPS) -prune -o -name '*.d' -type f -print 2>/dev/null)
+-include $(shell find $(BUILD) -path $(DEB) -prune -o -name '*.d' -type f -print 2>/dev/null)

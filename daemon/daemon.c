@@ -42,7 +42,6 @@
 #include "rpc/service_health.h"
 #include "rpc/service_reflection.h"
 
-#define INSTALLED_RUNTIMED "/usr/libexec/sandboxd/runtimed"
 /* Operations under way may end before the daemon does; what takes longer is taken up again by the
  * next one. */
 #define STOP_TIMEOUT_MS 20000
@@ -76,7 +75,8 @@ struct daemon {
 
 /* --- the house it lives in ----------------------------------------------------------------- */
 
-/* The supervisor lies beside the daemon's own program, or where a package puts it. */
+/* The supervisor lies beside the daemon's own program, or where `make install` puts it, below the
+ * same prefix. */
 static int find_runtimed(char **ret, struct err *e)
 {
         char self[PATH_MAX];
@@ -85,8 +85,10 @@ static int find_runtimed(char **ret, struct err *e)
         if (n < 0)
                 return err_errno(e, errno, "find the daemon's own program");
         self[n] = '\0';
-        _cleanup_free_ char *beside = str_printf("%s/runtimed", dirname(self));
-        const char *const candidates[] = {beside, INSTALLED_RUNTIMED};
+        const char *directory = dirname(self);
+        _cleanup_free_ char *beside = str_printf("%s/runtimed", directory);
+        _cleanup_free_ char *installed = str_printf("%s/../libexec/sandboxd/runtimed", directory);
+        const char *const candidates[] = {beside, installed};
         for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
                 if (candidates[i] && access(candidates[i], X_OK) == 0) {
                         *ret = realpath(candidates[i], NULL);
@@ -94,7 +96,7 @@ static int find_runtimed(char **ret, struct err *e)
                 }
         }
         return err_set(e, STATUS_NOT_FOUND, "the supervisor is neither at '%s' nor at '%s'", beside,
-                       INSTALLED_RUNTIMED);
+                       installed);
 }
 
 static int make_dir(const char *base, const char *name, mode_t mode, struct err *e)
