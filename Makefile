@@ -81,8 +81,17 @@ $(GEN)/descriptors.bin: $(addprefix proto/,$(PROTOS))
 $(GEN)/methods.c: $(GEN)/descriptors.bin rpc/methods.py
 	$(call say,GEN,$@)
 	$(PYTHON) rpc/methods.py $< $(GEN)
+# The scripts that sandboxctl prints, as strings.
+COMPLETIONS := cli/completion.bash cli/completion.zsh
+$(GEN)/completions.h: $(COMPLETIONS)
+	$(call say,GEN,$@)
+	mkdir -p $(GEN)
+	for f in $^; do \
+	    echo "static const char completion_$${f##*.}[] ="; \
+	    sed 's/[\\"]/\\&/g; s/.*/        "&\\n"/; $$s/$$/;/' "$$f"; \
+	done >$@
 # Every object may include generated headers; they are made first.
-GENERATED := $(GEN_SRC) $(GEN)/methods.c
+GENERATED := $(GEN_SRC) $(GEN)/methods.c $(GEN)/completions.h
 
 # --- objects and libraries -------------------------------------------------------------------
 $(GEN)/%.o: $(GEN)/%.c | $(GENERATED)

@@ -30,6 +30,7 @@ struct command {
         int min_operands, max_operands;
         bool runs_program; /* its exit status is the program's, whose options are none of ours */
         bool offline;      /* session is NULL */
+        bool hidden;       /* from help: other programs use it */
         bool connects;     /* by itself: the session is not connected */
         /* Returns the exit status. operands ends in NULL. */
         int (*run)(struct session *s, const struct options *o, char **operands);

@@ -11,12 +11,20 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "cli/command.h"
+#include "cli/complete.h"
+#include "cli/help_view.h"
 #include "cli/output.h"
+#include "completions.h"
 
 #define PROGRAM "sandboxctl"
 #define MANY    INT_MAX
 
 static int command_help(struct session *s, const struct options *o, char **operands);
+static int command_completion(struct session *s, const struct options *o, char **operands);
+static int command_complete(struct session *s, const struct options *o, char **operands);
+
+static const char completion_details[] =
+        "Packages install it. Without one, for this shell: . <(" PROGRAM " completion bash)\n\n";
 
 static const char exec_details[] =
         "What the program prints is printed, and its exit status returned: 128 plus the\n"
@@ -288,6 +296,26 @@ static const struct command commands[] = {
                 .offline = true,
                 .run = command_help,
         },
+        {
+                .name = "completion",
+                .operands = " bash|zsh",
+                .help = "Prints what teaches a shell to complete " PROGRAM "'s words.",
+                .details = completion_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .offline = true,
+                .run = command_completion,
+        },
+        {
+                .name = "complete",
+                .operands = " -- [WORD]...",
+                .help = "Prints how the last word may go on; the shells ask this.",
+                .min_operands = 1,
+                .max_operands = MANY,
+                .offline = true,
+                .hidden = true,
+                .run = command_complete,
+        },
 };
 
 /* How many of the words are the command's name; 0: none. */
@@ -325,7 +353,8 @@ static int help_on_all(void)
 {
         printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\nCommands:\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                printf("  %-13s%s\n", commands[i].name, commands[i].help);
+                if (!commands[i].hidden)
+                        printf("  %-13s%s\n", commands[i].name, commands[i].help);
         printf("\nOptions, before or after the command:\n");
         options_help(stdout, OPTIONS_COMMON | OPTION(VERSION));
         printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
@@ -347,12 +376,37 @@ static int help_on(const struct command *c)
 static int command_help(struct session *s, const struct options *o, char **operands)
 {
         (void)s;
-        (void)o;
+        if (o->json)
+                return printed(print_json(help_json(commands, ARRAY_SIZE(commands)), stdout));
         if (!operands[0])
                 return help_on_all();
         int words;
         const struct command *c = find_command(operands, operands[1] ? 2 : 1, &words);
         return c ? help_on(c) : EXIT_USAGE;
+}
+
+/* --- completion --- */
+
+static int command_completion(struct session *s, const struct options *o, char **operands)
+{
+        (void)s;
+        (void)o;
+        if (str_eq(operands[0], "bash"))
+                fputs(completion_bash, stdout);
+        else if (str_eq(operands[0], "zsh"))
+                fputs(completion_zsh, stdout);
+        else
+                complain("no completion for '%s', only for bash and zsh", operands[0]);
+        return str_eq(operands[0], "bash") || str_eq(operands[0], "zsh") ? EXIT_OK : EXIT_USAGE;
+}
+
+static int command_complete(struct session *s, const struct options *o, char **operands)
+{
+        (void)s;
+        (void)o;
+        complete(commands, ARRAY_SIZE(commands), operands, strv_len((const char *const *)operands),
+                 stdout);
+        return EXIT_OK;
 }
 
 /* --- running a command --- */

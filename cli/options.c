@@ -341,6 +341,13 @@ int options_parse(struct options *o, uint64_t allowed, enum options_order order,
         return optind;
 }
 
+struct option_text option_text(enum option_id id)
+{
+        const struct option_row *row = &rows[id];
+
+        return (struct option_text){row->name, row->letter, row->argument, row->help};
+}
+
 void options_help(FILE *out, uint64_t set)
 {
         for (int i = 0; i < N_OPTIONS; i++) {

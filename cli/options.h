@@ -125,5 +125,14 @@ int options_parse(struct options *o, uint64_t allowed, enum options_order order,
 /* The daemon's socket: as given, else SANDBOXD_SOCKET, else the usual place. */
 const char *options_socket(const struct options *o);
 
+/* One option as people see it: "-e, --env NAME=VALUE", and what it does. */
+struct option_text {
+        const char *name;
+        char letter;          /* 0: none */
+        const char *argument; /* NULL: none */
+        const char *help;
+};
+struct option_text option_text(enum option_id id);
+
 /* One line of help for each option of the set. */
 void options_help(FILE *out, uint64_t set);

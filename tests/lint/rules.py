@@ -67,7 +67,7 @@ def breaches_of_includes(path, lines):
         if not include:
             continue
         name = include.group(1)
-        generated = name.endswith(".pb-c.h") or name == "methods.h"
+        generated = name.endswith(".pb-c.h") or name in {"methods.h", "completions.h"}
         other = "generated" if generated else name.split("/")[0]
         if not generated and "/" not in name:
             yield number, f'"{name}": write the room too, "{room}/{name}"'
