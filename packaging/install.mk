@@ -14,6 +14,19 @@ unitdir    ?= $(prefix)/lib/systemd/system
 # Where the daemon looks, whatever the prefix.
 CONFIG     := /etc/sandboxd/sandboxd.yaml
 
+zshdir     ?= $(datadir)/zsh/site-functions
+
+# Made of what the programs say of themselves, with the date of the version, so that the same tree
+# gives the same bytes. NATIVE: where programs lie that this machine can run.
+NATIVE ?= $(BUILD)
+RELEASED := $(shell sed -n 's/^ -- .*>  //p' packaging/debian/changelog | head -n 1)
+MAN := $(patsubst packaging/man/%.in,$(BUILD)/man/%,$(wildcard packaging/man/*.in))
+$(BUILD)/man/%: packaging/man/%.in packaging/man/man.py $(NATIVE)/sandboxd $(NATIVE)/sandboxctl \
+                docs/configuration.md packaging/debian/changelog
+	$(call say,GEN,$@)
+	mkdir -p $(@D)
+	$(PYTHON) packaging/man/man.py $(@F) '$(VERSION)' '$(RELEASED)' $(NATIVE) >$@
+
 # The files, each as mode:from:to.
 into  = $(foreach f,$(3),$(1):$(f):$(2)/$(notdir $(f)))
 below = $(foreach f,$(4),$(1):$(3)$(f):$(2)/$(f)) # keeps the directories that stand in the name
@@ -22,6 +35,9 @@ FILES := $(call into,755,$(sbindir),$(BUILD)/sandboxd) \
          $(call into,755,$(bindir),$(BUILD)/sandboxctl) \
          $(call into,755,$(libexecdir),$(BUILD)/runtimed) \
          $(UNITS) \
+         $(foreach f,$(MAN),644:$(f):$(mandir)/man$(patsubst .%,%,$(suffix $(f)))/$(notdir $(f))) \
+         644:cli/completion.bash:$(datadir)/bash-completion/completions/sandboxctl \
+         644:cli/completion.zsh:$(zshdir)/_sandboxctl \
          644:packaging/sysusers.conf:$(prefix)/lib/sysusers.d/sandboxd.conf \
          644:packaging/tmpfiles.conf:$(prefix)/lib/tmpfiles.d/sandboxd.conf \
          $(call below,644,$(datadir)/sandboxd/proto,proto/,$(filter sandboxd/v1/%,$(PROTOS))) \
@@ -30,7 +46,7 @@ FILES := $(call into,755,$(sbindir),$(BUILD)/sandboxd) \
          $(call below,644,$(docdir),,$(wildcard examples/*/*.* examples/*/src/*.*))
 
 .PHONY: install uninstall deb
-install: all
+install: all $(MAN)
 	$(call say,INSTALL,$(DESTDIR)$(prefix))
 	for f in $(FILES); do \
 	    from=$${f#*:}; \
