@@ -11,13 +11,15 @@
 #include "sandboxd/v1/host.pb-c.h"
 
 #define TIMEOUT_MS  1000
-#define OPERAND_MAX 64 /* the longest word that stands for an operand, "bash|zsh" */
+#define OPERAND_MAX 64 /* for a word that stands for an operand, "bash|zsh" */
+#define COMMAND_MAX 64 /* for the name of a command, "config diff" */
 
 /* The words before the cursor, understood as far as that is possible. */
 struct line {
         const struct command *commands;
         size_t n_commands;
         FILE *out;
+        char name[COMMAND_MAX];        /* of the command, as far as it was said */
         const struct command *command; /* NULL: none yet */
         size_t operands;               /* of the command, so far */
         char *sandbox;                 /* the first of them */
@@ -185,11 +187,29 @@ static void offer_signals(const struct line *l, const char *prefix, const char *
         }
 }
 
+/* "config diff" continues "config", and everything "". */
+static bool continues(const char *name, const char *said)
+{
+        return !*said || (str_starts(name, said) && name[strlen(said)] == ' ');
+}
+
+/* The next word of the names that begin as the command on the line does; those of several words
+ * that share it stand together in the table. */
 static void offer_commands(const struct line *l, const char *prefix, const char *before)
 {
-        for (size_t i = 0; i < l->n_commands; i++)
-                if (!l->commands[i].hidden)
-                        offer(l, prefix, before, l->commands[i].name, l->commands[i].help);
+        const char *said = l->command ? "" : l->name;
+        char word[COMMAND_MAX], last[COMMAND_MAX] = "";
+
+        for (size_t i = 0; i < l->n_commands; i++) {
+                const struct command *c = &l->commands[i];
+                const char *rest = c->name + strlen(said) + (*said != '\0');
+                if (c->hidden || !continues(c->name, said) ||
+                    !str_format(word, sizeof(word), "%.*s", (int)strcspn(rest, " "), rest) ||
+                    str_eq(word, last))
+                        continue;
+                offer(l, prefix, before, word, c->help);
+                (void)str_format(last, sizeof(last), "%s", word); /* it fits */
+        }
 }
 
 static void ask_for_sandboxes(const struct line *l, const char *prefix, const char *before)
@@ -298,17 +318,27 @@ static void read_option(struct line *l, char *word)
                 l->waiting = id;
 }
 
+static void read_name(struct line *l, const char *word)
+{
+        size_t n = strlen(l->name);
+
+        l->unknown = true;
+        if (!str_format(l->name + n, sizeof(l->name) - n, n ? " %s" : "%s", word))
+                return;
+        for (size_t i = 0; i < l->n_commands; i++) {
+                if (str_eq(l->commands[i].name, l->name))
+                        l->command = &l->commands[i];
+                if (l->command || continues(l->commands[i].name, l->name))
+                        l->unknown = false;
+        }
+}
+
 static void read_operand(struct line *l, char *word)
 {
-        if (l->command) {
-                if (l->operands++ == 0)
-                        l->sandbox = word;
-                return;
-        }
-        for (size_t i = 0; i < l->n_commands; i++)
-                if (str_eq(l->commands[i].name, word))
-                        l->command = &l->commands[i];
-        l->unknown = !l->command;
+        if (!l->command)
+                read_name(l, word);
+        else if (l->operands++ == 0)
+                l->sandbox = word;
 }
 
 /* After the program that a command runs nothing is ours. */

@@ -53,8 +53,10 @@ def paragraphs(text):
 def macro_of_option(option):
     flags = [f"Fl {escape(option['letter'])}"] if option["letter"] else []
     flags.append(f"Fl Fl {escape(option['name'])}")
-    value = f" Ar {argument(option['argument'])}" if option["argument"] else ""
-    return ".It " + " , ".join(flags) + value
+    value = option["argument"]
+    if value.startswith("[="):
+        return f".It {' , '.join(flags)} Ns Op = Ns Ar {argument(value[2:-1])}"
+    return f".It {' , '.join(flags)}" + (f" Ar {argument(value)}" if value else "")
 
 
 def list_of_options(options):
@@ -84,10 +86,10 @@ def sandboxctl(build):
 
 def sandboxd(build):
     """Its options are the lines of --help that begin with two blanks and a dash; further lines of
-    each are indented more."""
+    each are indented more. "--name VALUE" or "--name[=VALUE]"."""
     said = run(build / "sandboxd", "--help")
-    found = re.findall(r"^  --(\S+)(?: ([A-Z=,.]+))? {2,}(.+(?:\n {4,}.+)*)", said, re.M)
-    options = [{"letter": "", "name": name, "argument": value, "help": " ".join(help.split())}
+    found = re.findall(r"^  --([\w-]+)( [A-Z=]+|\[=\w+\])? {2,}(.+(?:\n {4,}.+)*)", said, re.M)
+    options = [{"letter": "", "name": name, "argument": value.strip(), "help": help}
                for name, value, help in found]
     return {"OPTIONS": list_of_options(options)}
 

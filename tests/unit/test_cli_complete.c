@@ -15,6 +15,8 @@
 static const struct command commands[] = {
         {.name = "start", .operands = " SANDBOX", .help = "Starts one."},
         {.name = "stop", .operands = " SANDBOX", .help = "Stops one.", .options = OPTION(GRACE)},
+        {.name = "set all", .operands = " SANDBOX", .help = "Has two words."},
+        {.name = "set one", .operands = " here|there", .help = "Has two words, too."},
         {.name = "secret", .operands = "", .help = "Hidden.", .hidden = true},
         {.name = "shell", .operands = " bash|zsh", .help = "Asks for a shell."},
         {.name = "many", .operands = " COMMAND [one|two]...", .help = "Asks for more."},
@@ -58,7 +60,12 @@ static void commands_by_their_beginning(void **state)
 {
         (void)state;
         assert_string_equal(offered("st"), "start stop");
-        assert_string_equal(offered(""), "start stop shell many list exec");
+        assert_string_equal(offered(""), "start stop set shell many list exec");
+        assert_string_equal(offered("se"), "set");
+        assert_string_equal(offered("set "), "all one");
+        assert_string_equal(offered("set o"), "one");
+        assert_string_equal(offered("set one "), "here there");
+        assert_string_equal(offered("set two "), "");
         assert_string_equal(offered("--json --timeout 5s sta"), "start");
         assert_string_equal(offered("x"), "");
         assert_string_equal(offered("no-command "), "");
@@ -69,6 +76,7 @@ static void options_of_the_command(void **state)
 {
         (void)state;
         assert_string_equal(offered("--"), "--help --version --socket --timeout --json");
+        assert_string_equal(offered("set --v"), "--version");
         assert_string_equal(offered("stop --"), "--help --socket --timeout --json --grace");
         assert_string_equal(offered("stop --g"), "--grace");
         assert_string_equal(offered("start --g"), "");
