@@ -19,8 +19,11 @@ git ls-files -z --cached --others --exclude-standard |
 cp -r "$tree/packaging/debian" "$tree/debian"
 sed -i "1s/(.*)/($version)/" "$tree/debian/changelog"
 
+# Nothing of the make that runs this, nor of the user's settings, has a say in what comes out.
 log=$directory/build.log
-if ! (cd "$tree" && dpkg-buildpackage --no-sign -j"$(nproc)") >"$log" 2>&1; then
+if ! (cd "$tree" && env --ignore-environment PATH="$PATH" HOME="$HOME" \
+        DEB_BUILD_OPTIONS="${DEB_BUILD_OPTIONS:-}" dpkg-buildpackage --no-sign -j"$(nproc)") \
+        >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         echo "deb: the package was not built; all of the log: $log" >&2
         exit 1

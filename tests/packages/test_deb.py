@@ -1,0 +1,114 @@
+"""The Debian package."""
+
+import hashlib
+import os
+import re
+import subprocess
+
+import pytest
+
+from conftest import ROOT, make
+
+VERSION = "7.8.9"
+
+
+def said(*args):
+    return subprocess.run(args, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def unpacked(package, tmp_path_factory):
+    """Its files, and what it tells dpkg in DEBIAN/."""
+    directory = tmp_path_factory.mktemp("unpacked")
+    subprocess.run(["dpkg-deb", "--raw-extract", package, directory], check=True)
+    return directory
+
+
+def test_lintian_has_nothing_to_say(package):
+    changes, = package.parent.glob("*.changes")
+    checked = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", changes],
+                             capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
+
+
+def test_the_programs_have_the_version(unpacked):
+    assert said(unpacked / "usr/bin/sandboxctl", "--version") == f"sandboxctl {VERSION}\n"
+    assert said(unpacked / "usr/sbin/sandboxd", "--version") == f"sandboxd {VERSION}\n"
+
+
+def test_the_version_is_one_everywhere():
+    """Of the Makefile, and of the package where none is given."""
+    makefile = re.search(r"^VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M).group(1)
+    changelog = ROOT / "packaging/debian/changelog"
+    assert said("dpkg-parsechangelog", "--file", changelog, "--show-field", "Version").strip() \
+        == makefile
+
+
+def test_what_it_needs(package):
+    field = lambda name: said("dpkg-deb", "--field", package, name).strip()
+    needs = re.split(r",\s*", field("Depends"))
+    assert "runc | crun" in needs
+    assert any("sysusers" in need for need in needs)
+    assert {need.split()[0] for need in needs} >= {"libc6", "libnghttp2-14", "libsqlite3-0"}
+    assert set(field("Recommends").split(", ")) == {"busybox-static", "runsc"}
+
+
+def test_an_operator_s_configuration_is_kept(unpacked):
+    conffiles = (unpacked / "DEBIAN/conffiles").read_text().split()
+    assert conffiles == ["/etc/sandboxd/sandboxd.yaml"]
+
+
+def test_completion_and_pages_are_where_debian_looks(unpacked):
+    share = unpacked / "usr/share"
+    assert (share / "zsh/vendor-completions/_sandboxctl").exists()
+    assert (share / "bash-completion/completions/sandboxctl").exists()
+    for page in "man1/sandboxctl.1.gz", "man5/sandboxd.yaml.5.gz", "man8/sandboxd.8.gz":
+        assert (share / "man" / page).exists()
+
+
+@pytest.fixture
+def run_script(unpacked, tmp_path):
+    """Runs a maintainer script as if systemd ran here; what it asks of systemd is told instead."""
+    calls = tmp_path / "calls"
+    for name in ("deb-systemd-invoke", "deb-systemd-helper", "systemctl", "systemd-sysusers",
+                 "systemd-tmpfiles"):
+        stub = tmp_path / name
+        stub.write_text(f'#!/bin/sh\necho {name} "$@" >>{calls}\n')
+        stub.chmod(0o755)
+
+    def run(script, *args):
+        text = (unpacked / "DEBIAN" / script).read_text().replace("/run/systemd/system", "/")
+        calls.write_text("")
+        subprocess.run(["sh", "-c", text, script, *args], check=True,
+                       env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        told = [line.split() for line in calls.read_text().splitlines()]
+        return [(verb, *sorted(units)) for name, verb, *units in told
+                if name == "deb-systemd-invoke"]
+    return run
+
+
+def test_an_installation_starts_all(run_script):
+    assert sorted(run_script("postinst", "configure")) == [
+        ("start", "sandboxd-drain.service", "sandboxd.socket"), ("start", "sandboxd.service")]
+
+
+def test_an_upgrade_restarts_the_daemon_and_nothing_else(unpacked, run_script):
+    """A restarted drain unit would stop every sandbox, a restarted socket refuse clients."""
+    assert run_script("prerm", "upgrade", "8.0") == []
+    assert not (unpacked / "DEBIAN/preinst").exists()
+    assert sorted(run_script("postinst", "configure", "7.0")) == [
+        ("restart", "sandboxd.service"), ("start", "sandboxd-drain.service", "sandboxd.socket")]
+
+
+def test_a_removal_drains_first(run_script):
+    """While the daemon is there to do it; then nobody can start the daemon any more."""
+    first, second, *_ = run_script("prerm", "remove")
+    assert first == ("stop", "sandboxd-drain.service")
+    assert second == ("stop", "sandboxd.service", "sandboxd.socket")
+
+
+def test_the_same_tree_gives_the_same_bytes(package, tmp_path):
+    make("deb", f"VERSION={VERSION}", build=tmp_path / "somewhere-else")
+    again = tmp_path / "somewhere-else/deb" / package.name
+    assert hashlib.sha256(again.read_bytes()).digest() \
+        == hashlib.sha256(package.read_bytes()).digest()
