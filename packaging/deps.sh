@@ -20,7 +20,8 @@ packages=(
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime debian-archive-keyring
         systemd debootstrap systemd-container
-        debhelper dpkg-dev lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
+        debhelper dpkg-dev libmicrohttpd-dev
+        lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
 )
 host_packages=(
         systemd systemd-sysv dbus runc busybox-static

@@ -53,6 +53,17 @@ def test_what_it_needs(package):
     assert set(field("Recommends").split(", ")) == {"busybox-static", "runsc"}
 
 
+def test_what_building_needs_is_named():
+    """For each library of the Makefile the package that has it."""
+    libraries = re.search(r"^PKGS\s*:=(.*)", (ROOT / "Makefile").read_text(), re.M).group(1).split()
+    control = (ROOT / "packaging/debian/control").read_text()
+    named = set(re.findall(r"^ ([a-z0-9.+-]+-dev)\b", control, re.M))
+    for library in libraries:
+        directory = said("pkg-config", "--variable=pcfiledir", library).strip()
+        owner = said("dpkg", "--search", f"{directory}/{library}.pc").split(":")[0]
+        assert owner in named, f"{library} is {owner}'s, which Build-Depends does not name"
+
+
 def test_an_operator_s_configuration_is_kept(unpacked):
     conffiles = (unpacked / "DEBIAN/conffiles").read_text().split()
     assert conffiles == ["/etc/sandboxd/sandboxd.yaml"]
