@@ -41,6 +41,8 @@ FILES := $(call into,755,$(sbindir),$(BUILD)/sandboxd) \
          644:packaging/sysusers.conf:$(prefix)/lib/sysusers.d/sandboxd.conf \
          644:packaging/tmpfiles.conf:$(prefix)/lib/tmpfiles.d/sandboxd.conf \
          $(call below,644,$(datadir)/sandboxd/proto,proto/,$(filter sandboxd/v1/%,$(PROTOS))) \
+         $(call into,644,$(datadir)/sandboxd/grafana,$(wildcard packaging/grafana/*.json)) \
+         $(call into,644,$(datadir)/sandboxd/prometheus,$(wildcard packaging/prometheus/*.rules.yml)) \
          $(call into,644,$(docdir),README.md) \
          $(call into,644,$(docdir)/docs,$(filter-out %.in.md,$(wildcard docs/*.md))) \
          $(call below,644,$(docdir),,$(wildcard examples/*/*.* examples/*/src/*.*))

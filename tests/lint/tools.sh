@@ -12,7 +12,7 @@ sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.[ch]
         tests/{unit,e2e,interop,fuzz,torture,bench,bench/rpc}/*.[ch])
 product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
 scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/{lint,interop,fuzz,bench/rpc}}/*.sh
-        .ci/run)
+        .ci/run cli/completion.bash)
 
 # The layout is what version 14 (Debian 12) makes of .clang-format; others differ in places.
 version=$(clang-format --version | sed 's/.*version \([0-9]*\).*/\1/')

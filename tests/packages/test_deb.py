@@ -82,7 +82,7 @@ def run_script(unpacked, tmp_path):
     """Runs a maintainer script as if systemd ran here; what it asks of systemd is told instead."""
     calls = tmp_path / "calls"
     for name in ("deb-systemd-invoke", "deb-systemd-helper", "systemctl", "systemd-sysusers",
-                 "systemd-tmpfiles"):
+                 "systemd-tmpfiles", "sandboxctl"):
         stub = tmp_path / name
         stub.write_text(f'#!/bin/sh\necho {name} "$@" >>{calls}\n')
         stub.chmod(0o755)
@@ -93,8 +93,8 @@ def run_script(unpacked, tmp_path):
         subprocess.run(["sh", "-c", text, script, *args], check=True,
                        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
         told = [line.split() for line in calls.read_text().splitlines()]
-        return [(verb, *sorted(units)) for name, verb, *units in told
-                if name == "deb-systemd-invoke"]
+        return [(verb, *sorted(words)) for name, verb, *words in told
+                if name in ("deb-systemd-invoke", "sandboxctl")]
     return run
 
 
@@ -113,9 +113,10 @@ def test_an_upgrade_restarts_the_daemon_and_nothing_else(unpacked, run_script):
 
 def test_a_removal_drains_first(run_script):
     """While the daemon is there to do it; then nobody can start the daemon any more."""
-    first, second, *_ = run_script("prerm", "remove")
-    assert first == ("stop", "sandboxd-drain.service")
-    assert second == ("stop", "sandboxd.service", "sandboxd.socket")
+    start, drain, stop, *_ = run_script("prerm", "remove")
+    assert start == ("start", "sandboxd.service")
+    assert drain[0] == "drain"
+    assert {"stop", "sandboxd.service", "sandboxd.socket", "sandboxd-drain.service"} <= set(stop)
 
 
 def test_the_same_tree_gives_the_same_bytes(package, tmp_path):

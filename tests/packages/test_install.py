@@ -30,7 +30,10 @@ def test_everything_is_there(tree):
     units = {f"usr/lib/systemd/system/{f.name}" for f in (ROOT / "packaging/systemd").iterdir()}
     assert {u.rpartition("/")[2] for u in units} >= {"sandboxd.service", "sandboxd.socket",
                                                     "sandboxd-drain.service"}
-    assert files(tree) >= units | {*PROGRAMS, *FILES}
+    watched = {f"usr/share/sandboxd/{f.relative_to(ROOT / 'packaging')}"
+               for pattern in ("grafana/*.json", "prometheus/*.rules.yml")
+               for f in (ROOT / "packaging").glob(pattern)}
+    assert files(tree) >= units | watched | {*PROGRAMS, *FILES}
     for name in files(tree):
         assert (tree / name).stat().st_mode & 0o777 == (0o755 if name in PROGRAMS else 0o644), name
     assert (tree / "etc/sandboxd/conf.d").is_dir()
