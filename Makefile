@@ -249,11 +249,6 @@ check-torture: all $(PY_STUBS) $(INSIDE) $(BENCH_CLIENTS) $(BUILD)/tests/power_l
 check-system: all deb $(PY_STUBS)
 	$(E2E_ENV) $(PYTHON) -m pytest -c tests/system/pytest.ini tests/system $(PYTEST)
 
-# What `make install` and `make deb` make: man pages, completions, the package, the Compose file.
-.PHONY: check-packages
-check-packages: all $(PY_STUBS)
-	$(E2E_ENV) $(PYTHON) -m pytest -c tests/packages/pytest.ini tests/packages $(PYTEST)
-
 lint: $(BUILD)/sandboxd
 	$(PYTHON) tests/lint/rules.py
 	tests/lint/tools.sh $(BUILD)/lint

@@ -1,4 +1,4 @@
-# `make install`, `make uninstall`, `make deb`.
+# `make install`, `make uninstall`, `make deb`; `make check-packages` tests them.
 #
 #     sudo make install                             # below /usr/local
 #     make install DESTDIR=tree prefix=/usr         # as a package has it
@@ -73,3 +73,7 @@ DEB := $(BUILD)/deb
 deb:
 	$(call say,DEB,$(DEB))
 	packaging/deb.sh $(VERSION) $(DEB)
+
+.PHONY: check-packages
+check-packages: all $(PY_STUBS)
+	$(E2E_ENV) $(PYTHON) -m pytest -c tests/packages/pytest.ini tests/packages $(PYTEST)
