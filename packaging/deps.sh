@@ -131,7 +131,7 @@ case ${VERSION_CODENAME:-} in
 bookworm) install_missing "${packages[@]}" ;;
 trixie)
         command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
-        install_missing "${packages[@]}" runsc
+        install_missing "${packages[@]}" runsc systemd-dev
         ;;
 *) die "knows Debian 12 and 13 only; on ${PRETTY_NAME:-this system} install what corresponds to:" \
         "${packages[*]} runsc" ;;
