@@ -292,6 +292,7 @@ static const struct command commands[] = {
                 .name = "help",
                 .operands = " [COMMAND]",
                 .help = "Shows help on all commands, or on one.",
+                .details = "With --json: all of them, with their options, for programs.\n\n",
                 .max_operands = 2, /* the words of its name */
                 .offline = true,
                 .run = command_help,
