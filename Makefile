@@ -305,4 +305,4 @@ clean:
 distclean:
 	rm -rf build $(BUILD)
 
--include $(shell find $(BUILD) '(' -path $(DEPS) -o -path $(DEB) ')' -prune -o -name '*.d' -type f -print 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deps -prune -o -path $(DEB) -prune -o -name '*.d' -type f -print 2>/dev/null)

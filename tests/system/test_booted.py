@@ -4,6 +4,7 @@ under load, the host goes down and comes up, and the package goes. One story, to
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,7 @@ def test_a_wrong_configuration(machine):
     assert machine.show("sandboxd.service", "ExecMainStatus") == "78"
     assert machine.show("sandboxd.service", "NRestarts") == "0"
     assert "lgo" in machine.journal("-u", "sandboxd.service")
+    time.sleep(3)  # what has triggered the socket counts for 2 s (systemd.socket(5))
     machine.sh("mv /root/sandboxd.yaml /etc/sandboxd/; systemctl start sandboxd.service")
     assert are_the_same(machine)
 
