@@ -2,7 +2,12 @@
 # HACKING.md explains the rest.
 
 VERSION := 0.1.0
+# `make CROSS=aarch64 …` builds for that machine; `make CROSS=aarch64 deps` fetches what it needs.
+ifdef CROSS
+BUILD   ?= build/$(CROSS)
+else
 BUILD   ?= build
+endif
 GEN     := $(BUILD)/gen
 
 CC      ?= gcc
@@ -40,9 +45,24 @@ CFLAGS  := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,unde
 HARDEN  := -fno-strict-aliasing
 endif
 
+PKG_CONFIG ?= pkg-config
+ifdef CROSS
+ifneq ($(CROSS),aarch64)
+$(error CROSS: aarch64 is the one that there is)
+endif
+SYSROOT := $(abspath $(DEPS))/arm64
+CC      := $(CROSS)-linux-gnu-gcc --sysroot=$(SYSROOT)
+AR      := $(CROSS)-linux-gnu-ar
+PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
+    PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(CROSS)-linux-gnu/pkgconfig:$(SYSROOT)/usr/share/pkgconfig \
+    pkg-config
+# What runs its programs here.
+EMULATOR := $(DEPS)/qemu/usr/bin/qemu-$(CROSS) -L $(SYSROOT)
+endif
+
 PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd
 # Empty before `make deps` has run; nothing that needs them is built then.
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 ALL_CFLAGS := $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SECTIONS) $(PKG_CFLAGS) -MMD -MP
 LDFLAGS += -Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro,-z,now
 
@@ -107,7 +127,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
 $(BUILD)/lib%.a:
 	$(call say,AR,$@)
 	rm -f $@
-	ar rcs $@ $^
+	$(AR) rcs $@ $^
 $(BUILD)/libbase.a: $(call objects,base)
 $(BUILD)/librpc.a: $(call objects,rpc) $(GEN_OBJ)
 $(BUILD)/libruntimed-client.a: $(call objects,runtimed-client)
@@ -136,7 +156,7 @@ else
 $(BUILD)/runtimed: $(BUILD)/obj/runtimed/main.o $(patsubst %,$(BUILD)/lib%.a,runtimed rpc base)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^ \
-	    $$(pkg-config --libs libuv-static) -lprotobuf-c -lpthread
+	    $$($(PKG_CONFIG) --libs libuv-static) -lprotobuf-c -lpthread
 endif
 
 # --- tests -----------------------------------------------------------------------------------
@@ -148,7 +168,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
 	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 unit: $(UNIT)
-	tests/unit.sh $^
+	EMULATOR='$(EMULATOR)' tests/unit.sh $^
 
 # The server of the interop tests and the RPC benchmark, with a service of its own.
 ECHO_PROTO := tests/interop/proto
@@ -279,7 +299,7 @@ include packaging/install.mk
 
 # --- the two commands of README.md -----------------------------------------------------------
 deps:
-	packaging/deps.sh $(DEPS)
+	packaging/deps.sh $(DEPS) $(CROSS)
 
 # make reads pkg-config when it starts, before `deps` has run: what builds is a make of its own.
 JOBS := -j$(shell nproc)

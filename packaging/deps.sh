@@ -2,25 +2,32 @@
 # Installs what building, testing and the demo need, on Debian 12 and 13. Does nothing where all of
 # it is there already.
 #
-# usage: deps.sh DIRECTORY
+# usage: deps.sh DIRECTORY [aarch64]
 #
 # DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
 # Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
-# program. apt fetches them from the mirror that this machine uses anyway, and checks the signatures.
-# It gets a small Debian of the same version too, for tests/system to boot.
+# program. It gets an ssh server too, for the tests: installed, it would be a service of this machine;
+# and a small Debian of the same version, for tests/system to boot.
+# With aarch64 it gets, instead, the libraries of that machine, for building and running what is made
+# for it (arm64/, a root directory of its own: this machine gets no second architecture).
+# apt fetches all from the mirror that this machine uses anyway, and checks the signatures.
 set -euo pipefail
 
+# What our programs and unit tests are linked with.
+libraries=(
+        libc6-dev libuv1-dev libprotobuf-c-dev libyaml-dev libnghttp2-dev libjansson-dev
+        libsqlite3-dev libsystemd-dev libmicrohttpd-dev libcmocka-dev
+)
 packages=(
-        gcc libc6-dev make pkg-config
-        libuv1-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libprotobuf-dev
-        libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev libsystemd-dev
-        runc busybox-static
-        libcmocka-dev clang-format cppcheck shellcheck clang libclang-rt-dev
+        "${libraries[@]}" gcc make pkg-config
+        protobuf-c-compiler protobuf-compiler libprotobuf-dev
+        runc busybox-static openssh-client
+        clang-format cppcheck shellcheck clang libclang-rt-dev
         python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime debian-archive-keyring
         systemd debootstrap systemd-container
-        debhelper dpkg-dev libmicrohttpd-dev
+        debhelper dpkg-dev
         lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
 )
 host_packages=(
@@ -76,30 +83,72 @@ mirror()
                 'Created-By: Packages' "Codename: $VERSION_CODENAME" 'Component: main' | head -n 1
 }
 
-# fetch_runsc SUITE DIRECTORY: that suite's runsc, unpacked, with an apt configuration of its own.
-fetch_runsc()
+# Sets `uri` to it.
+find_mirror()
 {
-        local suite=$1 directory=$2 uri tmp
-        [ ! -x "$directory/usr/bin/runsc" ] || return 0
-        need_root "runsc of Debian $suite"
         uri=$(mirror)
         [ "$uri" ] || { update_once && uri=$(mirror); }
         [ "$uri" ] || die "apt's configuration names no mirror for $VERSION_CODENAME main"
-        rm -rf "$directory" "$directory.tmp"
-        mkdir -p "$directory.tmp"
-        tmp=$(realpath "$directory.tmp")
-        mkdir -p "$tmp/lists/partial" "$tmp/cache/archives/partial"
+}
+
+# private_apt SUITE DIRECTORY ARCHITECTURE: makes `apt` an apt-get with a configuration of its own in
+# DIRECTORY, whose packages are those of SUITE; what is installed has no say.
+private_apt()
+{
+        local suite=$1 directory=$2 architecture=$3 uri
+        find_mirror
+        mkdir -p "$directory/lists/partial" "$directory/cache/archives/partial"
+        : >"$directory/status"
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $suite main" \
-                >"$tmp/sources.list"
-        local apt=(apt-get -q -o "Dir::Etc::SourceList=$tmp/sources.list"
+                >"$directory/sources.list"
+        apt=(apt-get -q -o "Dir::Etc::SourceList=$directory/sources.list"
                 -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
-                -o "Dir::State::Lists=$tmp/lists" -o "Dir::Cache=$tmp/cache"
-                -o Dir::State::status=/dev/null # what is installed has no say
+                -o "Dir::State::Lists=$directory/lists" -o "Dir::Cache=$directory/cache"
+                -o "Dir::State::status=$directory/status"
+                -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture"
                 -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none)
         "${apt[@]}" update
-        (cd "$tmp" && "${apt[@]}" download runsc)
-        dpkg-deb -x "$tmp"/runsc_*.deb "$tmp/package"
-        mv "$tmp/package" "$directory" # last: what is there is whole
+}
+
+# fetch SUITE DIRECTORY PACKAGE...: that suite's, unpacked.
+fetch()
+{
+        local suite=$1 directory=$2 tmp apt package
+        shift 2
+        [ ! -d "$directory" ] || return 0
+        need_root "$* of Debian $suite"
+        rm -rf "$directory.tmp"
+        mkdir -p "$directory.tmp"
+        tmp=$(realpath "$directory.tmp")
+        private_apt "$suite" "$tmp" "$(dpkg --print-architecture)"
+        (cd "$tmp" && "${apt[@]}" download "$@")
+        for package in "$tmp"/*.deb; do
+                dpkg-deb -x "$package" "$tmp/root"
+        done
+        mv "$tmp/root" "$directory" # last: what is there is whole
+        rm -rf "$tmp"
+}
+
+# fetch_libraries ARCHITECTURE DIRECTORY: the libraries, with all that they need, as a root directory.
+fetch_libraries()
+{
+        local architecture=$1 directory=$2 wanted tmp apt package
+        wanted="$VERSION_CODENAME ${libraries[*]}"
+        [ "$(cat "$directory/fetched" 2>/dev/null)" != "$wanted" ] || return 0
+        need_root "the libraries of $architecture"
+        rm -rf "$directory" "$directory.tmp"
+        mkdir -p "$directory.tmp/root/usr/lib"
+        tmp=$(realpath "$directory.tmp")
+        ln -s usr/lib "$tmp/root/lib"
+        private_apt "$VERSION_CODENAME" "$tmp" "$architecture"
+        "${apt[@]}" install -y --download-only --no-install-recommends "${libraries[@]}"
+        for package in "$tmp"/cache/archives/*.deb; do
+                dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$tmp/root"
+        done
+        # Programs, and links to absolute paths, would be taken for this machine's.
+        rm -rf "$tmp"/root/{bin,sbin,etc,var,usr/bin,usr/sbin,usr/share}
+        echo "$wanted" >"$tmp/root/fetched"
+        mv "$tmp/root" "$directory" # last: what is there is whole
         rm -rf "$tmp"
 }
 
@@ -112,9 +161,7 @@ fetch_host()
         include=$(IFS=, && echo "${host_packages[*]}")
         [ "$(cat "$directory.packages" 2>/dev/null)" != "$VERSION_CODENAME $include" ] || return 0
         need_root "a Debian to boot"
-        uri=$(mirror)
-        [ "$uri" ] || { update_once && uri=$(mirror); }
-        [ "$uri" ] || die "apt's configuration names no mirror for $VERSION_CODENAME main"
+        find_mirror
         rm -rf "$directory" "$directory.tmp"
         debootstrap --variant=minbase --include="$include" \
                 "$VERSION_CODENAME" "$directory.tmp" "$uri" >"$directory.log" ||
@@ -124,18 +171,28 @@ fetch_host()
         echo "$VERSION_CODENAME $include" >"$directory.packages" # last: what is there is whole
 }
 
-[ $# = 1 ] || die "usage: deps.sh DIRECTORY"
+[ $# = 1 ] || [ "$#/${2-}" = 2/aarch64 ] || die "usage: deps.sh DIRECTORY [aarch64]"
 # shellcheck source=/dev/null
 . /etc/os-release
 case ${VERSION_CODENAME:-} in
-bookworm) install_missing "${packages[@]}" ;;
-trixie)
-        command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
-        install_missing "${packages[@]}" runsc systemd-dev
-        ;;
+bookworm | trixie) ;;
 *) die "knows Debian 12 and 13 only; on ${PRETTY_NAME:-this system} install what corresponds to:" \
-        "${packages[*]} runsc" ;;
+        "${packages[*]} runsc openssh-server" ;;
 esac
-fetch_runsc bookworm "$1/runsc-r22"
-[ "$VERSION_CODENAME" = trixie ] || fetch_runsc trixie "$1/runsc-r24"
+if [ "${2-}" = aarch64 ]; then
+        install_missing gcc-aarch64-linux-gnu
+        fetch_libraries arm64 "$1/arm64"
+        fetch trixie "$1/qemu" qemu-user # newer than Debian 12's, which lacks openat2
+        find "$1/qemu" -type f ! -name qemu-aarch64 -delete # half a gigabyte of other machines
+        exit
+fi
+if [ "$VERSION_CODENAME" = trixie ]; then
+        packages+=(runsc systemd-dev)
+        command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
+else
+        fetch trixie "$1/runsc-r24" runsc
+fi
+install_missing "${packages[@]}"
+fetch bookworm "$1/runsc-r22" runsc
+fetch "$VERSION_CODENAME" "$1/openssh-server" openssh-server libwrap0
 fetch_host "$1/host"

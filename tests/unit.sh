@@ -3,13 +3,16 @@
 # for each at the end. With STRICT=1 a skipped test is a failure.
 #
 # usage: unit.sh PROGRAM...
+#
+# EMULATOR: a command that runs them, for those of another machine.
 set -u
+read -ra emulator <<<"${EMULATOR:-}"
 failed=0
 summary=()
 for program in "$@"; do
         log=$program.log
         verdict=passed
-        timeout --kill-after=5 120 "$program" >"$log" 2>&1 || verdict="FAILED (status $?)"
+        timeout --kill-after=5 120 "${emulator[@]}" "$program" >"$log" 2>&1 || verdict="FAILED (status $?)"
         skipped=$(sed -n 's/^\[  SKIPPED \] \([^ ]*\)$/\1/p' "$log" | sort -u | wc -l)
         [ "$skipped" = 0 ] || [ "${STRICT:-0}" != 1 ] || verdict="FAILED (skipped under STRICT=1)"
         if [ "$verdict" != passed ]; then
