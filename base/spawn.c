@@ -30,12 +30,15 @@ static const char *const steps[] = {"execute", "give a terminal to", "mark", "ch
 static void child(const struct spawn *s, int null, volatile struct failure *failure)
 {
         int fds[3] = {s->stdin_fd, s->stdout_fd, s->stderr_fd};
-        struct sigaction dfl = {.sa_handler = SIG_DFL};
+        struct sigaction dfl = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
         sigset_t none;
 
         for (int sig = 1; sig < NSIG; sig++)
                 if (!s->signals || sigismember(s->signals, sig) == 1)
                         (void)sigaction(sig, &dfl, NULL); /* SIGKILL, SIGSTOP, libc's own: EINVAL */
+        for (int sig = 1; s->ignored && sig < NSIG; sig++)
+                if (sigismember(s->ignored, sig) == 1)
+                        (void)sigaction(sig, &ignore, NULL); /* the same */
         /* A given descriptor that is one of the three targets is lifted above them first, so that
          * no dup2 overwrites a source that is still needed. */
         for (int i = 0; i < 3; i++) {

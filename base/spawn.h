@@ -21,9 +21,10 @@ struct spawn {
         /* What the caller ignores, or has a handler for that the child must not run; NULL: any.
          * Where a system call is dear (gVisor), to reset all takes longer than the rest. */
         const sigset_t *signals;
+        const sigset_t *ignored; /* what the child ignores; NULL: nothing */
 };
 
 /* Returns when exec has succeeded (0, *ret_pid) or failed (a negative errno; the message names the
- * program or the directory). The child has default signal handlers, no blocked signals, and no
- * descriptor but 0, 1 and 2. The caller reaps it. */
+ * program or the directory). The child has default signal handlers but for what it is to ignore,
+ * no blocked signals, and no descriptor but 0, 1 and 2. The caller reaps it. */
 int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e);

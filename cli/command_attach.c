@@ -32,7 +32,7 @@ static int follow_process(struct session *s, struct follow *f, struct target *ta
 
 int command_attach(struct session *s, const struct options *o, char **operands)
 {
-        struct target target = {.socket = s->socket, .sandbox = operands[0]};
+        struct target target = {.dialer = &s->dialer, .sandbox = operands[0]};
         struct err e;
 
         target_parse(&target, operands[1]);
@@ -58,7 +58,7 @@ int command_attach(struct session *s, const struct options *o, char **operands)
 
 int command_logs(struct session *s, const struct options *o, char **operands)
 {
-        struct target target = {.socket = s->socket, .sandbox = operands[0]};
+        struct target target = {.dialer = &s->dialer, .sandbox = operands[0]};
         struct follow f = {.json = o->json};
         const uint64_t offsets[] = {o->since_offset, o->stderr_offset};
         struct err e;

@@ -57,7 +57,11 @@ static int explain_absence(struct session *s, struct examination *x, const struc
 {
         struct absence absence;
 
-        absence_explain(s->socket, "/proc", e->msg, &absence);
+        if (s->dialer.is_remote) { /* what is to be seen here has nothing to do with it */
+                complain("%s", e->msg);
+                return EXIT_UNREACHABLE;
+        }
+        absence_explain(s->dialer.path, "/proc", e->msg, &absence);
         for (size_t i = 0; i < absence.n; i++)
                 take(x, &absence.findings[i]);
         (void)print_end(x, false); /* the status is bad enough */

@@ -153,7 +153,7 @@ static int start_detached(struct session *s, const struct options *o, const stru
 static int start_and_follow(struct session *s, const struct options *o, struct start *start)
 {
         struct target target = {
-                .socket = s->socket,
+                .dialer = &s->dialer,
                 .sandbox = start->request.sandbox_id,
                 .tag = start->request.tag,
         };

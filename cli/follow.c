@@ -375,9 +375,7 @@ int follow_init(struct follow *f, struct session *s, const struct target *target
                            passes_keys(f) && !f->owner ? on_detach : NULL, f);
         if (r == 0)
                 r = outlet_init(&f->outlet, f->loop, on_drained, f);
-        if (r == 0)
-                r = watch_signals(f);
-        return r < 0 ? err_errno(e, -r, "watch the standard descriptors and signals") : 0;
+        return r < 0 ? err_errno(e, -r, "watch the standard descriptors") : 0;
 }
 
 void follow_done(struct follow *f)
@@ -435,9 +433,22 @@ static int exit_status(const struct follow *f)
         return f->incomplete ? EXIT_NO_STATUS : f->exit_code;
 }
 
+/* Not before the connection is there: until then a signal just ends us, also while ssh asks for a
+ * password. */
+static void begin(struct follow *f)
+{
+        int r = watch_signals(f);
+
+        if (r < 0) {
+                (void)err_errno(&f->error, -r, "watch for signals");
+                f->failed = f->done = true;
+        }
+        make_raw(f);
+}
+
 int follow_run(struct follow *f)
 {
-        make_raw(f);
+        begin(f);
         while (!f->done)
                 (void)uv_run(f->loop, UV_RUN_ONCE);
         terminal_restore();

@@ -1,7 +1,6 @@
 #include "cli/link.h"
 
 #include "base/util.h"
-#include "cli/dial.h"
 #include "methods.h"
 #include "rpc/arena.h"
 
@@ -27,7 +26,7 @@ static int connect_link(struct link *l, struct err *e)
 {
         static const struct rpc_client_ops ops = {.on_end = on_end, .on_closed = on_closed};
 
-        int fd = dial(l->socket, l->dial_ms, e);
+        int fd = l->again ? dialer_dial_again(l->dialer, e) : dialer_dial(l->dialer, l->dial_ms, e);
         if (fd < 0)
                 return fd;
         int r = rpc_client_new(l->loop, fd, 0, &ops, l, &l->client, e);

@@ -8,13 +8,15 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "cli/dial.h"
 #include "rpc/arena.h"
 #include "rpc/client.h"
 
 struct link {
         uv_loop_t *loop;
-        const char *socket;
-        uint64_t dial_ms;          /* how long connecting may block */
+        struct dialer *dialer;
+        uint64_t dial_ms;          /* how long connecting may block, the first time */
+        bool again;                /* it is not the program's first connection */
         struct rpc_client *client; /* NULL: not connected */
         unsigned *open;            /* a count of what is not closed yet */
 };

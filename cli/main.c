@@ -96,6 +96,10 @@ static const char config_diff_details[] =
         "\n"
         "Exit status: 0: there is no difference; 1: there is one, or what they say is wrong.\n\n";
 
+static const char dial_details[] =
+        "What comes from standard input goes to the daemon, what it says to standard output:\n"
+        "for a client on another host, which runs this through ssh. --socket ssh://HOST does.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -264,6 +268,15 @@ static const struct command commands[] = {
                 .operands = "",
                 .help = "Shows the daemon's version, its runtimes and its directories.",
                 .run = command_info,
+        },
+        {
+                .name = "dial-stdio",
+                .operands = "",
+                .help = "Connects standard input and output with the daemon.",
+                .details = dial_details,
+                .options = OPTION(GREET),
+                .connects = true,
+                .run = command_dial_stdio,
         },
         {
                 .name = "doctor",
@@ -450,9 +463,10 @@ static int run_connected(const struct command *c, const struct options *o, char 
 
         int status = c->runs_program ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
 
-        if (session_open(&s, options_socket(o), o->timeout_ms, &e) < 0) {
+        int r = session_open(&s, options_socket(o), o->timeout_ms, &e);
+        if (r < 0) {
                 complain("%s", e.msg);
-                return status;
+                return r == -EINVAL ? EXIT_USAGE : status;
         }
         if (c->connects || session_connect(&s, &e) == 0)
                 status = c->run(&s, o, operands);

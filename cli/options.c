@@ -184,8 +184,10 @@ static const struct option_row {
 } rows[N_OPTIONS] = {
         [OPTION_HELP] = {"help", 'h', NULL, &type_switch, FIELD(help), "show help"},
         [OPTION_VERSION] = {"version", 0, NULL, &type_switch, FIELD(version), "show the version"},
-        [OPTION_SOCKET] = {"socket", 0, "PATH", &type_string, FIELD(socket),
-                           "the daemon's socket (default: $SANDBOXD_SOCKET or " SOCKET_DEFAULT ")"},
+        [OPTION_SOCKET] =
+                {"socket", 0, "ADDRESS", &type_string, FIELD(socket),
+                 "the daemon's socket or ssh://HOST (default: $SANDBOXD_SOCKET or " SOCKET_DEFAULT
+                 ")"},
         [OPTION_TIMEOUT] = {"timeout", 0, "DURATION", &type_duration, FIELD(timeout_ms),
                             "how long to wait for an answer; 0: for ever (default: 120s)"},
         [OPTION_JSON] = {"json", 0, NULL, &type_switch, FIELD(json), "print JSON"},
@@ -262,6 +264,8 @@ static const struct option_row {
                             "send each name server a question"},
         [OPTION_CANCEL] = {"cancel", 0, NULL, &type_switch, FIELD(cancel),
                            "end it: sandboxes may be created and started again"},
+        [OPTION_GREET] = {"greet", 0, NULL, &type_switch, FIELD(greet),
+                          "first say, in one line, whether the daemon is reached"},
 };
 
 void options_init(struct options *o)

@@ -55,6 +55,7 @@ enum option_id {
         OPTION_STDERR_OFFSET,
         OPTION_ASK_DNS,
         OPTION_CANCEL,
+        OPTION_GREET,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -83,7 +84,7 @@ struct since {
  * Numbers not given are 0, which the API takes for "the default". */
 struct options {
         uint64_t given; /* the set of those that were */
-        bool help, version, json;
+        bool help, version, json, greet;
         char *socket;
         char *name, *image, *runtime;
         uint64_t memory; /* bytes */

@@ -14,7 +14,6 @@
 #define RETRY_FOR       30000
 #define REFUSED_FOR     5000
 #define SILENT_FOR      2000 /* a restart of the daemon is nothing to talk about */
-#define DIAL_TIMEOUT    1000
 #define CONTROL_TIMEOUT 10000
 
 void remote_init(struct remote *r, uv_loop_t *loop, struct target *target, uint64_t timeout_ms,
@@ -24,11 +23,11 @@ void remote_init(struct remote *r, uv_loop_t *loop, struct target *target, uint6
                 .target = target,
                 .ops = ops,
                 .data = data,
-                .output = {.loop = loop, .socket = target->socket, .open = open},
+                .output = {.loop = loop, .dialer = target->dialer, .open = open},
         };
         r->control = r->output;
         r->output.dial_ms = timeout_ms; /* the first time */
-        r->control.dial_ms = DIAL_TIMEOUT;
+        r->control.again = true;
         (void)uv_timer_init(loop, &r->timer); /* never fails */
 }
 
@@ -61,7 +60,7 @@ static void begin_to_seek(struct remote *r, const struct err *e, bool refused)
 static void lose(struct remote *r, const struct err *e, bool refused)
 {
         link_close(&r->output);
-        r->output.dial_ms = DIAL_TIMEOUT;
+        r->output.again = true;
         uv_update_time(r->timer.loop); /* connecting may have blocked */
         if (!r->lost)
                 begin_to_seek(r, e, refused);

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "cli/dial.h"
 #include "cli/output.h"
 
 /* A message of 4 MiB, the most that ttrpc carries, grows when it is unpacked. */
@@ -38,19 +37,22 @@ static void close_loop(uv_loop_t *loop)
 
 int session_open(struct session *s, const char *socket, uint64_t timeout_ms, struct err *e)
 {
-        *s = (struct session){.socket = socket, .timeout_ms = timeout_ms};
+        *s = (struct session){.timeout_ms = timeout_ms};
         int r = uv_loop_init(&s->loop);
         if (r < 0)
                 return err_errno(e, -r, "make a loop");
         arena_init(&s->replies, MESSAGE_BUDGET);
-        return 0;
+        r = dialer_init(&s->dialer, &s->loop, socket, e);
+        if (r < 0)
+                session_close(s);
+        return r;
 }
 
 int session_connect(struct session *s, struct err *e)
 {
         static const struct rpc_client_ops ops = {.on_end = on_end};
 
-        int fd = dial(s->socket, s->timeout_ms, e);
+        int fd = dialer_dial(&s->dialer, s->timeout_ms, e);
         if (fd < 0)
                 return fd;
         return rpc_client_new(&s->loop, fd, 0, &ops, s, &s->client, e);
@@ -60,6 +62,7 @@ void session_close(struct session *s)
 {
         if (s->client)
                 rpc_client_close(s->client);
+        dialer_close(&s->dialer);
         close_loop(&s->loop);
         arena_done(&s->replies);
 }

@@ -7,12 +7,13 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "cli/dial.h"
 #include "rpc/arena.h"
 #include "rpc/client.h"
 
 struct session {
         uv_loop_t loop;
-        const char *socket;
+        struct dialer dialer;
         struct rpc_client *client; /* NULL: not connected */
         struct arena replies;
         uint64_t timeout_ms; /* of a unary call; 0: none */
@@ -22,7 +23,9 @@ struct session {
         bool told;           /* the user, of the loss */
 };
 
-/* The loop alone, for a program with connections of its own on it; `socket` stays the caller's. */
+/* The loop and the dialer alone, for a program with connections of its own. socket: a path or an
+ * ssh://, which stays the caller's. -EINVAL when it makes no sense. After a failure nothing is left
+ * to close. */
 int session_open(struct session *s, const char *socket, uint64_t timeout_ms, struct err *e);
 /* Connects, before the first call. The message of a failure says what to check. */
 int session_connect(struct session *s, struct err *e);

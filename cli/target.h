@@ -4,13 +4,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli/dial.h"
 #include "sandboxd/v1/process.pb-c.h"
 
 struct target {
-        const char *socket; /* the daemon's */
-        char *sandbox;      /* id, name or prefix */
-        uint32_t pid;       /* 0: not known */
-        char *tag;          /* NULL: none; else it finds the process */
+        struct dialer *dialer; /* the way to the daemon */
+        char *sandbox;         /* id, name or prefix */
+        uint32_t pid;          /* 0: not known */
+        char *tag;             /* NULL: none; else it finds the process */
 };
 
 /* Fills a request's `process`, of which the target is the memory. */

@@ -4,23 +4,18 @@ import fcntl
 import hashlib
 import json
 import os
-import pty
 import random
 import re
 import shutil
 import signal
-import struct
 import subprocess
-import termios
 import time
 from threading import Thread
 
-import pexpect.fdpexpect
 import pytest
 
+from ctl_fixtures import PROMPT
 from harness import BUILD, ENVIRON, wait_until
-
-PROMPT = r"\$ (\x1b\[6n)?$"  # busybox asks where the cursor is
 
 
 @pytest.fixture
@@ -31,91 +26,6 @@ def box(api, runtime):
 @pytest.fixture
 def runc_box(api):
     return api.create(runtime="runc", name="box")
-
-
-@pytest.fixture
-def popen(daemon):
-    """Starts sandboxctl, with pipes where nothing else is said; it ends with the test."""
-    started = []
-
-    def start(*args, **kwargs):
-        kwargs = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
-                  "stderr": subprocess.PIPE} | kwargs
-        environ = ENVIRON | {"SANDBOXD_SOCKET": str(daemon.socket)} | kwargs.pop("env", {})
-        started.append(subprocess.Popen([BUILD / "sandboxctl", *args], env=environ, **kwargs))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait(20)
-        for pipe in process.stdin, process.stdout, process.stderr:
-            if pipe:
-                pipe.close()
-
-
-class Terminal:
-    """A terminal with sandboxctl in front of it."""
-
-    def __init__(self, popen, rows=30, columns=100):
-        self.popen = popen
-        self.master, self.slave = pty.openpty()
-        self.resize(rows, columns)
-        self.screen = pexpect.fdpexpect.fdspawn(self.master, timeout=15)
-        self.process = None
-
-    def run(self, *args, **kwargs):
-        self.before = self.modes()
-        self.process = self.popen(*args, stdin=self.slave, stdout=self.slave, stderr=self.slave,
-                                  start_new_session=True, env={"TERM": "vt100"},
-                                  preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **kwargs)
-        return self
-
-    def modes(self):
-        return termios.tcgetattr(self.slave)
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def expect(self, *patterns):
-        return self.screen.expect(list(patterns))
-
-    def say(self, text):
-        self.screen.send(text)
-
-    def ask(self, command, answer):
-        """A command for the shell; what it answers begins a line."""
-        self.say(f"{command}\r")
-        self.expect(r"\r\n" + answer)
-        found = self.screen.match
-        self.expect(PROMPT)
-        return found
-
-    def end(self):
-        """Its exit status; the terminal is as before."""
-        code = self.process.wait(20)
-        assert self.modes() == self.before
-        return code
-
-    def close(self):
-        os.close(self.master)
-        os.close(self.slave)
-
-
-@pytest.fixture
-def terminal(popen):
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Terminal(popen, **kwargs))
-        return made[-1].run(*args) if args else made[-1]
-
-    yield make
-    for t in made:
-        if t.process:
-            t.process.kill()
-            t.process.wait(20)
-        t.close()
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ PLACES = [
      "takes other people's children: only the reaper does that"),
     (r"\b(v?fork|execl[pe]?|execvp?e?|execveat|fexecve|posix_spawnp?)\s*\(", r"base/spawn\.c",
      "use spawn"),
-    (r"\b(kill|killpg|tgkill|uv_kill|uv_process_kill)\s*\(", r"daemon/proc\.c|runtimed/.*",
-     "signals are sent by daemon/proc.c and by runtimed"),
+    (r"\b(kill|killpg|tgkill|uv_kill|uv_process_kill)\s*\(", r"daemon/proc\.c|runtimed/.*|cli/(dial|ssh)\.c",
+     "signals are sent by daemon/proc.c, by runtimed, and to the CLI's ssh"),
 ]
 # A client that tonic (Rust) generates has these methods already.
 TAKEN_RPC = re.compile(r"\s*rpc (Connect|New|WithInterceptor|WithOrigin)\(")

@@ -10,6 +10,7 @@
 enum fate { TAKEN, ANSWER_LOST, LOST, FULL, CLOSED, BROKEN };
 
 struct feeding {
+        struct dialer dialer;
         struct rpc_fixture *rpc;
         struct target target;
         struct feeder feeder;
@@ -101,7 +102,8 @@ static int setup(void **state)
         f->rpc = rpc;
         f->rpc->add_services = add_process_service;
         rpc_fixture_restart(f->rpc);
-        f->target = (struct target){.socket = f->rpc->path, .sandbox = sandbox, .pid = 7};
+        assert_int_equal(dialer_init(&f->dialer, &f->rpc->l.loop, f->rpc->path, NULL), 0);
+        f->target = (struct target){.dialer = &f->dialer, .sandbox = sandbox, .pid = 7};
         feeder_init(&f->feeder, &f->rpc->l.loop, &f->target, true, 0, &ops, f, &f->open);
         feeding = f;
         *state = f;
@@ -114,6 +116,7 @@ static int teardown(void **state)
         void *rpc = f->rpc;
 
         feeder_close(&f->feeder, &f->open);
+        dialer_close(&f->dialer);
         LOOP_UNTIL(&f->rpc->l, f->open == 0);
         assert_int_equal(rpc_fixture_teardown(&rpc), 0);
         buf_done(&f->input);

@@ -243,6 +243,21 @@ static void signals_are_reset(void **state)
         (void)signal(SIGRTMIN, SIG_DFL);
 }
 
+static void ignored_signals(void **state)
+{
+        const char *const argv[] = {"grep", "SigIgn", "/proc/self/status", NULL};
+        unsigned long long ignored;
+        sigset_t set;
+
+        (void)state;
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGINT);
+        (void)sigaddset(&set, SIGRTMAX);
+        const char *text = output_of_program(argv, (struct spawn){.ignored = &set});
+        assert_int_equal(sscanf(text, "SigIgn: %llx", &ignored), 1);
+        assert_int_equal(ignored & ~0x180000000ULL, 1ULL << (SIGINT - 1) | 1ULL << (SIGRTMAX - 1));
+}
+
 static void sessions(void **state)
 {
         static const char script[] =
@@ -312,6 +327,7 @@ int main(void)
                 TEST(descriptors_are_not_inherited),
                 TEST(swapped_descriptors),
                 TEST(signals_are_reset),
+                TEST(ignored_signals),
                 TEST(sessions),
                 TEST(marks),
                 TEST(terminals),
