@@ -3,11 +3,7 @@
 
 VERSION := 0.1.0
 # `make CROSS=aarch64 …` builds for that machine; `make CROSS=aarch64 deps` fetches what it needs.
-ifdef CROSS
-BUILD   ?= build/$(CROSS)
-else
-BUILD   ?= build
-endif
+BUILD   ?= $(if $(CROSS),build/$(CROSS),build)
 GEN     := $(BUILD)/gen
 
 CC      ?= gcc
@@ -307,12 +303,19 @@ demo: deps
 	$(MAKE) $(JOBS) all
 	docs/demo.sh $(BUILD) $(DEPS)
 
+# For another machine: all of it built, its unit tests in an emulator (tests/unit/emulation.h).
+.PHONY: check-cross
+check-cross:
+	$(MAKE) CROSS=aarch64 deps
+	$(MAKE) $(JOBS) CROSS=aarch64 BUILD=$(BUILD)/aarch64 all unit
+
 # STRICT=1: a skipped test is a failure.
 check: deps
 	$(MAKE) $(JOBS) all
 	$(MAKE) lint
 	$(MAKE) $(JOBS) unit
 	$(MAKE) $(JOBS) SANITIZE=1 BUILD=$(BUILD)/asan unit
+	$(MAKE) check-cross
 	$(MAKE) $(JOBS) fuzz
 	$(MAKE) $(JOBS) check-interop
 	$(MAKE) check-packages

@@ -11,7 +11,6 @@
 #include <time.h>
 
 #include "base/spawn.h"
-#include "base/units.h"
 #include "base/util.h"
 
 /* How long ssh may take to end, once it has closed its output. */
@@ -179,8 +178,7 @@ static void quote(const char *word, char *ret, size_t size)
         ret[n] = '\0';
 }
 
-void ssh_command(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask,
-                 struct strv_builder *argv)
+void ssh_command(const struct ssh_address *address, bool may_ask, struct strv_builder *argv)
 {
         /* What a configuration asks for to be had in every session is nothing for ours: a terminal,
          * forwarded agents, displays and ports, a command of its own. */
@@ -195,9 +193,6 @@ void ssh_command(const struct ssh_address *address, uint64_t timeout_ms, bool ma
 
         for (size_t i = 0; i < ARRAY_SIZE(ssh); i++)
                 strv_add(argv, ssh[i]);
-        if (timeout_ms)
-                strv_addf(argv, "-oConnectTimeout=%llu",
-                          (unsigned long long)((timeout_ms + 999) / 1000));
         if (!may_ask)
                 strv_add(argv, "-oBatchMode=yes");
         if (*address->port)
@@ -216,14 +211,14 @@ void ssh_command(const struct ssh_address *address, uint64_t timeout_ms, bool ma
 /* While ssh can ask the user it is of the terminal's foreground group, as we are, and a ctrl-C that
  * is for the program in the sandbox reaches ssh too: it keeps ignoring what it was started with
  * ignored. Else it has a session of its own. */
-static int start(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask, int fd,
-                 pid_t *ret_pid, struct err *e)
+static int start(const struct ssh_address *address, bool may_ask, int fd, pid_t *ret_pid,
+                 struct err *e)
 {
         static const int keys[] = {SIGINT, SIGQUIT, SIGHUP};
         struct strv_builder builder = {0};
         sigset_t ignored;
 
-        ssh_command(address, timeout_ms, may_ask, &builder);
+        ssh_command(address, may_ask, &builder);
         _cleanup_strv_ char **argv = strv_take(&builder);
         if (!argv)
                 return err_oom(e);
@@ -253,7 +248,7 @@ static uint64_t now_ms(void)
 }
 
 /* Waits until fd is readable or closed. deadline: of now_ms, 0 for none. 0, -ETIMEDOUT, or -EINTR:
- * but the end of a child is no reason to give up. */
+ * but the end of a child, or a new size of the terminal, is no reason to give up. */
 static int wait_for(int fd, uint64_t deadline)
 {
         struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -262,8 +257,9 @@ static int wait_for(int fd, uint64_t deadline)
                              .tv_nsec = (long)(left % 1000 * NSEC_PER_MSEC)};
         sigset_t blocked;
 
-        (void)sigprocmask(SIG_SETMASK, NULL, &blocked); /* never fails, nor does the next */
+        (void)sigprocmask(SIG_SETMASK, NULL, &blocked); /* never fails, nor do the next */
         (void)sigaddset(&blocked, SIGCHLD);
+        (void)sigaddset(&blocked, SIGWINCH);
         int n = ppoll(&p, 1, deadline ? &t : NULL, &blocked);
         if (n < 0)
                 return -errno;
@@ -384,7 +380,7 @@ int ssh_connect(const struct ssh_address *address, uint64_t timeout_ms, bool may
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
                 return err_errno(e, errno, "make a pair of sockets");
         _cleanup_close_ int fd = fds[0];
-        int r = start(address, timeout_ms, may_ask, fds[1], &pid, e);
+        int r = start(address, may_ask, fds[1], &pid, e);
         (void)close(fds[1]); /* ssh has it */
         if (r < 0)
                 return r;

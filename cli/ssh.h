@@ -30,13 +30,12 @@ struct ssh_address {
 int ssh_parse(const char *url, struct ssh_address *ret, struct err *e);
 
 /* The command line: neither ssh nor the shell over there finds an option or a command in the
- * address. timeout_ms: 0 for none. may_ask: ssh may talk with the user. */
-void ssh_command(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask,
-                 struct strv_builder *argv);
+ * address. may_ask: ssh may talk with the user. */
+void ssh_command(const struct ssh_address *address, bool may_ask, struct strv_builder *argv);
 
 /* Returns a socket with ssh at its other end, connected to the daemon, and its pid for the caller
  * to reap: it ends when the socket is closed, or when we do. Or a negative errno: nothing is left
  * then; what ssh itself had to say is on standard error. Blocks, at most for so long (0: for ever),
- * or until a signal comes that we have a handler for, other than SIGCHLD. */
+ * or until a signal comes that we have a handler for, other than SIGCHLD and SIGWINCH. */
 int ssh_connect(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask,
                 pid_t *ret_pid, struct err *e);

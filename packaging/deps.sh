@@ -186,13 +186,15 @@ if [ "${2-}" = aarch64 ]; then
         find "$1/qemu" -type f ! -name qemu-aarch64 -delete # half a gigabyte of other machines
         exit
 fi
+server=(openssh-server libwrap0) # and what it needs that openssh-client does not
 if [ "$VERSION_CODENAME" = trixie ]; then
         packages+=(runsc systemd-dev)
+        server+=(libwtmpdb0)
         command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
 else
         fetch trixie "$1/runsc-r24" runsc
 fi
 install_missing "${packages[@]}"
 fetch bookworm "$1/runsc-r22" runsc
-fetch "$VERSION_CODENAME" "$1/openssh-server" openssh-server libwrap0
+fetch "$VERSION_CODENAME" "$1/openssh-server" "${server[@]}"
 fetch_host "$1/host"

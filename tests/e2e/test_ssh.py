@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from ctl_fixtures import PROMPT
-from harness import BUILD, ENVIRON, identity, stats, wait_until, within
+from harness import BUILD, ENVIRON, Api, identity, stats, wait_until, within
 from ssh_host import SSHD, SshHost
 
 MiB = 1 << 20
@@ -58,6 +59,15 @@ def box(api):
 def transports(process):
     """The ssh processes of a sandboxctl, alive or not."""
     return [pid for pid, parent in stats("RSDTtIZ") if parent == process.pid]
+
+
+def break_transports(process):
+    """Kills each ssh that it had. With one, others may end by themselves."""
+    pids = transports(process)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -202,9 +212,7 @@ def test_the_transport_breaks(shell, host):
     """Each ssh is killed; the program has gone on, and none of them stays a zombie."""
     shell.say("n=1\r")
     shell.expect(PROMPT)
-    before = transports(shell.process)
-    for pid in before:
-        os.kill(pid, signal.SIGKILL)
+    before = break_transports(shell.process)
     assert shell.ask("echo $((n + 41))", "42")
     wait_until(lambda: not set(before) & set(transports(shell.process)), "they are reaped")
     shell.say("exit\r")
@@ -217,8 +225,7 @@ def test_no_descriptor_is_left_open(shell, host):
 
     counts = []
     for _ in range(5):
-        for pid in transports(shell.process):
-            os.kill(pid, signal.SIGKILL)
+        break_transports(shell.process)
         shell.ask("echo $((40 + 2))", "42")
         wait_until(lambda: len(transports(shell.process)) == 3, "all connections are there again")
         counts.append(descriptors())
@@ -305,7 +312,7 @@ def test_no_answer_in_time(ctl, host, daemon):
             with within(5):
                 done = ctl("--socket", url, "--timeout", "1s", "ls")
             assert done.returncode == 3
-            assert "no answer in time" in done.stderr or "what ssh said tells why" in done.stderr
+            assert "no answer in time" in done.stderr
 
 
 def test_no_ssh_program(ctl):
@@ -325,6 +332,22 @@ def test_what_is_no_address(ctl, host):
 
 
 # --- dial-stdio -----------------------------------------------------------------------------------
+
+
+def test_a_tunnel_for_any_client(host, daemon, box, host_process):
+    """Stock gRPC through ssh and dial-stdio."""
+    tunnel = daemon.dir / "tunnel"
+    ssh = (f"{host.bin}/ssh -T -oClearAllForwardings=yes -oRemoteCommand=none box "
+           f"sandboxctl dial-stdio --socket {daemon.socket}")
+    host_process("socat", f"UNIX-LISTEN:{tunnel},fork", f"EXEC:{ssh}")
+    wait_until(tunnel.exists, "a tunnel")
+    api = Api(tunnel)
+    try:
+        assert api.info().instance == daemon.api.info().instance
+        zeros = api.run(box.id, "head", "-c", str(8 * MiB), "/dev/zero")
+        assert (zeros.code, len(zeros.stdout)) == (0, 8 * MiB)
+    finally:
+        api.close()
 
 
 def test_dial_stdio_is_for_this_host(ctl):

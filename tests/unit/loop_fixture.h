@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <uv.h>
 
-#define LOOP_DEADLINE 20000   /* ms, of one test */
+#include "tests/unit/emulation.h"
+
+#define LOOP_DEADLINE (is_emulated() ? 100000 : 20000) /* ms, of one test */
 #define LOOP_TURNS    3000000 /* of one wait: a loop that spins is a failure too */
 
 struct loop_fixture {

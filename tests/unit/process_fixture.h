@@ -20,9 +20,8 @@
 #include "base/util.h"
 #include "runtimed/process_table.h"
 #include "runtimed/process_tree.h"
+#include "tests/unit/emulation.h"
 #include "tests/unit/loop_fixture.h"
-
-#define DEADLINE 20000 /* ms, of one test */
 
 struct fixture {
         uv_loop_t loop;
@@ -65,7 +64,7 @@ static inline void on_child_exit(struct reaper *reaper, pid_t pid, int wait_stat
 static inline void on_deadline(uv_timer_t *timer)
 {
         (void)timer;
-        fail_msg("the test takes longer than %d ms", DEADLINE);
+        fail_msg("the test takes longer than %d ms", LOOP_DEADLINE);
 }
 
 static inline int setup(void **state)
@@ -82,7 +81,7 @@ static inline int setup(void **state)
         process_table_init(&f->table, &f->loop, f->directory);
         f->table.last_mark = (uint64_t)getpid() << 32; /* none of another run on the same host */
         (void)uv_timer_init(&f->loop, &f->deadline);
-        (void)uv_timer_start(&f->deadline, on_deadline, DEADLINE, 0);
+        (void)uv_timer_start(&f->deadline, on_deadline, LOOP_DEADLINE, 0);
         *state = f;
         return 0;
 }
@@ -227,9 +226,11 @@ static inline int try_start_spec(struct consumer *c, const struct process_spec *
 {
         int r = process_start(&c->f->table, spec, &c->p, e);
 
-        if (r == 0)
-                process_follow(c->p, &c->follower, from_start, on_news);
-        return r;
+        if (r < 0)
+                return r;
+        await_exec(process_pid(c->p));
+        process_follow(c->p, &c->follower, from_start, on_news);
+        return 0;
 }
 
 static inline void start_spec(struct consumer *c, const struct process_spec *spec)
@@ -248,6 +249,7 @@ static inline struct process *start_alone(struct fixture *f, const struct proces
 
         if (process_start(&f->table, spec, &p, &e) < 0)
                 fail_msg("%s", e.msg);
+        await_exec(process_pid(p));
         return p;
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -322,6 +323,24 @@ static void dangerous_calls_are_refused(void **state)
         json_decref(root);
 }
 
+/* The machine's own call table, and no other. */
+static void only_the_native_calls(void **state)
+{
+        static const struct {
+                const char *machine, *architecture;
+        } rows[] = {{"x86_64", "SCMP_ARCH_X86_64"}, {"aarch64", "SCMP_ARCH_AARCH64"}};
+        struct utsname name;
+
+        (void)state;
+        json_t *root = written(&valid), *list = at(root, "linux/seccomp/architectures");
+        assert_int_equal(uname(&name), 0);
+        assert_int_equal(json_array_size(list), 1);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                assert_true(has_string(list, rows[i].architecture) ==
+                            str_eq(name.machine, rows[i].machine));
+        json_decref(root);
+}
+
 /* A second rule would contradict or hide one without conditions; libseccomp refuses some such
  * filters, and then no sandbox starts. */
 static void an_unconditional_rule_is_the_calls_only_one(void **state)
@@ -357,6 +376,7 @@ int main(void)
                 cmocka_unit_test(strings_that_json_cannot_hold_are_refused),
                 cmocka_unit_test(the_sandbox_user_can_pass_the_skeleton_but_not_write),
                 cmocka_unit_test(dangerous_calls_are_refused),
+                cmocka_unit_test(only_the_native_calls),
                 cmocka_unit_test(an_unconditional_rule_is_the_calls_only_one),
         };
         return cmocka_run_group_tests(tests, make_dir, remove_dir);

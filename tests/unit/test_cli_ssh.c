@@ -112,7 +112,7 @@ static void no_addresses(void **state)
 }
 
 /* The words, each in brackets. */
-static const char *command(const char *url, uint64_t timeout_ms, bool may_ask)
+static const char *command(const char *url, bool may_ask)
 {
         struct strv_builder builder = {0};
         struct ssh_address a;
@@ -120,7 +120,7 @@ static const char *command(const char *url, uint64_t timeout_ms, bool may_ask)
         size_t n = 0;
 
         assert_int_equal(ssh_parse(url, &a, NULL), 0);
-        ssh_command(&a, timeout_ms, may_ask, &builder);
+        ssh_command(&a, may_ask, &builder);
         _cleanup_strv_ char **argv = strv_take(&builder);
         assert_non_null(argv);
         assert_string_equal(argv[0], "ssh");
@@ -140,10 +140,10 @@ static const char *command(const char *url, uint64_t timeout_ms, bool may_ask)
 static void commands(void **state)
 {
         (void)state;
-        assert_string_equal(command("ssh://h", 0, true), FIXED "[--][h]" DIAL);
-        assert_string_equal(command("ssh://u@h:7", 1001, false),
-                            FIXED "[-oConnectTimeout=2][-oBatchMode=yes][-p7][-lu][--][h]" DIAL);
-        assert_string_equal(command("ssh://[::1%lo]/run/s", 0, true),
+        assert_string_equal(command("ssh://h", true), FIXED "[--][h]" DIAL);
+        assert_string_equal(command("ssh://u@h:7", false),
+                            FIXED "[-oBatchMode=yes][-p7][-lu][--][h]" DIAL);
+        assert_string_equal(command("ssh://[::1%lo]/run/s", true),
                             FIXED "[--][::1%lo]" DIAL "[--socket '/run/s']");
 }
 
@@ -166,14 +166,14 @@ static void quoting(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
                 assert_true(str_format(url, sizeof(url), "ssh://h%s", rows[i].path));
                 assert_true(str_format(expected, sizeof(expected), "[--socket %s]", rows[i].word));
-                const char *line = command(url, 0, true);
+                const char *line = command(url, true);
                 assert_string_equal(line + strlen(FIXED "[--][h]" DIAL), expected);
         }
         /* None is cut: the most apostrophes that a path can have. */
         memset(longest, '\'', 106);
         longest[106] = '\0';
         assert_true(str_format(url, sizeof(url), "ssh://h/%s", longest));
-        const char *line = command(url, 0, true);
+        const char *line = command(url, true);
         assert_int_equal(strlen(line + strlen(FIXED "[--][h]" DIAL)),
                          strlen("[--socket '/']") + 4 * 106);
 }

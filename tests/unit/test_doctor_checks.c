@@ -11,6 +11,7 @@
 
 #include "base/util.h"
 #include "daemon/lock.h"
+#include "tests/unit/emulation.h"
 
 struct fixture {
         struct temp_dir dir;
@@ -105,6 +106,14 @@ static void this_kernel(void **state)
         assert_finding(f, FINDING_OK, "Linux ");
         doctor_check_namespaces(&f->subject, &f->f);
         assert_finding(f, FINDING_OK, "mnt");
+}
+
+static void this_kernels_filters(void **state)
+{
+        struct fixture *f = *state;
+
+        NOT_UNDER_EMULATION();
+        f->subject.proc = "/proc";
         doctor_check_seccomp(&f->subject, &f->f);
         assert_finding(f, FINDING_OK, "filters");
 }
@@ -391,6 +400,7 @@ int main(void)
                 TEST(the_worst_counts),
                 TEST(every_check_has_its_words),
                 TEST(this_kernel),
+                TEST(this_kernels_filters),
                 TEST(namespaces),
                 TEST(cgroups_v2),
                 TEST(cgroups_v1),

@@ -50,6 +50,7 @@ static void test_directory_input_and_session(void **state)
 static void test_cannot_execute(void **state)
 {
         struct fixture *f = *state;
+        NOT_UNDER_EMULATION();
         struct consumer *c = consumer_new(f);
         const char *const missing[] = {"no-such-program", NULL};
         const char *const no_program[] = {"/etc/passwd", NULL};
@@ -190,7 +191,7 @@ static void test_detached_goes_on(void **state)
         struct consumer *c = consumer_new(f);
 
         c->hold_every = 1; /* full when it goes */
-        c->hold_ms = DEADLINE;
+        c->hold_ms = (unsigned)LOOP_DEADLINE;
         start_shell(c, "head -c 1000000 /dev/zero; exit 7");
         while (!c->held)
                 (void)uv_run(&f->loop, UV_RUN_ONCE);

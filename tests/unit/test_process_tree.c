@@ -90,6 +90,7 @@ static pid_t start_shell(const char *script, uint64_t mark)
                                   .mark = mark},
                   &pid, &e) < 0)
                 fail_msg("%s", e.msg);
+        await_exec(pid);
         return pid;
 }
 

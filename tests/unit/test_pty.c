@@ -90,6 +90,7 @@ static void start(struct fixture *f, const char *script, struct pty_size size)
                                   .terminal = true},
                   &f->pid, &e) < 0)
                 fail_msg("%s", e.msg);
+        await_exec(f->pid);
         (void)close(slave);
 }
 
