@@ -83,7 +83,8 @@ static void ask(const struct line *l, offer_from offers, const char *prefix, con
 
         if (session_open(&s, options_socket(&l->o), TIMEOUT_MS, &e) < 0)
                 return;
-        if (session_connect(&s, &e) == 0)
+        /* No ssh while a line is typed: it is slow, and may have questions. */
+        if (!s.dialer.is_remote && session_connect(&s, &e) == 0)
                 offers(l, &s, prefix, before);
         session_close(&s);
 }
@@ -236,7 +237,7 @@ static const struct placeholder {
         {"RUNTIME", ask_for_runtimes},  {"COMMAND", offer_commands},
         {"STATE,...", offer_states},    {"SIGNAL", offer_signals},
         {"IMAGE", offer_images},        {"PATH", offer_files},
-        {"FILE", offer_files},
+        {"FILE", offer_files},          {"ADDRESS", offer_files},
 };
 
 /* For a word that stands for others, or which stands for itself: "stop|delete". `before` is what
