@@ -633,6 +633,11 @@ uint64_t process_output_kept_from(const struct process *p, enum spool_stream str
         return spool_kept_from(p->spool, stream);
 }
 
+bool process_is_running(const struct process *p)
+{
+        return p->state == PROCESS_RUNNING;
+}
+
 const struct process_exit *process_exit_of(const struct process *p)
 {
         return p->state == PROCESS_ENDED ? &p->exit : NULL;

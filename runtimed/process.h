@@ -110,6 +110,7 @@ unsigned process_followers(const struct process *p);
 struct process_input *process_input_of(struct process *p);
 uint64_t process_output_size(const struct process *p, enum spool_stream stream);
 uint64_t process_output_kept_from(const struct process *p, enum spool_stream stream);
+bool process_is_running(const struct process *p); /* the leader, whatever became of its output */
 /* NULL until it has ended. */
 const struct process_exit *process_exit_of(const struct process *p);
 

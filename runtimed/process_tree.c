@@ -32,22 +32,28 @@ int process_tree_open(void)
         return proc ? 0 : -errno;
 }
 
+/* What is asked of a process: whether it lives, or whether anything is left of it, a zombie of our
+ * own too, which the reaper is about to collect. A zombie of others may stay for ever. */
+enum question { LIVES, IS_LEFT };
+
 /* A thread group whose first thread has ended has that thread's state, though others go on. */
-static bool stat_is_of_living(const char *stat)
+static bool answer_of_stat(const char *stat, enum question question)
 {
         const char *comm_end = strrchr(stat, ')'); /* the name may hold anything */
         char state;
-        int threads;
+        int parent, threads;
 
-        /* Fields 3 and 20 of proc(5). */
-        return comm_end &&
-               sscanf(comm_end,
-                      ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d",
-                      &state, &threads) == 2 &&
-               ((state != 'Z' && state != 'X') || threads > 1);
+        /* Fields 3, 4 and 20 of proc(5). */
+        if (!comm_end ||
+            sscanf(comm_end,
+                   ") %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d", &state,
+                   &parent, &threads) != 3)
+                return false;
+        return (state != 'Z' && state != 'X') || threads > 1 ||
+               (question == IS_LEFT && parent == getpid());
 }
 
-static bool is_living(pid_t pid)
+static bool answer(pid_t pid, enum question question)
 {
         char path[32], stat[1024];
 
@@ -59,18 +65,19 @@ static bool is_living(pid_t pid)
         if (n < 0)
                 return errno != ESRCH;
         stat[n] = '\0';
-        return stat_is_of_living(stat);
+        return answer_of_stat(stat, question);
 }
 
 /* --- a scan -------------------------------------------------------------------------------- */
 
 struct scan {
         uint64_t mark;
-        pid_t above;     /* only pids above this one */
-        int signal;      /* for each that is found; 0: none */
-        bool look;       /* whether they live: that costs reading a file for each */
+        pid_t above; /* only pids above this one */
+        int signal;  /* for each that is found; 0: none */
+        bool look;   /* asks the question, which costs reading a file for each */
+        enum question question;
         bool count;      /* look at all of them, else only until one is found that lives */
-        unsigned living; /* how many were seen */
+        unsigned living; /* of how many the answer was yes */
         pid_t witness;   /* the last of them */
         pid_t highest;   /* of all pids */
         bool vanished;   /* one of which we do not know whether it had the mark */
@@ -125,7 +132,7 @@ static void scan_pid(struct scan *s, pid_t pid)
         if (r < 0 || mark != s->mark)
                 return;
         s->set += hash_of(pid);
-        if (s->look && is_living(pid)) {
+        if (s->look && answer(pid, s->question)) {
                 s->living++;
                 s->witness = pid;
         }
@@ -183,7 +190,7 @@ static bool witness_lives(const struct ending *t)
         uint64_t mark;
 
         return t->witness && mark_of(t->witness, &mark) == 0 && mark == t->mark &&
-               is_living(t->witness);
+               answer(t->witness, IS_LEFT);
 }
 
 /* True when certainly none is left. That a scan sees none alive is not enough: each may have forked
@@ -191,7 +198,7 @@ static bool witness_lives(const struct ending *t)
  * zombie that the scan before did not see. */
 static bool none_lives(struct ending *t)
 {
-        struct scan s = {.mark = t->mark, .look = true};
+        struct scan s = {.mark = t->mark, .look = true, .question = IS_LEFT};
 
         if (witness_lives(t)) /* no scan, which takes milliseconds in gVisor */
                 return false;

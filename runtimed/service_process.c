@@ -350,7 +350,7 @@ static size_t fill_rows(const struct process_table *t, bool all, struct row *row
         size_t n = 0;
 
         for (struct process *p = process_table_first(t); p; p = process_table_next(p)) {
-                if (!all && process_exit_of(p))
+                if (!all && !process_is_running(p))
                         continue;
                 fill_row(&rows[n], p);
                 pointers[n] = &rows[n].process;

@@ -314,6 +314,23 @@ static void test_zombies_do_not_count(void **state)
         assert_int_equal(kill(parent, SIGKILL), 0);
 }
 
+/* One of our own is about to be reaped: until then its end is not known. */
+static void test_a_zombie_of_ours_is_left(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_int_equal(uv_signal_stop(&f->reaper.signal), 0);
+        pid_t pid = start_shell("exec sleep 60", MARK);
+        wait_for_count(f, MARK, 1);
+        assert_int_equal(process_tree_kill(&f->l.loop, MARK, 0, on_done, f, NULL), 0);
+        LOOP_UNTIL(&f->l, process_tree_signal(MARK, 0) == 0);
+        loop_run_for(&f->l, 100);
+        assert_int_equal(f->calls, 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        LOOP_UNTIL(&f->l, f->calls == 1);
+        assert_int_equal(f->left, 0);
+}
+
 static void *sleep_long(void *arg)
 {
         (void)sleep(60);
@@ -439,6 +456,7 @@ int main(void)
                 TEST(test_bystanders),
                 TEST(test_two_at_once),
                 TEST(test_zombies_do_not_count),
+                TEST(test_a_zombie_of_ours_is_left),
                 TEST(test_first_thread_has_ended),
                 TEST(test_misleading_name),
                 TEST(test_fork_bomb),
