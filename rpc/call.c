@@ -29,6 +29,7 @@ struct rpc_call *rpc_call_new(struct rpc_session *s)
         arena_init(&call->arena, s->server->limits.arena_max);
         TAILQ_INSERT_HEAD(&s->calls, call, entry);
         s->n_calls++;
+        s->server->n_calls++;
         return call;
 }
 
@@ -45,6 +46,7 @@ static void free_unless_owned(struct rpc_call *call)
                 return;
         TAILQ_REMOVE(&s->calls, call, entry);
         s->n_calls--;
+        s->server->n_calls--;
         s->changes++;
         rpc_session_let_go(s, call->held);
         s->wire->call_done(call);
@@ -219,6 +221,7 @@ bool rpc_call_begin(struct rpc_call *call, const struct rpc_head *head)
                 return false;
         }
         if (call->session->n_calls > server->limits.calls_per_connection) {
+                call->session->server->hits[RPC_LIMIT_CALLS_PER_CONNECTION]++;
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
                               "more than %u calls at once on one connection",
                               server->limits.calls_per_connection);
@@ -251,6 +254,7 @@ bool rpc_call_takes(struct rpc_call *call, size_t n)
 {
         if (n <= call->message_max)
                 return true;
+        call->session->server->hits[RPC_LIMIT_MESSAGE_SIZE]++;
         rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
                        "the message has %zu bytes, the limit of %s is %zu", n, call->method->name,
                        call->message_max);
@@ -321,14 +325,15 @@ void rpc_call_break(struct rpc_call *call, enum status code, const char *fmt, ..
 
 void rpc_call_refuse_metadata(struct rpc_call *call, int r)
 {
-        if (r == -EINVAL)
+        if (r == -EINVAL) {
                 rpc_call_break(call, STATUS_INVALID_ARGUMENT,
                                "metadata: a key is not of [0-9a-z_.-], or its value not of "
                                "printable ASCII");
-        else
-                rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED,
-                               "the metadata is larger than %zu bytes",
-                               call->session->server->limits.metadata_max);
+                return;
+        }
+        call->session->server->hits[RPC_LIMIT_METADATA_SIZE]++;
+        rpc_call_break(call, STATUS_RESOURCE_EXHAUSTED, "the metadata is larger than %zu bytes",
+                       call->session->server->limits.metadata_max);
 }
 
 /* --- what a handler sees ------------------------------------------------------------------- */
@@ -357,6 +362,11 @@ const struct rpc_method *rpc_call_method(const struct rpc_call *call)
 const struct rpc_peer *rpc_call_peer(const struct rpc_call *call)
 {
         return &call->session->peer;
+}
+
+const struct rpc_server *rpc_call_server(const struct rpc_call *call)
+{
+        return call->session->server;
 }
 
 void rpc_call_set_subject(struct rpc_call *call, const char *subject)
@@ -426,6 +436,7 @@ ProtobufCMessage *rpc_call_unpack(struct rpc_call *call, const uint8_t *message,
 
         if (request)
                 return request;
+        call->session->server->hits[RPC_LIMIT_DECODED_SIZE] += exhausted;
         if (exhausted)
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
                               "the request takes more than %zu bytes when decoded",

@@ -22,6 +22,7 @@
 #include "rpc/method.h"
 
 struct rpc_call;
+struct rpc_server;
 
 /* As it was at the time of its connect. */
 struct rpc_peer {
@@ -58,6 +59,7 @@ void *rpc_call_data(const struct rpc_call *call);
 const struct rpc_service *rpc_call_service(const struct rpc_call *call);
 const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 const struct rpc_peer *rpc_call_peer(const struct rpc_call *call);
+const struct rpc_server *rpc_call_server(const struct rpc_call *call); /* which it came to */
 /* What the call is about, such as an id: for the server's interceptor (rpc/server.h). Cut at
  * RPC_SUBJECT_MAX bytes; "" until it is set. */
 #define RPC_SUBJECT_MAX 63

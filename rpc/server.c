@@ -59,6 +59,39 @@ void rpc_server_forget_session(struct rpc_session *session)
         free_when_all_is_closed(s);
 }
 
+/* --- what it met --------------------------------------------------------------------------- */
+
+const char *rpc_limit_name(enum rpc_limit limit)
+{
+        static const char *const names[RPC_LIMITS] = {
+                [RPC_LIMIT_CONNECTIONS] = "connections",
+                [RPC_LIMIT_CONNECTIONS_PER_USER] = "connections_per_user",
+                [RPC_LIMIT_CALLS_PER_CONNECTION] = "calls_per_connection",
+                [RPC_LIMIT_MESSAGE_SIZE] = "message_size",
+                [RPC_LIMIT_DECODED_SIZE] = "decoded_size",
+                [RPC_LIMIT_METADATA_SIZE] = "metadata_size",
+                [RPC_LIMIT_UNFINISHED_SIZE] = "unfinished_size",
+                [RPC_LIMIT_UNFINISHED_SIZE_PER_USER] = "unfinished_size_per_user",
+                [RPC_LIMIT_GREETING_TIMEOUT] = "greeting_timeout",
+                [RPC_LIMIT_MESSAGE_TIMEOUT] = "message_timeout",
+                [RPC_LIMIT_DESCRIPTORS] = "descriptors",
+        };
+
+        return names[limit];
+}
+
+void rpc_server_stats(const struct rpc_server *s, struct rpc_server_stats *ret)
+{
+        *ret = (struct rpc_server_stats){
+                .connections = s->n_sessions,
+                .calls = s->n_calls,
+                .held = s->held,
+                .connections_total = s->n_sessions_ever,
+                .limits = s->limits,
+        };
+        memcpy(ret->hits, s->hits, sizeof(ret->hits));
+}
+
 /* --- listening ----------------------------------------------------------------------------- */
 
 static void on_connection(uv_poll_t *listener, int status, int events)
@@ -75,13 +108,16 @@ static void on_connection(uv_poll_t *listener, int status, int events)
                 } else if (errno != EINTR && errno != ECONNABORTED) {
                         log_warn("accept on %s: %s; trying again in %d ms", s->path,
                                  strerror(errno), ACCEPT_PAUSE);
+                        s->hits[RPC_LIMIT_DESCRIPTORS]++;
                         (void)uv_poll_stop(&s->listener); /* never fails */
                         rpc_server_look_in(s, ACCEPT_PAUSE);
                         return;
                 }
         }
-        if (s->n_sessions >= s->limits.connections)
+        if (s->n_sessions >= s->limits.connections) {
+                s->hits[RPC_LIMIT_CONNECTIONS]++;
                 (void)uv_poll_stop(&s->listener); /* the rest wait in the backlog */
+        }
 }
 
 static void listen_for_more(struct rpc_server *s)

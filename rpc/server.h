@@ -88,6 +88,33 @@ struct rpc_method_limit {
 int rpc_server_set_limits(struct rpc_server *s, const struct rpc_server_limits *limits,
                           const struct rpc_method_limit *methods, size_t n, struct err *e);
 
+/* What a client may run into. */
+enum rpc_limit {
+        RPC_LIMIT_CONNECTIONS,
+        RPC_LIMIT_CONNECTIONS_PER_USER,
+        RPC_LIMIT_CALLS_PER_CONNECTION,
+        RPC_LIMIT_MESSAGE_SIZE,
+        RPC_LIMIT_DECODED_SIZE,
+        RPC_LIMIT_METADATA_SIZE,
+        RPC_LIMIT_UNFINISHED_SIZE,
+        RPC_LIMIT_UNFINISHED_SIZE_PER_USER,
+        RPC_LIMIT_GREETING_TIMEOUT,
+        RPC_LIMIT_MESSAGE_TIMEOUT,
+        RPC_LIMIT_DESCRIPTORS, /* or memory: a connection could not be accepted at once */
+        RPC_LIMITS,
+};
+const char *rpc_limit_name(enum rpc_limit limit); /* "connections_per_user" */
+
+/* What there is now, and how often limits were reached since the server was made. */
+struct rpc_server_stats {
+        unsigned connections, calls;
+        size_t held; /* bytes, see held_max */
+        uint64_t connections_total;
+        uint64_t hits[RPC_LIMITS];
+        struct rpc_server_limits limits;
+};
+void rpc_server_stats(const struct rpc_server *s, struct rpc_server_stats *ret);
+
 /* The services, in the order they were added; NULL after the last. */
 const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i);
 

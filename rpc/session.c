@@ -179,7 +179,13 @@ bool rpc_session_hold(struct rpc_session *s, size_t n)
         s->held += n;
         s->user->held += n;
         s->server->held += n;
-        return s->user->held <= limits->held_max_per_user && s->server->held <= limits->held_max;
+        if (s->server->held > limits->held_max)
+                s->server->hits[RPC_LIMIT_UNFINISHED_SIZE]++;
+        else if (s->user->held > limits->held_max_per_user)
+                s->server->hits[RPC_LIMIT_UNFINISHED_SIZE_PER_USER]++;
+        else
+                return true;
+        return false;
 }
 
 void rpc_session_let_go(struct rpc_session *s, size_t n)
@@ -222,6 +228,8 @@ uint64_t rpc_session_check(struct rpc_session *s)
         if (of_messages == 0 || (time_left(s) == 0 && !retire(s))) {
                 log_debug("connection of pid %d closed: idle or silent for too long",
                           (int)s->peer.pid);
+                s->server->hits[RPC_LIMIT_MESSAGE_TIMEOUT] += of_messages == 0;
+                s->server->hits[RPC_LIMIT_GREETING_TIMEOUT] += !s->greeted;
                 rpc_session_abort(s, "the connection was silent within a message for too long");
                 return UINT64_MAX;
         }
@@ -327,6 +335,7 @@ static bool init(struct rpc_session *s, struct rpc_server *server, int fd)
         if (!s->user)
                 return false;
         if (s->user->n_open >= server->limits.connections_per_user) {
+                server->hits[RPC_LIMIT_CONNECTIONS_PER_USER]++;
                 log_debug("connection of pid %d closed: uid %u has %u of them", (int)s->peer.pid,
                           s->peer.uid, s->user->n_open);
                 release_user(s->user);
@@ -349,6 +358,7 @@ void rpc_session_start(struct rpc_server *server, int fd)
         }
         TAILQ_INSERT_TAIL(&server->sessions, s, entry);
         server->n_sessions++;
+        server->n_sessions_ever++;
         if (conn_open(&s->conn, server->loop, fd, &conn_ops) < 0)
                 rpc_session_close(s);
         conn_read_start(&s->conn);

@@ -303,6 +303,7 @@ static void on_too_large(struct ttrpc_session *s, const struct ttrpc_frame *fram
 {
         struct ttrpc_call *call = find_stream(s, frame->stream_id);
 
+        s->base.server->hits[RPC_LIMIT_MESSAGE_SIZE]++;
         if (call)
                 rpc_call_break(&call->base, STATUS_RESOURCE_EXHAUSTED,
                                "a message is larger than 4 MiB");

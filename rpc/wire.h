@@ -218,9 +218,10 @@ struct rpc_server {
         uv_timer_t grace; /* of the close */
         int handles;      /* open ones of the three */
         TAILQ_HEAD(, rpc_session) sessions;
-        unsigned n_sessions;
+        unsigned n_sessions, n_calls;
         LIST_HEAD(, rpc_user) users;
         size_t held;
+        uint64_t n_sessions_ever, hits[RPC_LIMITS]; /* see struct rpc_server_stats */
         bool draining, closing, closed;
         void (*on_closed)(void *data);
         void *data;
