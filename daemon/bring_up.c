@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/prepare.h"
 #include "daemon/resolv_refresh.h"
 #include "daemon/sandbox_private.h"
@@ -263,6 +264,7 @@ void bring_up(struct sandbox *s, sandbox_step after)
                 bring_up_now(s);
                 return;
         }
+        metrics_add(METRIC_LIMIT_HITS, LIMIT_COMING_UP, 1);
         sandbox_step_is(s, "waiting");
         s->waits_for_slot = true;
         TAILQ_INSERT_TAIL(&r->waiting, &s->entry, waiting);

@@ -24,6 +24,8 @@
 #include "daemon/image.h"
 #include "daemon/interceptor.h"
 #include "daemon/lock.h"
+#include "daemon/loop_lag.h"
+#include "daemon/metrics.h"
 #include "daemon/nofile.h"
 #include "daemon/notify.h"
 #include "daemon/reconcile.h"
@@ -68,6 +70,7 @@ struct daemon {
         struct rpc_server *server;
         int activated; /* the socket that systemd handed over; -1: none */
         struct watchdog watchdog;
+        struct loop_lag lag;
         uv_signal_t sigterm, sigint, sighup;
         uv_timer_t stop_timer;
         bool stopping;
@@ -334,6 +337,8 @@ static int open_server(struct daemon *d, struct err *e)
                 r = interceptor_install(&d->interceptor, d->server, &d->registry, e);
         if (r == 0)
                 r = rpc_limits_apply(d->server, &d->config->rpc, e);
+        if (r == 0)
+                metrics_open(d->server, d->engine);
         d->reloader.server = d->server;
         if (r < 0)
                 return r;
@@ -368,6 +373,7 @@ static void close_handles(struct daemon *d)
         close_handle((uv_handle_t *)&d->sighup);
         close_handle((uv_handle_t *)&d->stop_timer);
         watchdog_close(&d->watchdog);
+        loop_lag_close(&d->lag);
 }
 
 static void on_server_closed(void *data)
@@ -439,6 +445,11 @@ static void on_hangup(uv_signal_t *signal, int signum)
         reload_on_signal(&d->reloader);
 }
 
+static void on_turn(uint64_t ms)
+{
+        metrics_observe(METRIC_LOOP_LAG, 0, ms * NSEC_PER_MSEC);
+}
+
 static void init_handles(struct daemon *d)
 {
         /* None of these fails. */
@@ -447,6 +458,7 @@ static void init_handles(struct daemon *d)
         (void)uv_signal_init(&d->loop, &d->sighup);
         (void)uv_timer_init(&d->loop, &d->stop_timer);
         d->sigterm.data = d->sigint.data = d->sighup.data = d;
+        loop_lag_open(&d->lag, &d->loop, on_turn);
 }
 
 /* Until now a signal ends the process, as it should while nothing is under way. */
@@ -487,6 +499,7 @@ int daemon_run(struct config *config, const struct config_sources *sources, stru
                 goto out;
         init_handles(&d);
         reload_init(&d.reloader, config, sources, &d.registry);
+        metrics_set(METRIC_PROCESS_START, 0, (uint64_t)record_now() * NSEC_PER_MSEC);
         r = open_parts(&d, e);
         if (r == 0)
                 r = open_server(&d, e);

@@ -5,9 +5,8 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 
-/* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
-#define CALLS_MAX 4096
 /* A longer request would hold up the others of the shared connection; and a sandbox that does not
  * answer, or answers what was cancelled long ago, uses it up. Others get one of their own. */
 #define SHARED_SIZE_MAX    (64 * 1024)
@@ -23,7 +22,7 @@ struct forwarding {
 
 static void forget(struct forwarding *f)
 {
-        f->forwarder->n--;
+        metrics_set(METRIC_ROUTED_CALLS, 0, --f->forwarder->n);
         free(f);
 }
 
@@ -53,6 +52,7 @@ static void on_answer(void *data, const uint8_t *bytes, size_t n)
 {
         struct forwarding *f = data;
 
+        metrics_add(METRIC_ROUTED_BYTES, FROM_SANDBOX, n);
         rpc_call_send(f->call, bytes, n);
         if (f->own && !rpc_call_is_writable(f->call))
                 rpc_client_pause(f->own);
@@ -82,6 +82,7 @@ static void on_message(struct rpc_call *call, const uint8_t *bytes, size_t n)
 {
         struct forwarding *f = rpc_call_data(call);
 
+        metrics_add(METRIC_ROUTED_BYTES, TO_SANDBOX, n);
         rpc_client_send(f->request, bytes, n);
         hold_up_if_full(f);
 }
@@ -174,15 +175,18 @@ static int send_request(struct forwarding *f, const uint8_t *message, size_t n, 
 int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_client *runtimed,
             const uint8_t *message, size_t n, struct err *e)
 {
-        if (forwarder->n >= CALLS_MAX)
+        if (forwarder->n >= FORWARD_CALLS_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_ROUTED_CALLS, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
-                               "%d calls to sandboxes are under way; retry later", CALLS_MAX);
+                               "%d calls to sandboxes are under way; retry later",
+                               FORWARD_CALLS_MAX);
+        }
         struct forwarding *f = calloc(1, sizeof(*f));
         if (!f)
                 return err_oom(e);
         f->forwarder = forwarder;
         f->call = call;
-        forwarder->n++;
+        metrics_set(METRIC_ROUTED_CALLS, 0, ++forwarder->n);
         int r = find_connection(f, runtimed, n, e);
         if (r == 0)
                 r = send_request(f, message, n, e);
@@ -190,6 +194,7 @@ int forward(struct forwarder *forwarder, struct rpc_call *call, struct runtimed_
                 drop(f);
                 return r;
         }
+        metrics_add(METRIC_ROUTED_BYTES, TO_SANDBOX, n);
         rpc_call_set_ops(call, &call_ops, f);
         if (rpc_call_method(call)->client_streams)
                 hold_up_if_full(f);

@@ -8,6 +8,9 @@
 #include "rpc/call.h"
 #include "runtimed-client/runtimed_client.h"
 
+/* At once, of all sandboxes: each may hold a connection and a message of half a MiB. */
+#define FORWARD_CALLS_MAX 4096
+
 struct forwarder {
         unsigned n; /* calls under way */
 };

@@ -5,6 +5,7 @@
 #include "base/util.h"
 #include "daemon/access.h"
 #include "daemon/audit.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox.h"
 #include "rpc/protowire.h"
 
@@ -179,6 +180,7 @@ static void on_end(void *ctx, const struct rpc_call *call, enum status code, con
         const struct interceptor_row *row = row_of(ctx, call);
 
         (void)e;
+        metrics_count_call(call, code);
         if (row && (row->audited || code == STATUS_PERMISSION_DENIED))
                 audit_call(call, code);
 }

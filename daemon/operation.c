@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 
 struct op_waiter {
         op_done_fn done;
@@ -70,9 +71,11 @@ int op_queue_join(struct op_queue *q, struct op *op, op_done_fn done, void *data
 
         if (!done)
                 return 0;
-        if (q->n_waiters >= WAITERS_MAX)
+        if (q->n_waiters >= WAITERS_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_WAITERS, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "%d clients wait for the sandbox already; retry later", WAITERS_MAX);
+        }
         if (!(w = calloc(1, sizeof(*w))))
                 return err_oom(e);
         *w = (struct op_waiter){.done = done, .data = data};
@@ -87,10 +90,12 @@ int op_queue_add(struct op_queue *q, const struct op_request *request, op_done_f
         struct op *last = TAILQ_LAST(&q->ops, op_list), *op = last;
         bool joins = last && does_the_same(last, request);
 
-        if (!joins && q->n > OPS_MAX)
+        if (!joins && q->n > OPS_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_OPERATIONS, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "%d operations on the sandbox are waiting already; retry later",
                                OPS_MAX);
+        }
         if (!joins && !(op = op_new(request)))
                 return err_oom(e);
         int r = op_queue_join(q, op, done, data, e);

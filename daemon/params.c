@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 
 /* As sandbox.proto says. */
 #define ENV_MAX        256
@@ -133,9 +134,11 @@ static int check(struct registry *r, const struct sandbox_params *p, const struc
                 n = check_workspace_of(p->workspace_of, e);
         if (n == 0)
                 n = params_check_ttl(p->ttl_ms, e);
-        if (n == 0 && r->n >= REGISTRY_MAX)
+        if (n == 0 && r->n >= REGISTRY_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_SANDBOXES, 1);
                 n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
                             "there are %d sandboxes already; delete some", REGISTRY_MAX);
+        }
         return n;
 }
 

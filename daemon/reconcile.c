@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/offload.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox.h"
 #include "daemon/sandbox_log.h"
 #include "daemon/workspaces.h"
@@ -274,8 +275,10 @@ static void on_put_aside(void *data, const struct err *e)
 {
         bool none = e && e->code == STATUS_NOT_FOUND;
 
-        if (!e)
+        if (!e) {
                 tell(data, "workspace", "put into quarantine, to be removed in a day");
+                metrics_add(METRIC_ORPHANS, ORPHAN_PUT_ASIDE, 1);
+        }
         orphan_done(data, none ? NULL : e);
 }
 
@@ -303,8 +306,10 @@ static void on_orphan_removed(void *data, const struct err *e)
                 orphan_done(c, e);
                 return;
         }
-        if (*orphan_what(c))
+        if (*orphan_what(c)) {
                 tell(c, orphan_what(c), "removed");
+                metrics_add(METRIC_ORPHANS, ORPHAN_REMOVED, 1);
+        }
         put_workspace_aside(c);
 }
 

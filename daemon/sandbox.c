@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox_private.h"
 
 #define GRACE_MAX_MS 600000
@@ -251,6 +252,7 @@ static void next_op(struct sandbox *s)
         if (!current_op(s))
                 return;
         s->busy = true;
+        s->began_at = uv_hrtime();
         s->err.code = s->cause.code = STATUS_OK;
         s->ends = false;
         heed_what_follows(s);
@@ -263,8 +265,11 @@ static void next_op(struct sandbox *s)
 void sandbox_op_done(struct sandbox *s)
 {
         const struct err *e = s->cause.code ? &s->cause : s->err.code ? &s->err : NULL;
-        enum operation_kind kind = current_op(s)->kind;
+        const struct op *op = current_op(s);
+        enum operation_kind kind = op->kind;
 
+        metrics_count_operation(kind, op->roll_back, e ? e->code : STATUS_OK,
+                                uv_hrtime() - s->began_at);
         s->busy = false;
         if (s->ends)
                 s->rec.op = (struct operation){0}; /* also where that could not be saved yet */

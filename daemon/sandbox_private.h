@@ -24,6 +24,7 @@ struct sandbox {
         struct op_queue ops;
         LIST_HEAD(, sandbox_observer) observers;
         bool busy;                 /* the first operation is under way */
+        uint64_t began_at;         /* uv_hrtime: since when */
         bool ends;                 /* what is being saved is the end of it */
         bool any_workspace;        /* see sandbox_params; a daemon that has restarted is stricter */
         bool dirty, mending;       /* rec could not be saved; it is tried again now */

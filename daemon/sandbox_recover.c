@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox_private.h"
 
 #define MEND_FIRST_MS 5000
@@ -95,8 +96,10 @@ int sandbox_recover(struct sandbox *s, struct err *e)
         bool problem = store_problem(s->registry->store) != NULL;
         int r = alive || (kind == OPERATION_STOP && !problem) ? adopt(s, e) : 0;
 
-        if (r == 0 && alive)
+        if (r == 0 && alive) {
                 sandbox_say(s, LOG_LEVEL_INFO, "it is alive");
+                metrics_add(METRIC_SANDBOXES_ADOPTED, 0, 1);
+        }
         if (r < 0 && r != -ESRCH)
                 return r; /* alive or not, we do not know: left alone */
         if (r == -ESRCH && alive)

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox_private.h"
 
 /* --- how it ended -------------------------------------------------------------------------- */
@@ -36,6 +37,7 @@ static void learn_exit(struct sandbox *s, bool asked)
                 x->cause = EXIT_OUT_OF_MEMORY;
                 x->signal = SIGKILL;
         }
+        metrics_add(METRIC_SANDBOX_EXITS, x->cause - EXIT_STOPPED, 1);
 }
 
 /* What a person is told. why: what is known beside the status, may be "". */

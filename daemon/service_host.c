@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_host_drain.h"
+#include "daemon/service_host_metrics.h"
 #include "daemon/service_host_reload.h"
 #include "methods.h"
 #include "sandboxd/v1/host.pb-c.h"
@@ -53,6 +54,7 @@ static const rpc_handler handlers[] = {
         [HOST_SERVICE_DOCTOR] = service_host_on_doctor,
         [HOST_SERVICE_RELOAD] = service_host_on_reload,
         [HOST_SERVICE_DRAIN] = service_host_on_drain,
+        [HOST_SERVICE_METRICS] = service_host_on_metrics,
 };
 
 int service_host_add(struct service_host *host, struct rpc_server *server, struct err *e)

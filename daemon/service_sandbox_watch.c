@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
@@ -32,7 +33,7 @@ static struct rpc_call *free_watch(struct sandbox_watch *w)
 
         watcher_close(w->watcher);
         LIST_REMOVE(w, entry);
-        w->service->n_watches--;
+        metrics_set(METRIC_WATCHERS, 0, --w->service->n_watches);
         free(w);
         return call;
 }
@@ -203,6 +204,7 @@ static struct sandbox_watch *new_watch(struct service_sandbox *service, struct r
         struct sandbox_watch *w = service->n_watches < WATCHERS_MAX ? calloc(1, sizeof(*w)) : NULL;
 
         if (!w) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_WATCHERS, 1);
                 rpc_call_fail(call, STATUS_RESOURCE_EXHAUSTED,
                               "there are too many watches; end some, or use List");
                 return NULL;
@@ -210,7 +212,7 @@ static struct sandbox_watch *new_watch(struct service_sandbox *service, struct r
         w->service = service;
         w->call = call;
         LIST_INSERT_HEAD(&service->watches, w, entry);
-        service->n_watches++;
+        metrics_set(METRIC_WATCHERS, 0, ++service->n_watches);
         rpc_call_set_ops(call, &ops, w);
         return w;
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/sandbox_log.h"
 #include "daemon/store_private.h"
 
@@ -31,6 +32,7 @@ struct job {
         struct store_page page;
         bool failed;
         struct err err;
+        uint64_t asked_at, done_at; /* uv_hrtime */
         TAILQ_ENTRY(job) entry;
 };
 TAILQ_HEAD(job_list, job);
@@ -52,7 +54,8 @@ struct store {
         struct job_list writes, reads, finished;
         bool stop;
 
-        uv_async_t async; /* jobs have finished */
+        uv_async_t async;  /* jobs have finished */
+        unsigned n_queued; /* not told of yet */
         bool closing;
         void (*on_event)(void *data, const struct event *event);
         void *on_event_data;
@@ -207,8 +210,13 @@ static void take_reads(struct store *s, struct job_list *ret)
 /* Called with the mutex held. */
 static void finish(struct store *s, struct job_list *jobs)
 {
+        uint64_t now = uv_hrtime();
+        struct job *job;
+
         if (TAILQ_EMPTY(jobs))
                 return;
+        TAILQ_FOREACH (job, jobs, entry)
+                job->done_at = now;
         TAILQ_CONCAT(&s->finished, jobs, entry);
         (void)uv_async_send(&s->async); /* cannot fail for an open handle */
 }
@@ -256,10 +264,22 @@ static void tell_event(struct store *s, const struct event *event)
                 s->on_event(s->on_event_data, event);
 }
 
+static void measure(const struct job *job)
+{
+        enum metric_store kind = job->kind == JOB_READ ? STORE_READS : STORE_WRITES;
+
+        if (job->kind == JOB_CHECK || job->kind == JOB_PING) /* nobody's, and of its own length */
+                return;
+        metrics_observe(METRIC_STORE_DURATION, kind, job->done_at - job->asked_at);
+        metrics_add(METRIC_STORE_FAILURES, kind, job->failed);
+}
+
 static void tell(struct store *s, struct job *job)
 {
         const struct err *e = job->failed ? &job->err : NULL;
 
+        s->n_queued--;
+        measure(job);
         if (!e && job->has_event)
                 tell_event(s, &job->event);
         if (s->closing) /* the listener did it */
@@ -324,6 +344,8 @@ static int refusal(const struct store *s)
 
 static void enqueue(struct store *s, struct job *job)
 {
+        s->n_queued++;
+        job->asked_at = uv_hrtime();
         uv_mutex_lock(&s->mutex);
         if (job->kind == JOB_READ || job->kind == JOB_CHECK || job->kind == JOB_PING)
                 TAILQ_INSERT_TAIL(&s->reads, job, entry);
@@ -439,6 +461,16 @@ void store_listen(struct store *s, void (*on_event)(void *data, const struct eve
 uint64_t store_last_sequence(const struct store *s)
 {
         return s->last_told;
+}
+
+unsigned store_reserve_uses(const struct store *s)
+{
+        return s->reserve.uses;
+}
+
+unsigned store_queue_length(const struct store *s)
+{
+        return s->n_queued;
 }
 
 bool store_is_short(const struct store *s)

@@ -98,6 +98,12 @@ int store_ping(struct store *s, store_done done, void *data, struct err *e);
  * reserve (so that what frees space can still be done). Goes back to false by itself. */
 bool store_is_short(const struct store *s);
 
+/* How often space was given up, for a write that found the disk full. */
+unsigned store_reserve_uses(const struct store *s);
+
+/* Writes and pages that somebody waits for. */
+unsigned store_queue_length(const struct store *s);
+
 /* Writes what is queued, then closes; the handle goes on the loop's next turns. Nothing is called
  * back any more. Blocks for the last commit. */
 void store_close(struct store *s);

@@ -149,6 +149,7 @@ bool store_reserve_give_up(struct store_reserve *r)
                 return false;
         log_warn("database: the disk is full; the space kept in reserve is given up");
         r->missing = true;
+        r->uses++;
         return true;
 }
 

@@ -34,6 +34,7 @@ void store_witness_done(struct store_witness *w);
 struct store_reserve {
         char *path;
         atomic_bool missing;
+        atomic_uint uses;
         uint64_t tried_at; /* uv_hrtime; 0: never */
 };
 #define STORE_RESERVE_RETRY_MS 3000
