@@ -56,7 +56,7 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
 EMULATOR := $(DEPS)/qemu/usr/bin/qemu-$(CROSS) -L $(SYSROOT)
 endif
 
-PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd
+PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd libmicrohttpd
 # Empty before `make deps` has run; nothing that needs them is built then.
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 ALL_CFLAGS := $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SECTIONS) $(PKG_CFLAGS) -MMD -MP
@@ -140,7 +140,7 @@ $(BUILD)/sandboxd: $(BUILD)/obj/daemon/main.o $(DAEMON_LIBS)
 	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 $(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli rpc base)
 	$(call say,LD,$@)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -ljansson -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -ljansson -lmicrohttpd -lpthread
 # Runs in any root file system, so it brings everything along. A static program cannot carry the
 # sanitizers: a sanitized build gets a plain one.
 ifdef SANITIZE
@@ -162,7 +162,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
+	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lmicrohttpd -lpthread
 unit: $(UNIT)
 	EMULATOR='$(EMULATOR)' tests/unit.sh $^
 

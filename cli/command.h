@@ -55,6 +55,7 @@ int command_kill(struct session *s, const struct options *o, char **operands);
 int command_logs(struct session *s, const struct options *o, char **operands);
 int command_drain(struct session *s, const struct options *o, char **operands);
 int command_dial_stdio(struct session *s, const struct options *o, char **operands);
+int command_metrics(struct session *s, const struct options *o, char **operands);
 int command_info(struct session *s, const struct options *o, char **operands);
 int command_doctor(struct session *s, const struct options *o, char **operands);
 int command_reload(struct session *s, const struct options *o, char **operands);

@@ -100,6 +100,13 @@ static const char dial_details[] =
         "What comes from standard input goes to the daemon, what it says to standard output:\n"
         "for a client on another host, which runs this through ssh. --socket ssh://HOST does.\n\n";
 
+static const char metrics_details[] =
+        "--listen 127.0.0.1:9464 serves http://127.0.0.1:9464/metrics; port 0 is any that is\n"
+        "free. The address that is served is printed. Whoever asks gets what the daemon\n"
+        "counts at that moment, or 503 while it cannot be reached. It takes no privilege\n"
+        "but to connect to the daemon's socket; there is no TLS and no password: for other\n"
+        "hosts put it behind something that has.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -262,6 +269,15 @@ static const struct command commands[] = {
                 .details = drain_details,
                 .options = OPTION(GRACE) | OPTION(CANCEL),
                 .run = command_drain,
+        },
+        {
+                .name = "metrics",
+                .operands = "",
+                .help = "Prints the daemon's metrics, or serves them to Prometheus.",
+                .details = metrics_details,
+                .options = OPTION(LISTEN),
+                .connects = true,
+                .run = command_metrics,
         },
         {
                 .name = "info",

@@ -154,6 +154,11 @@ static bool parse_offset(void *field, char *value)
         return str_to_u64(value, UINT64_MAX, field);
 }
 
+static bool parse_listen(void *field, char *value)
+{
+        return listen_parse(value, field);
+}
+
 static const struct option_type type_switch = {parse_switch, "no value"};
 static const struct option_type type_string = {parse_string, "UTF-8 text"};
 static const struct option_type type_size = {parse_size, "a size such as 512MiB"};
@@ -169,6 +174,8 @@ static const struct option_type type_overflow = {parse_overflow, "'wait' or 'dro
 static const struct option_type type_signal = {parse_signal,
                                                "a signal such as TERM, SIGKILL or 10 (1 to 64)"};
 static const struct option_type type_offset = {parse_offset, "a number of bytes"};
+static const struct option_type type_listen = {
+        parse_listen, "ADDRESS:PORT, such as 127.0.0.1:9464 or [::1]:9464"};
 static const struct option_type type_count = {parse_count, "a whole number"};
 static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
 static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
@@ -266,6 +273,8 @@ static const struct option_row {
                            "end it: sandboxes may be created and started again"},
         [OPTION_GREET] = {"greet", 0, NULL, &type_switch, FIELD(greet),
                           "first say, in one line, whether the daemon is reached"},
+        [OPTION_LISTEN] = {"listen", 0, "ADDRESS:PORT", &type_listen, FIELD(listen),
+                           "serve them over HTTP, at /metrics, until SIGTERM or SIGINT"},
 };
 
 void options_init(struct options *o)

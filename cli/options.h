@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cli/listen.h"
 #include "sandboxd/v1/process.pb-c.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
@@ -56,6 +57,7 @@ enum option_id {
         OPTION_ASK_DNS,
         OPTION_CANCEL,
         OPTION_GREET,
+        OPTION_LISTEN,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -110,6 +112,7 @@ struct options {
         int signal;
         uint64_t since_offset, stderr_offset;
         bool ask_dns;
+        struct listen_address listen;
 };
 
 void options_init(struct options *o);
