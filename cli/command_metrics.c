@@ -40,11 +40,14 @@ static int print_metrics(struct session *s, const struct options *o)
 static int give_up_privileges(struct err *e)
 {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+        struct __user_cap_data_struct held[_LINUX_CAPABILITY_U32S_3];
+        static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
 
-        memset(none, 0, sizeof(none));
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capset, &header, none) < 0)
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capget, &header, held) < 0)
                 return err_errno(e, errno, "give up privileges");
+        /* A service that has none may be forbidden the call. */
+        if (memcmp(held, none, sizeof(held)) != 0 && syscall(SYS_capset, &header, none) < 0)
+                return err_errno(e, errno, "give up capabilities");
         return 0;
 }
 
