@@ -266,6 +266,21 @@ static inline int rpc_fixture_teardown(void **state)
         return 0;
 }
 
+/* --- what the server tells of itself ------------------------------------------------------- */
+
+static inline struct rpc_server_stats stats_of(const struct rpc_fixture *f)
+{
+        struct rpc_server_stats stats;
+
+        rpc_server_stats(f->server, &stats);
+        return stats;
+}
+
+static inline uint64_t hits(const struct rpc_fixture *f, enum rpc_limit limit)
+{
+        return stats_of(f).hits[limit];
+}
+
 /* --- sockets ------------------------------------------------------------------------------- */
 
 static inline int connect_to(const char *path)

@@ -44,10 +44,14 @@ static void calls_limit(void **state)
         LOOP_UNTIL(&f->l, r[4].n_done);
         assert_int_equal(r[4].err.code, STATUS_RESOURCE_EXHAUSTED);
         assert_int_equal(f->n_hung, 4);
+        assert_int_equal(hits(f, RPC_LIMIT_CALLS_PER_CONNECTION), 1);
+        assert_int_equal(stats_of(f).calls, 4);
         assert_serves_anew(f); /* the limit is this connection's alone */
         hang_finish(f);
         LOOP_UNTIL(&f->l, r[0].n_done);
         assert_serves(f, c);
+        assert_int_equal(stats_of(f).calls, 0);
+        assert_int_equal(stats_of(f).held, 0);
         rpc_client_close(c);
         for (int i = 0; i < 5; i++)
                 reply_done(&r[i]);
@@ -68,6 +72,7 @@ static void request_too_large(void **state)
         assert_int_equal(r.err.code, STATUS_RESOURCE_EXHAUSTED);
         assert_int_equal(fits.err.code, STATUS_OK);
         assert_int_equal(f->handled, 1);
+        assert_int_equal(hits(f, RPC_LIMIT_MESSAGE_SIZE), 1);
         rpc_client_close(c);
         reply_done(&fits);
 }
@@ -86,9 +91,12 @@ static void connections_limit(void **state)
         call(third, ECHO_METHOD, "", 0, &r);
         loop_run_for(&f->l, 30);
         assert_int_equal(r.n_done, 0); /* waits in the backlog */
+        assert_int_equal(hits(f, RPC_LIMIT_CONNECTIONS), 1);
+        assert_int_equal(stats_of(f).connections, 2);
         rpc_client_close(first);
         LOOP_UNTIL(&f->l, r.n_done);
         assert_int_equal(r.err.code, STATUS_OK);
+        assert_int_equal(stats_of(f).connections_total, 3);
         rpc_client_close(second);
         rpc_client_close(third);
         reply_done(&r);
@@ -109,6 +117,8 @@ static void unfinished_requests_are_bounded(void **state)
         loop_run_for(&f->l, 5);
         (void)raw_send(f, c, bytes, sizeof(bytes));
         assert_true(is_closed_by_server(f, c));
+        assert_int_equal(hits(f, RPC_LIMIT_UNFINISHED_SIZE), 1);
+        assert_in_range(stats_of(f).held, 100000, 120000);
         assert_serves_anew(f);
         (void)close(a); /* gives its share back */
         (void)close(c);
@@ -191,6 +201,8 @@ static void greeting_timeout(void **state)
                 assert_in_range(uv_hrtime() - start, 30 * NSEC_PER_MSEC, 5 * NSEC_PER_SEC);
                 (void)close(silent[i]);
         }
+        assert_int_equal(hits(f, RPC_LIMIT_GREETING_TIMEOUT), ARRAY_SIZE(lengths));
+        assert_int_equal(hits(f, RPC_LIMIT_MESSAGE_TIMEOUT), 0);
         assert_serves(f, c); /* who has spoken may be silent for ever */
         rpc_client_close(c);
 }
@@ -212,6 +224,8 @@ static void request_timeout(void **state)
         uint64_t start = uv_hrtime();
         assert_true(is_closed_by_server(f, fd));
         assert_in_range(uv_hrtime() - start, 30 * NSEC_PER_MSEC, 5 * NSEC_PER_SEC);
+        assert_int_equal(hits(f, RPC_LIMIT_MESSAGE_TIMEOUT), 1);
+        assert_int_equal(hits(f, RPC_LIMIT_GREETING_TIMEOUT), 0);
         (void)close(fd);
         assert_serves_anew(f);
 }
