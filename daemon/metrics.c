@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "config/config.h"
 
 #define SERVICES_MAX 16  /* of the server */
 #define METHODS_MAX  128 /* of all of them; what comes after is counted as unknown */

@@ -22,6 +22,14 @@ static void set_usage(enum metric_usage usage, uint64_t used, uint64_t max)
 
 /* --- the sandboxes ------------------------------------------------------------------------- */
 
+/* Its supervisor has shaken hands, and the connection stands. */
+static bool is_reachable(struct sandbox *s)
+{
+        struct runtimed_client *runtimed = sandbox_runtimed(s, NULL);
+
+        return runtimed && runtimed_client_shared(runtimed);
+}
+
 static void gather_sandboxes(struct registry *r)
 {
         const struct registry_entry *entry;
@@ -33,7 +41,7 @@ static void gather_sandboxes(struct registry *r)
                 unsigned label =
                         metrics_pair(METRIC_SANDBOXES, rec->state, metrics_runtime(rec->runtime));
                 metrics_add(METRIC_SANDBOXES, label, 1);
-                unreachable += rec->state == SANDBOX_RUNNING && !sandbox_runtimed(s, NULL);
+                unreachable += rec->state == SANDBOX_RUNNING && !is_reachable(s);
         }
         TAILQ_FOREACH (entry, &r->waiting, waiting)
                 waiting++;

@@ -19,6 +19,7 @@ import pytest
 from sandboxd.v1 import host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
 from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc
 
+from metrics import Metrics
 from received import Received
 
 BUILD = Path(os.environ.get("BUILD", "build")).resolve()
@@ -109,6 +110,8 @@ class Api:
     def reload(self, **fields):
         """The response: what was applied, and what needs a restart."""
         return self.hosts.Reload(host_pb2.HostServiceReloadRequest(**fields), timeout=30)
+    def metrics(self):
+        return Metrics(self.hosts.Metrics(host_pb2.HostServiceMetricsRequest(), timeout=10).text)
 
     def is_serving(self):
         """What grpc.health.v1 says of the whole daemon."""

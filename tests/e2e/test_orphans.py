@@ -78,6 +78,8 @@ def test_orphan(daemon, api, sandbox, runtime, make_daemon):
     told = wait_until(lambda: orphan_events(api), "an event")
     assert {e.sandbox_id for e in told} == {ORPHAN}
     assert all(e.sequence > last and e.reason for e in told)
+    counted = api.metrics().all("sandboxd_orphans_total")
+    assert sorted(counted.values()) == [1, 1]  # removed, and put aside
     assert [identity(d.init_pid(s)) for d, s in bystanders] == before
     assert api.sh(sandbox.id, "echo up") == neighbour.api.sh(other.id, "echo up") == "up\n"
     shutil.rmtree(precious.parent)

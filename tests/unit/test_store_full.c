@@ -155,6 +155,8 @@ static void full_and_back(void **state)
         fixture_wait(&f->s, 3);
         assert_true(store_is_short(f->s.store));
         assert_false(reserve_is_there(f));
+        assert_int_equal(store_reserve_uses(f->s.store), 1);
+        assert_int_equal(store_queue_length(f->s.store), 0);
         assert_int_equal(store_remove(f->s.store, gone.id, NULL, fixture_on_done, &f->s, NULL), 0);
         fixture_wait(&f->s, 4);
         record_done(&gone);
