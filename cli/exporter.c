@@ -34,6 +34,7 @@ struct exporter {
         uv_poll_t poll;                 /* of libmicrohttpd's own epoll instance */
         uv_timer_t timer;
         uv_signal_t sigterm, sigint;
+        bool made_room; /* somebody has gone in this turn */
         bool stopping;
 };
 
@@ -174,6 +175,7 @@ static void on_connection(void *data, struct MHD_Connection *connection, void **
                         MHD_destroy_response(v->response);
                 free(v);
                 *socket_context = NULL;
+                x->made_room = true;
         }
 }
 
@@ -215,10 +217,13 @@ static void turn(struct exporter *x)
 
         if (x->stopping)
                 return;
+        x->made_room = false;
         (void)MHD_run(x->http); /* fails for other modes only */
         wait = end_lives(x);
         if (MHD_get_timeout(x->http, &of_http) == MHD_YES)
                 wait = MIN(wait, (uint64_t)of_http);
+        if (x->made_room)
+                wait = 0; /* it listens again, if it had stopped, at the beginning of a run */
         if (wait == UINT64_MAX)
                 (void)uv_timer_stop(&x->timer); /* neither fails */
         else

@@ -12,7 +12,7 @@
 
 #define EXPORTER_VISITORS_MAX 32
 #define EXPORTER_SILENCE_S    5     /* a client that says, or reads, nothing */
-#define EXPORTER_LIFE_MS      20000 /* also for one that does so byte by byte */
+#define EXPORTER_LIFE_MS      12000 /* also for one that does so byte by byte */
 #define EXPORTER_ANSWER_MS    8000  /* for the daemon's answer: Prometheus waits for 10 s */
 
 /* Serves on a listening socket, which it takes over, until SIGTERM or SIGINT: then 0. s is not
