@@ -341,6 +341,13 @@ static const struct family {
                               "nothing is changed."),
                         CELLS(1),
                 },
+        [METRIC_CONFIG_REFUSED] =
+                {
+                        GAUGE("sandboxd_config_refused",
+                              "1: the last reload found the configuration wrong, and what was in "
+                              "force before still is."),
+                        CELLS(1),
+                },
         [METRIC_LOOP_LAG] =
                 {
                         HISTOGRAM("sandboxd_loop_lag_seconds",

@@ -38,6 +38,7 @@ enum metric {
         METRIC_STORE_QUEUE,
         METRIC_STORE_RESERVE_MISSING,
         METRIC_STORE_REFUSED,
+        METRIC_CONFIG_REFUSED,
         METRIC_LOOP_LAG,
         METRIC_LIMIT_HITS,  /* enum metric_limit */
         METRIC_LIMIT_USAGE, /* enum metric_usage; in millionths */

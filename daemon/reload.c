@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/nofile.h"
 #include "daemon/notify.h"
 #include "daemon/rpc_limits.h"
@@ -75,6 +76,8 @@ static void finish(struct reloader *r, const char *warning, const struct err *e)
                 log_error("the configuration is not reloaded, nothing is changed: %s", e->msg);
         else if (!r->dry_run)
                 log_changes(&changes);
+        if (!r->dry_run)
+                metrics_set(METRIC_CONFIG_REFUSED, 0, e != NULL);
         if (!r->dry_run && !r->stopped)
                 notify_ready();
         r->changes = (struct config_changes){0};

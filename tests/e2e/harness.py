@@ -110,6 +110,7 @@ class Api:
     def reload(self, **fields):
         """The response: what was applied, and what needs a restart."""
         return self.hosts.Reload(host_pb2.HostServiceReloadRequest(**fields), timeout=30)
+
     def metrics(self):
         return Metrics(self.hosts.Metrics(host_pb2.HostServiceMetricsRequest(), timeout=10).text)
 

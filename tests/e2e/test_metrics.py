@@ -222,6 +222,22 @@ def test_store(daemon, api):
     assert daemon.api.metrics().get("sandboxd_store_refused") == 0
 
 
+def test_a_wrong_configuration(daemon, api):
+    """As the last reload found it."""
+    good = daemon.config_file.read_text()
+    for text, wrong in [("nonsense: 1", 1), (good, 0)]:
+        daemon.config_file.write_text(text)
+        if wrong:
+            with pytest.raises(grpc.RpcError):
+                api.reload(dry_run=True)
+            assert api.metrics().get("sandboxd_config_refused") == 0  # it was only tried
+            with pytest.raises(grpc.RpcError):
+                api.reload()
+        else:
+            api.reload()
+        assert api.metrics().get("sandboxd_config_refused") == wrong
+
+
 def test_limits(make_daemon):
     """Each is counted under the name that the configuration has for it."""
     daemon = make_daemon(rpc={"connections": 10, "connections_per_user": 4,
