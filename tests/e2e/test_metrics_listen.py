@@ -286,16 +286,19 @@ def test_privileges(daemon, listen):
     exporter.scrape()
 
 
-def test_a_user_of_its_own(daemon, listen):
-    """As the unit runs it: a user that nobody knows, in the group that may connect."""
+@pytest.mark.parametrize("groups, role, status, word", [
+    ([GROUP], "observer", 200, "sandboxd_sandboxes"),
+    ([GROUP], "user", 503, "PERMISSION_DENIED"),
+    ([], "observer", 503, "Permission denied")])
+def test_a_user_of_its_own(make_daemon, listen, groups, role, status, word):
+    """As the unit runs it: who has nothing but the group that may connect, and that group's role."""
+    daemon = make_daemon(socket_group=str(GROUP), access={"groups": {str(GROUP): role}})
     daemon.dir.chmod(0o755)
-    os.chown(daemon.socket, 0, GROUP)
-    daemon.socket.chmod(0o660)
     program = shutil.copy(BUILD / "sandboxctl", daemon.dir)  # which that user can reach
-    nobody = {"user": NOBODY, "group": NOBODY, "program": program, "cwd": "/"}
-    assert listen(daemon.socket, extra_groups=[GROUP], **nobody).scrape().families
-    status, _, body = listen(daemon.socket, extra_groups=[], **nobody).ask()
-    assert status == 503 and "Permission denied" in body
+    exporter = listen(daemon.socket, program=program, user=NOBODY, group=NOBODY,
+                      extra_groups=groups, cwd="/")
+    got, _, body = exporter.ask()
+    assert (got, word in body) == (status, True), body
 
 
 # --- the unit --------------------------------------------------------------------------------
