@@ -13,6 +13,8 @@ from callers import (Callers, assert_only_interrupted, checked, cli_callers, sto
 from harness import Api, find_runtime, wait_until
 
 UNITS = ("sandboxd.service", "sandboxd.socket", "sandboxd-drain.service")
+GET_METRICS = ("exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3;"
+               "cat <&3")
 STORY = {}  # what a later test has to know of an earlier one
 
 
@@ -84,6 +86,21 @@ def test_sandboxes(machine):
     wait_until(lambda: main_pid(machine) not in (before, "0"), "another daemon")
     assert are_the_same(machine)
     del STORY["boxes"]["other"]  # whom clients will stop
+
+
+def test_metrics(machine):
+    """Nothing that keeps the service from harm keeps it from its work; to run it is the operator's
+    choice."""
+    assert machine.show("sandboxd-metrics.service", "UnitFileState") == "disabled"
+    machine.sh("echo 'access: {groups: {sandboxd: observer}}' >/etc/sandboxd/conf.d/metrics.yaml;"
+               "systemctl reload sandboxd; systemctl start sandboxd-metrics")
+    assert main_pid(machine) != machine.show("sandboxd-metrics.service", "MainPID") != "0"
+    reply = wait_until(lambda: machine.run("bash", "-c", GET_METRICS).stdout, "an answer")
+    assert reply.startswith("HTTP/1.1 200 OK"), reply
+    assert 'sandboxd_sandboxes{state="running",runtime="runc"} 2\n' in reply
+    machine.sh("systemctl stop sandboxd-metrics; rm /etc/sandboxd/conf.d/metrics.yaml;"
+               "systemctl reload sandboxd")
+    assert machine.show("sandboxd-metrics.service", "Result") == "success"
 
 
 def test_gvisor(machine):
