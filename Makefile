@@ -71,7 +71,7 @@ say = printf '  %-7s %s\n' $(1) $(2)
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all deps demo check unit e2e lint bench clean distclean
+.PHONY: all deps build-deps demo check unit e2e lint bench clean distclean
 all: $(BUILD)/sandboxd $(BUILD)/runtimed $(BUILD)/sandboxctl
 
 # --- generated from proto/ -------------------------------------------------------------------
@@ -296,10 +296,13 @@ include packaging/install.mk
 # --- the two commands of README.md -----------------------------------------------------------
 deps:
 	packaging/deps.sh $(DEPS) $(CROSS)
+# Without what only the tests need.
+build-deps:
+	packaging/deps.sh $(DEPS) build
 
 # make reads pkg-config when it starts, before `deps` has run: what builds is a make of its own.
 JOBS := -j$(shell nproc)
-demo: deps
+demo: build-deps
 	$(MAKE) $(JOBS) all
 	docs/demo.sh $(BUILD) $(DEPS)
 

@@ -11,7 +11,7 @@ deps=$(realpath -m "$2")
         echo "demo: sandboxes need root: run 'sudo make demo'" >&2
         exit 1
 }
-# Debian 13 has it installed; on Debian 12 `make deps` has put Debian 13's there.
+# Debian 13 has it installed; on Debian 12 `make build-deps` has put Debian 13's there.
 runsc=$deps/runsc-r24/usr/bin/runsc
 [ -x "$runsc" ] || runsc=runsc
 

@@ -2,13 +2,14 @@
 # Installs what building, testing and the demo need, on Debian 12 and 13. Does nothing where all of
 # it is there already.
 #
-# usage: deps.sh DIRECTORY [aarch64]
+# usage: deps.sh DIRECTORY [build|aarch64]
 #
 # DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
 # Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
 # program. It gets an ssh server and promtool too, for the tests: installed, the one would be a service
 # of this machine, and the other brings one; and a small Debian of the same version, for tests/system
 # to boot.
+# With build only what building, the package and the demo need: some minutes less.
 # With aarch64 it gets, instead, the libraries of that machine, for building and running what is made
 # for it (arm64/, a root directory of its own: this machine gets no second architecture).
 # apt fetches all from the mirror that this machine uses anyway, and checks the signatures.
@@ -21,14 +22,17 @@ libraries=(
 )
 packages=(
         "${libraries[@]}" gcc make pkg-config
-        protobuf-c-compiler protobuf-compiler libprotobuf-dev
-        runc busybox-static openssh-client
-        clang-format cppcheck shellcheck clang libclang-rt-dev
-        python3 python3-protobuf python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
-        g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
-        util-linux e2fsprogs faketime debian-archive-keyring
-        systemd debootstrap systemd-container
+        protobuf-c-compiler protobuf-compiler libprotobuf-dev python3 python3-protobuf
+        runc busybox-static debian-archive-keyring
         debhelper dpkg-dev
+)
+test_packages=(
+        openssh-client
+        clang-format cppcheck shellcheck clang libclang-rt-dev
+        python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
+        g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
+        util-linux e2fsprogs faketime
+        systemd debootstrap systemd-container
         lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
 )
 host_packages=(
@@ -37,8 +41,8 @@ host_packages=(
         libsystemd-dev libmicrohttpd-dev
 )
 # Toolchains that are there already, wherever they came from, are left alone.
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
+command -v node >/dev/null || test_packages+=(nodejs)
+command -v npm >/dev/null || test_packages+=(npm)
 
 die()
 {
@@ -172,13 +176,16 @@ fetch_host()
         echo "$VERSION_CODENAME $include" >"$directory.packages" # last: what is there is whole
 }
 
-[ $# = 1 ] || [ "$#/${2-}" = 2/aarch64 ] || die "usage: deps.sh DIRECTORY [aarch64]"
+case $#/${2-} in
+1/ | 2/build | 2/aarch64) ;;
+*) die "usage: deps.sh DIRECTORY [build|aarch64]" ;;
+esac
 # shellcheck source=/dev/null
 . /etc/os-release
 case ${VERSION_CODENAME:-} in
 bookworm | trixie) ;;
 *) die "knows Debian 12 and 13 only; on ${PRETTY_NAME:-this system} install what corresponds to:" \
-        "${packages[*]} runsc openssh-server" ;;
+        "${packages[*]} ${test_packages[*]} runsc openssh-server" ;;
 esac
 if [ "${2-}" = aarch64 ]; then
         install_missing gcc-aarch64-linux-gnu
@@ -191,11 +198,15 @@ server=(openssh-server libwrap0) # and what it needs that openssh-client does no
 if [ "$VERSION_CODENAME" = trixie ]; then
         packages+=(runsc systemd-dev)
         server+=(libwtmpdb0)
-        command -v go >/dev/null || packages+=(golang-go) # Debian 12's is too old for the tests
+        command -v go >/dev/null || test_packages+=(golang-go) # Debian 12's is too old for the tests
 else
         fetch trixie "$1/runsc-r24" runsc
 fi
-install_missing "${packages[@]}"
+if [ "${2-}" = build ]; then
+        install_missing "${packages[@]}"
+        exit
+fi
+install_missing "${packages[@]}" "${test_packages[@]}"
 fetch bookworm "$1/runsc-r22" runsc
 fetch "$VERSION_CODENAME" "$1/openssh-server" "${server[@]}"
 fetch_host "$1/host"
