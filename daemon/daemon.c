@@ -285,6 +285,7 @@ static int listen_activated(struct daemon *d, struct err *e)
         if (r < 0)
                 return r;
         d->activated = -1;
+        d->registry.socket = rpc_server_path(d->server);
         if (!str_eq(address.sun_path, d->config->socket))
                 log_warn("systemd listens on '%s', the configuration says socket: '%s'; change "
                          "ListenStream= of sandboxd.socket, or the configuration",
@@ -304,6 +305,7 @@ static int listen_itself(struct daemon *d, struct err *e)
         if (r == 0 && group->exists && lchown(c->socket, (uid_t)-1, group->id) < 0)
                 r = err_errno(e, errno, "give the socket '%s' to the group '%s'", c->socket,
                               group->name);
+        d->registry.socket = c->socket;
         if (r == 0)
                 log_info("sandboxd %s listens on %s", SANDBOXD_VERSION, c->socket);
         return r;
@@ -417,7 +419,9 @@ static void stop(struct daemon *d)
                 return;
         d->stopping = true;
         notify_stopping();
-        d->registry.closing = true; /* nothing new begins */
+        if (d->server)
+                service_host_stop(&d->host); /* which takes back what it made, an operation */
+        d->registry.closing = true;          /* nothing new begins */
         reload_stop(&d->reloader);
         (void)uv_timer_start(&d->stop_timer, on_stop_timeout,
                              STOP_TIMEOUT_MS + d->config->rpc.drain_timeout_ms,
@@ -425,7 +429,6 @@ static void stop(struct daemon *d)
         if (d->server) {
                 service_health_stop(&d->health);
                 service_sandbox_stop(&d->sandboxes);
-                service_host_stop(&d->host);
                 rpc_server_drain(d->server);
         }
         reconcile_close(&d->reconciler, on_reconcile_closed, d);

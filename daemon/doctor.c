@@ -297,6 +297,13 @@ static void try_runtime(struct doctor *d)
         struct err e;
 
         init_runtime_finding(d, &f, "sandbox", "it is what clients come for");
+        if (d->registry->draining) {
+                finding_set(&f, FINDING_WARN, "not tried: this host is being drained");
+                finding_repair(&f, "sandboxctl drain --cancel, then run it again");
+                tell(d, &f);
+                skip_runtime(d);
+                return;
+        }
         if (trial_start(d->registry, current_runtime(d), d->options.owner, &ops, d, &d->trial,
                         &e) == 0)
                 return;

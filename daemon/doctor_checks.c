@@ -58,7 +58,7 @@ int doctor_subject_init(struct doctor_subject *s, const struct registry *r, stru
                 .proc = "/proc",
                 .cgroup = "/sys/fs/cgroup",
         };
-        if (str_format(s->socket, sizeof(s->socket), "%s", c->socket) &&
+        if (str_format(s->socket, sizeof(s->socket), "%s", r->socket) &&
             str_format(s->data_dir, sizeof(s->data_dir), "%s", c->data_dir) &&
             str_format(s->state_dir, sizeof(s->state_dir), "%s", c->state_dir) &&
             str_format(s->image, sizeof(s->image), "%s", c->defaults.image) &&

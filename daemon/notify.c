@@ -15,26 +15,38 @@
 
 #define STATUS_MAX 256
 
-/* Of the process, as the environment is: a list as `environ` points at, with at most one entry. */
-static char *environment[2];
+/* Of the process, as the environment is, which it holds too, with the socket. NULL: nobody is told.
+ */
+static char **environment;
 
 void notify_open(void)
 {
         const char *socket = getenv("NOTIFY_SOCKET");
+        size_t n = 0;
 
         if (!socket)
                 return;
-        free(environment[0]);                                    /* of an earlier call, in a test */
-        environment[0] = str_printf("NOTIFY_SOCKET=%s", socket); /* none: then nobody is told */
-        (void)unsetenv("NOTIFY_SOCKET");                         /* fails for no valid name */
+        free(environment); /* of an earlier call, in a test */
+        char *entry = str_printf("NOTIFY_SOCKET=%s", socket);
+        (void)unsetenv("NOTIFY_SOCKET"); /* fails for no valid name */
+        while (environ[n])
+                n++;
+        environment = entry ? calloc(n + 2, sizeof(*environment)) : NULL; /* NULL at the end */
+        if (!environment) {
+                free(entry); /* then nobody is told */
+                return;
+        }
+        memcpy(environment, environ, n * sizeof(*environment));
+        environment[n] = entry;
 }
 
 bool notify_is_on(void)
 {
-        return environment[0];
+        return environment;
 }
 
-/* sd_notify looks into the environment for its socket. */
+/* sd_notify looks into the environment for its socket. Another thread may look into it too, for
+ * what the configuration says: it finds there what it always does. */
 static void say(const char *state)
 {
         char **saved = environ;

@@ -146,11 +146,20 @@ static int not_found(const char *ref, struct err *e)
                        str_escape(shown, sizeof(shown), ref, strlen(ref)));
 }
 
+/* The first id that begins so, if any does. */
+static struct registry_entry *find_prefix(struct registry *r, const char *text)
+{
+        struct registry_entry key = {.id = text};
+        struct registry_entry *found = RB_NFIND(registry_ids, &r->by_id, &key);
+
+        return found && str_starts(found->id, text) ? found : NULL;
+}
+
 int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandbox **ret,
                      struct err *e)
 {
         char text[NAME_MAX_LEN + 1];
-        struct registry_entry key = {.id = text}, *found, *next;
+        struct registry_entry *found, *next;
 
         if (n == 0)
                 return err_set(e, STATUS_INVALID_ARGUMENT,
@@ -159,18 +168,21 @@ int registry_resolve(struct registry *r, const char *ref, size_t n, struct sandb
                 return not_found("(a name of more than 63 bytes)", e);
         memcpy(text, ref, n);
         text[n] = '\0';
-        found = id_is_valid(text) ? NULL : find_name(r, text);
-        if (!found) {
-                /* The first id that is not below the prefix bears it, if any does. */
-                found = RB_NFIND(registry_ids, &r->by_id, &key);
-                if (!found || !str_starts(found->id, text))
-                        return not_found(text, e);
-                next = registry_ids_RB_NEXT(found);
-                if (n < ID_LEN && next && str_starts(next->id, text))
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
-                                       "'%s' is the beginning of several ids; give more of it",
-                                       text);
-        }
-        *ret = sandbox_of(found);
+        struct registry_entry *named = id_is_valid(text) ? NULL : find_name(r, text);
+        found = find_prefix(r, text);
+        if (!named && !found)
+                return not_found(text, e);
+        next = found ? registry_ids_RB_NEXT(found) : NULL;
+        bool several = n < ID_LEN && next && str_starts(next->id, text);
+        /* Nobody shall catch with a name what is meant for another's sandbox. */
+        if (named && found && (found != named || several))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "'%s' is the name of a sandbox and the beginning of another's id; "
+                               "give the whole id",
+                               text);
+        if (!named && several)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "'%s' is the beginning of several ids; give more of it", text);
+        *ret = sandbox_of(named ? named : found);
         return 0;
 }

@@ -38,6 +38,7 @@ struct registry {
         struct engine *engine;
         struct store *store;
         const char *runtimed; /* host path of the supervisor */
+        const char *socket;   /* that clients connect to */
         char host_boot_id[HOST_BOOT_ID_LEN + 1];
         struct registry_ids by_id;
         struct registry_names by_name; /* those that have one */

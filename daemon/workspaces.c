@@ -72,15 +72,16 @@ static int take_over(const struct config *config, const char *path,
                 return err_oom(e);
         if (access(path, F_OK) == 0)
                 return 0;
-        if (from->owner != OWNER_UNKNOWN && access(kept, F_OK) == 0 &&
-            !is_owned_by(kept, from->owner))
+        /* It may come to be there at any moment; what was not seen to be his is not moved. */
+        bool may = from->owner == OWNER_UNKNOWN || is_owned_by(kept, from->owner);
+        if (!may && access(kept, F_OK) == 0)
                 return err_set(e, STATUS_PERMISSION_DENIED,
                                "workspace '%s': it was kept of another user's sandbox, or nobody "
                                "knows of whose; that needs the role admin",
                                from->of);
-        if (rename(kept, path) == 0)
+        if (may && rename(kept, path) == 0)
                 return 0;
-        if (errno == ENOENT)
+        if (!may || errno == ENOENT)
                 return err_set(e, STATUS_NOT_FOUND,
                                "no workspace of a sandbox '%s' was kept; it is not there any more, "
                                "or another sandbox has it",
@@ -149,7 +150,8 @@ static void mark_owner(const struct move *m)
         char mark[OWNER_TEXT_MAX];
 
         (void)str_format(mark, sizeof(mark), "%u", m->owner); /* it fits */
-        (void)lsetxattr(m->from, OWNER_MARK, mark, strlen(mark), 0);
+        if (lsetxattr(m->from, OWNER_MARK, mark, strlen(mark), 0) < 0)
+                (void)lremovexattr(m->from, OWNER_MARK); /* of whom it was kept before */
 }
 
 static void move_work(void *data)

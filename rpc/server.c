@@ -211,6 +211,11 @@ const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char
         return NULL;
 }
 
+const char *rpc_server_path(const struct rpc_server *s)
+{
+        return s->path;
+}
+
 const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i)
 {
         return i < s->n_services ? s->services[i].service : NULL;

@@ -118,6 +118,9 @@ void rpc_server_stats(const struct rpc_server *s, struct rpc_server_stats *ret);
 /* The services, in the order they were added; NULL after the last. */
 const struct rpc_service *rpc_server_service(const struct rpc_server *s, size_t i);
 
+/* Of the socket; "" while it does not listen. As long as the server. */
+const char *rpc_server_path(const struct rpc_server *s);
+
 /* The beginning of the end: accepts no connection and no call any more (UNAVAILABLE), removes the
  * socket file if it has made it, tells clients of gRPC (GOAWAY), and closes each connection after
  * its last call. Idempotent. */

@@ -145,7 +145,7 @@ static int setup(void **state)
         assert_true(str_format(f->program, sizeof(f->program), "%s/runc", f->dir.path));
         write_program(f, "#!/bin/sh\necho runc version 9.9.9\n");
         f->config.runtime = runc;
-        f->config.socket = f->config.data_dir = f->config.state_dir = f->dir.path;
+        f->config.data_dir = f->config.state_dir = f->dir.path;
         f->config.defaults.image = image;
         f->runtime = (struct engine_runtime){
                 .name = runc,
@@ -163,6 +163,7 @@ static int setup(void **state)
                 .config = &f->config,
                 .engine = &f->engine,
                 .runtimed = "/bin/true",
+                .socket = f->dir.path,
         };
         assert_int_equal(proc_new(&f->l.loop, &f->registry.proc, NULL), 0);
         LIST_INIT(&f->list);

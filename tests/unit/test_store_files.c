@@ -575,6 +575,26 @@ static void refused_version_1(void **state)
         close_refused(f);
 }
 
+/* Its rows have sums already: what they do not fit is left out, and events are not needed. */
+static void refused_version_2(void **state)
+{
+        struct store_fixture *f = *state;
+        struct err why;
+
+        fixture_open(f);
+        fixture_put_number(f, 1);
+        fixture_put_number(f, 2);
+        fixture_wait(f, 2);
+        fixture_close(f);
+        fixture_sql(f, "DROP TABLE event; PRAGMA user_version = 2;"
+                       "UPDATE sandbox SET owner = owner + 1"
+                       " WHERE id = (SELECT min(id) FROM sandbox)");
+        open_fails(f, STATUS_DATA_LOSS, "", &why);
+        open_refused(f, &why);
+        assert_int_equal(f->n_loaded, 1);
+        close_refused(f);
+}
+
 static void refused_is_not_there(void **state)
 {
         struct store_fixture *f = *state;
@@ -615,6 +635,7 @@ int main(void)
                 TEST(refused_rows),
                 TEST(refused_newer),
                 TEST(refused_version_1),
+                TEST(refused_version_2),
                 TEST(refused_is_not_there),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
