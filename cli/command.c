@@ -56,6 +56,14 @@ int call_failed(const struct session *s, const struct err *e)
         return s->lost ? EXIT_UNREACHABLE : EXIT_REFUSED;
 }
 
+int refuse_ssh(const struct session *s, const char *what)
+{
+        if (!s->dialer.over_ssh)
+                return EXIT_OK;
+        complain("%s is for a socket of this host, not for '%s'", what, s->dialer.path);
+        return EXIT_USAGE;
+}
+
 int printed(int r)
 {
         if (r < 0)

@@ -73,5 +73,8 @@ const Sandboxd__V1__Process *get_process(struct session *s, const struct target 
 
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);
+/* For what is done beside the daemon only: complains about an ssh:// address, and returns the exit
+ * status for it; else EXIT_OK. */
+int refuse_ssh(const struct session *s, const char *what);
 /* Turns the result of printing (0 or -ENOMEM) into an exit status. */
 int printed(int r);

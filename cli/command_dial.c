@@ -36,10 +36,8 @@ int command_dial_stdio(struct session *s, const struct options *o, char **operan
         struct err e;
 
         (void)operands;
-        if (s->dialer.is_remote) {
-                complain("dial-stdio is for a socket of this host, not for '%s'", s->dialer.path);
+        if (refuse_ssh(s, "dial-stdio") != EXIT_OK)
                 return EXIT_USAGE;
-        }
         _cleanup_close_ int fd = dialer_dial(&s->dialer, s->timeout_ms, &e);
         if (fd < 0)
                 return unreachable(o, &e);

@@ -57,7 +57,7 @@ static int explain_absence(struct session *s, struct examination *x, const struc
 {
         struct absence absence;
 
-        if (s->dialer.is_remote) { /* what is to be seen here has nothing to do with it */
+        if (s->dialer.over_ssh) { /* what is to be seen here has nothing to do with it */
                 complain("%s", e->msg);
                 return EXIT_UNREACHABLE;
         }

@@ -57,6 +57,9 @@ static int serve(struct session *s, const struct options *o)
         char where[LISTEN_TEXT_MAX];
         struct err e;
 
+        /* A login for each scrape would hold up the others, and needs what is given up here. */
+        if (refuse_ssh(s, "metrics --listen") != EXIT_OK)
+                return EXIT_USAGE;
         int fd = listen_open(&o->listen, &e);
         int r = fd < 0 ? fd : give_up_privileges(&e);
         if (r == 0) {

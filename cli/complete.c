@@ -84,7 +84,7 @@ static void ask(const struct line *l, offer_from offers, const char *prefix, con
         if (session_open(&s, options_socket(&l->o), TIMEOUT_MS, &e) < 0)
                 return;
         /* No ssh while a line is typed: it is slow, and may have questions. */
-        if (!s.dialer.is_remote && session_connect(&s, &e) == 0)
+        if (!s.dialer.over_ssh && session_connect(&s, &e) == 0)
                 offers(l, &s, prefix, before);
         session_close(&s);
 }

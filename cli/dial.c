@@ -95,12 +95,12 @@ static int dial_ssh(struct dialer *d, uint64_t timeout_ms, bool may_ask, struct 
 
 /* --- both ----------------------------------------------------------------------------------- */
 
-static int init_remote(struct dialer *d, uv_loop_t *loop, const char *url, struct err *e)
+static int init_ssh(struct dialer *d, uv_loop_t *loop, const char *url, struct err *e)
 {
         int r = ssh_parse(url, &d->ssh, e);
         if (r < 0)
                 return r;
-        d->is_remote = true;
+        d->over_ssh = true;
         r = uv_signal_init(loop, &d->on_child);
         if (r < 0)
                 return err_errno(e, -r, "watch for the end of ssh");
@@ -114,7 +114,7 @@ int dialer_init(struct dialer *d, uv_loop_t *loop, const char *address, struct e
 {
         *d = (struct dialer){.path = address, .socket.sun_family = AF_UNIX};
         if (str_starts(address, SSH_SCHEME))
-                return init_remote(d, loop, address, e);
+                return init_ssh(d, loop, address, e);
         if (!str_format(d->socket.sun_path, sizeof(d->socket.sun_path), "%s", address))
                 return err_set(e, STATUS_INVALID_ARGUMENT, "socket '%s': more than %zu bytes",
                                address, sizeof(d->socket.sun_path) - 1);
@@ -123,13 +123,13 @@ int dialer_init(struct dialer *d, uv_loop_t *loop, const char *address, struct e
 
 int dialer_dial(struct dialer *d, uint64_t timeout_ms, struct err *e)
 {
-        return d->is_remote ? dial_ssh(d, timeout_ms, true, e) : dial_socket(d, timeout_ms, e);
+        return d->over_ssh ? dial_ssh(d, timeout_ms, true, e) : dial_socket(d, timeout_ms, e);
 }
 
 int dialer_dial_again(struct dialer *d, struct err *e)
 {
-        return d->is_remote ? dial_ssh(d, SSH_AGAIN_MS, false, e)
-                            : dial_socket(d, SOCKET_AGAIN_MS, e);
+        return d->over_ssh ? dial_ssh(d, SSH_AGAIN_MS, false, e)
+                           : dial_socket(d, SOCKET_AGAIN_MS, e);
 }
 
 void dialer_close(struct dialer *d)

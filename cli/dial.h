@@ -15,7 +15,7 @@
 #define DIALER_CHILDREN_MAX 16
 
 struct dialer {
-        bool is_remote;
+        bool over_ssh;
         const char *path;          /* of the socket; the caller's */
         struct sockaddr_un socket; /* else */
         struct ssh_address ssh;

@@ -145,6 +145,8 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
                 return MHD_NO;
         if (v->status)
                 return reply(connection, v->status, TAKE(v->response));
+        if (v->exporter->stopping) /* none may be suspended any more */
+                return reply(connection, MHD_HTTP_SERVICE_UNAVAILABLE, make_text("stopping\n"));
         if (!str_eq(method, MHD_HTTP_METHOD_GET) && !str_eq(method, MHD_HTTP_METHOD_HEAD))
                 return refuse_method(v);
         if (str_eq(url, "/metrics"))
