@@ -65,7 +65,7 @@ static void child(const struct spawn *s, int null, volatile struct failure *fail
                 errno = -r;
                 goto fail;
         }
-        if (s->die_with_us && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        if (s->death_signal && prctl(PR_SET_PDEATHSIG, s->death_signal) < 0)
                 goto fail;
         if (s->cwd && chdir(s->cwd) < 0) {
                 failure->step = STEP_CHDIR;

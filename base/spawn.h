@@ -13,8 +13,8 @@ struct spawn {
         const char *const *envp; /* NULL: the caller's own environment */
         const char *cwd;         /* NULL: the caller's own */
         int stdin_fd, stdout_fd, stderr_fd; /* any may be -1: /dev/null */
-        bool die_with_us;                   /* SIGKILL when the thread that started it ends */
-        bool new_session;                   /* setsid(2): a session and process group of its own */
+        int death_signal; /* what it gets when the thread that started it ends; 0: nothing */
+        bool new_session; /* setsid(2): a session and process group of its own */
         /* Descriptor 0, a pty's slave, becomes the new session's controlling terminal. */
         bool terminal;
         uint64_t mark; /* base/mark.h; 0: none */

@@ -103,6 +103,9 @@ static int take_socket(const char *path, char *ret, size_t size, struct err *e)
                                 e, STATUS_INVALID_ARGUMENT,
                                 "the path of the socket has a '?', a '#', a '%%' without two "
                                 "hexadecimal digits, or a control character");
+                if (byte == '\\') /* which fish(1) does not keep between quotes, as others do */
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "the path of the socket has a backslash");
                 if (n == size - 1)
                         return err_set(e, STATUS_INVALID_ARGUMENT,
                                        "the path of the socket has more than %zu bytes", size - 1);
@@ -181,14 +184,19 @@ static void quote(const char *word, char *ret, size_t size)
 void ssh_command(const struct ssh_address *address, bool may_ask, struct strv_builder *argv)
 {
         /* What a configuration asks for to be had in every session is nothing for ours: a terminal,
-         * forwarded agents, displays and ports, a command of its own. */
+         * forwarded agents, displays and ports, a network device, commands of its own; or no input,
+         * no command, and to go on in the background. */
         static const char *const ssh[] = {"ssh",
                                           "-T",
                                           "-a",
                                           "-x",
                                           "-oClearAllForwardings=yes",
                                           "-oPermitLocalCommand=no",
-                                          "-oRemoteCommand=none"};
+                                          "-oRemoteCommand=none",
+                                          "-oSessionType=default",
+                                          "-oStdinNull=no",
+                                          "-oForkAfterAuthentication=no",
+                                          "-oTunnel=no"};
         char socket[4 * sizeof(address->socket) + 4];
 
         for (size_t i = 0; i < ARRAY_SIZE(ssh); i++)
@@ -230,7 +238,7 @@ static int start(const struct ssh_address *address, bool may_ask, int fd, pid_t 
                 .stdin_fd = fd,
                 .stdout_fd = fd,
                 .stderr_fd = STDERR_FILENO,
-                .die_with_us = true,
+                .death_signal = may_ask ? SIGTERM : SIGKILL, /* see end() */
                 .new_session = !may_ask,
                 .ignored = &ignored,
         };
@@ -291,7 +299,7 @@ static int read_line(int fd, uint64_t deadline, char *ret, size_t size)
         return (int)n;
 }
 
-/* As wait(2) gives it, or -1 for one that goes on. */
+/* As wait(2) gives it, or -1 for one that goes on: after END_MS, or when a signal comes. */
 static int wait_status(pid_t pid)
 {
         _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -369,6 +377,19 @@ static int await(const struct ssh_address *address, int fd, uint64_t deadline, p
         return explain_end(address->host, status, e);
 }
 
+/* While ssh asks for a password the terminal shows nothing of what is typed: it is told to end, so
+ * that it puts that right, and killed only when it does not. */
+static void end(pid_t pid, bool may_ask)
+{
+        if (may_ask) {
+                (void)kill(pid, SIGTERM); /* never fails: it is not reaped */
+                if (wait_status(pid) != -1)
+                        return;
+        }
+        (void)kill(pid, SIGKILL);
+        (void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
+}
+
 int ssh_connect(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask,
                 pid_t *ret_pid, struct err *e)
 {
@@ -389,9 +410,7 @@ int ssh_connect(const struct ssh_address *address, uint64_t timeout_ms, bool may
                 *ret_pid = pid;
                 return TAKE_FD(fd);
         }
-        if (!reaped) {
-                (void)kill(pid, SIGKILL); /* never fails: it is not reaped */
-                (void)TEMP_FAILURE_RETRY(waitpid(pid, NULL, 0));
-        }
+        if (!reaped)
+                end(pid, may_ask);
         return r;
 }

@@ -26,7 +26,8 @@ struct ssh_address {
 };
 
 /* HOST may be a name of ssh_config(5), or an IPv6 address in brackets. %XX stands for a byte of
- * SOCKET. 0, or -EINVAL with a message that says which part is wrong. */
+ * SOCKET, which has no backslash: shells differ about it. 0, or -EINVAL with a message that says
+ * which part is wrong. */
 int ssh_parse(const char *url, struct ssh_address *ret, struct err *e);
 
 /* The command line: neither ssh nor the shell over there finds an option or a command in the
@@ -36,6 +37,7 @@ void ssh_command(const struct ssh_address *address, bool may_ask, struct strv_bu
 /* Returns a socket with ssh at its other end, connected to the daemon, and its pid for the caller
  * to reap: it ends when the socket is closed, or when we do. Or a negative errno: nothing is left
  * then; what ssh itself had to say is on standard error. Blocks, at most for so long (0: for ever),
- * or until a signal comes that we have a handler for, other than SIGCHLD and SIGWINCH. */
+ * or until a signal comes that we have a handler for, other than SIGCHLD and SIGWINCH; some seconds
+ * more where ssh does not end when it is told to. */
 int ssh_connect(const struct ssh_address *address, uint64_t timeout_ms, bool may_ask,
                 pid_t *ret_pid, struct err *e);

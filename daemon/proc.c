@@ -129,7 +129,7 @@ static int start_run(struct proc *p, const char *const *argv, int output_file, b
                 .stdout_fd = output,
                 .stderr_fd = output,
                 .new_session = true,
-                .die_with_us = die_with_us,
+                .death_signal = die_with_us ? SIGKILL : 0,
         };
         int r = spawn(&s, &run->pid, e);
         if (r < 0)

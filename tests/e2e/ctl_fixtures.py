@@ -30,7 +30,8 @@ def popen(ctl_environ):
         kwargs = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
                   "stderr": subprocess.PIPE} | kwargs
         environ = ENVIRON | ctl_environ | kwargs.pop("env", {})
-        started.append(subprocess.Popen([BUILD / "sandboxctl", *args], env=environ, **kwargs))
+        program = kwargs.pop("program", BUILD / "sandboxctl")
+        started.append(subprocess.Popen([program, *args], env=environ, **kwargs))
         return started[-1]
 
     yield start

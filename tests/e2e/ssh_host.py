@@ -114,6 +114,12 @@ class SshHost:
                 RemoteCommand cat /etc/motd
                 LocalForward 127.0.0.1:1 127.0.0.1:1
                 ExitOnForwardFailure yes
+                SessionType none
+                StdinNull yes
+                ForkAfterAuthentication yes
+                Tunnel yes
+                PermitLocalCommand yes
+                LocalCommand echo a command of its own
             """)
         self.bin.mkdir()
         ssh = self.bin / "ssh"

@@ -189,6 +189,34 @@ def test_ctrl_c_while_ssh_asks(terminal, box, unknown_host, command):
     wait_until(lambda: identity(ssh[0][0]) != ssh[0], "ssh has ended")
 
 
+@pytest.fixture
+def ssh_that_asks(host):
+    """For a password, so that the terminal shows nothing of what is typed."""
+    ssh = host.bin / "ssh"
+    usual = ssh.read_text()
+    ssh.write_text("#!/bin/sh\n"
+                   "trap 'kill $!; sleep 0.3; stty echo </dev/tty; exit 1' TERM\n"
+                   "stty -echo </dev/tty; sleep 60 & echo password: >/dev/tty; wait\n")
+    yield
+    ssh.write_text(usual)
+
+
+def test_a_question_without_an_answer_leaves_the_terminal_as_it_was(terminal, ssh_that_asks):
+    t = terminal("--timeout", "1s", "ls")
+    t.expect("password:")
+    assert t.modes() != t.before
+    assert t.end() == 3
+
+
+def test_ctrl_c_at_a_question_leaves_the_terminal_as_it_was(terminal, ssh_that_asks):
+    """Nobody is left then to wait for ssh. A shell keeps the terminal."""
+    t = terminal().run("-c", 'trap : INT; "$0" ls; read end', BUILD / "sandboxctl", program="sh")
+    t.expect("password:")
+    assert t.modes() != t.before
+    t.say("\x03")
+    wait_until(lambda: t.modes() == t.before, "the terminal is as before")
+
+
 def test_the_daemon_restarts(daemon, popen, box, host):
     counter = popen("exec", "-i", "box", "--", "sh", "-c",
                     "while read line; do echo $line; done", stdin=subprocess.PIPE)
@@ -337,7 +365,9 @@ def test_what_is_no_address(ctl, host):
 def test_a_tunnel_for_any_client(host, daemon, box, host_process):
     """Stock gRPC through ssh and dial-stdio."""
     tunnel = daemon.dir / "tunnel"
-    ssh = (f"{host.bin}/ssh -T -oClearAllForwardings=yes -oRemoteCommand=none box "
+    ssh = (f"{host.bin}/ssh -T -oClearAllForwardings=yes -oPermitLocalCommand=no -oTunnel=no "
+           "-oRemoteCommand=none -oSessionType=default -oStdinNull=no "
+           "-oForkAfterAuthentication=no box "
            f"sandboxctl dial-stdio --socket {daemon.socket}")
     host_process("socat", f"UNIX-LISTEN:{tunnel},fork", f"EXEC:{ssh}")
     wait_until(tunnel.exists, "a tunnel")
@@ -354,6 +384,14 @@ def test_dial_stdio_is_for_this_host(ctl):
     done = ctl("dial-stdio")  # with SANDBOXD_SOCKET=ssh://
     assert done.returncode == 2
     assert "is for a socket of this host" in done.stderr
+
+
+def test_metrics_are_served_of_this_host(ctl, host):
+    done = ctl("metrics", "--listen", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is for a socket of this host" in done.stderr
+    assert ctl("metrics").returncode == 0
+    assert len(host.calls()) == 1
 
 
 def test_dial_stdio_without_a_daemon(popen):

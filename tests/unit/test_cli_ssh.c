@@ -33,7 +33,7 @@ static void addresses(void **state)
                 {"ssh://h/a:b@c", "", "h", "", "/a:b@c"},
                 {"ssh://h/a//b/", "", "h", "", "/a//b/"},
                 {"ssh://h/a%20b%2F%C3%a9%25%3f", "", "h", "", "/a b/\xc3\xa9%?"},
-                {"ssh://h/it's $x `y` \"z\" \\", "", "h", "", "/it's $x `y` \"z\" \\"},
+                {"ssh://h/it's $x `y` \"z\"", "", "h", "", "/it's $x `y` \"z\""},
         };
 
         (void)state;
@@ -96,6 +96,8 @@ static void no_addresses(void **state)
                 {"ssh://h/a%00", "the path of the socket has a '?'"},
                 {"ssh://h/a%0a", "the path of the socket has a '?'"},
                 {"ssh://h/a\nb", "the path of the socket has a '?'"},
+                {"ssh://h/a\\b", "the path of the socket has a backslash"},
+                {"ssh://h/a%5C'b", "the path of the socket has a backslash"},
                 {"ssh://h/a\x7f", "the path of the socket has a '?'"},
         };
 
@@ -134,7 +136,8 @@ static const char *command(const char *url, bool may_ask)
 
 #define FIXED                                                              \
         "[-T][-a][-x][-oClearAllForwardings=yes][-oPermitLocalCommand=no]" \
-        "[-oRemoteCommand=none]"
+        "[-oRemoteCommand=none][-oSessionType=default][-oStdinNull=no]"    \
+        "[-oForkAfterAuthentication=no][-oTunnel=no]"
 #define DIAL "[sandboxctl dial-stdio --greet]"
 
 static void commands(void **state)
@@ -155,7 +158,7 @@ static void quoting(void **state)
         } rows[] = {
                 {"/s", "'/s'"},
                 {"/a%20b;id", "'/a b;id'"},
-                {"/$(id)`id`\"|&<>*~!\\", "'/$(id)`id`\"|&<>*~!\\'"},
+                {"/$(id)`id`\"|&<>*~!", "'/$(id)`id`\"|&<>*~!'"},
                 {"/it's", "'/it'\\''s'"},
                 {"/'", "'/'\\'''"},
                 {"/';id;'", "'/'\\'';id;'\\'''"},
