@@ -51,6 +51,7 @@ def test_what_it_needs(package):
     assert any("sysusers" in need for need in needs)
     assert {need.split()[0] for need in needs} >= {"libc6", "libnghttp2-14", "libsqlite3-0"}
     assert set(field("Recommends").split(", ")) == {"busybox-static", "runsc"}
+    assert set(field("Suggests").split(", ")) == {"openssh-client", "prometheus"}
 
 
 def test_what_building_needs_is_named():
@@ -84,14 +85,14 @@ def run_script(unpacked, tmp_path):
     for name in ("deb-systemd-invoke", "deb-systemd-helper", "systemctl", "systemd-sysusers",
                  "systemd-tmpfiles", "sandboxctl"):
         stub = tmp_path / name
-        stub.write_text(f'#!/bin/sh\necho {name} "$@" >>{calls}\n')
+        stub.write_text(f'#!/bin/sh\necho {name} "$@" $SANDBOXD_SOCKET >>{calls}\n')
         stub.chmod(0o755)
 
-    def run(script, *args):
+    def run(script, *args, **environ):
         text = (unpacked / "DEBIAN" / script).read_text().replace("/run/systemd/system", "/")
         calls.write_text("")
         subprocess.run(["sh", "-c", text, script, *args], check=True,
-                       env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+                       env={"PATH": f"{tmp_path}:{os.environ['PATH']}"} | environ)
         told = [line.split() for line in calls.read_text().splitlines()]
         return [(verb, *sorted(words)) for name, verb, *words in told
                 if name in ("deb-systemd-invoke", "sandboxctl")]
@@ -120,6 +121,13 @@ def test_a_removal_drains_first(run_script):
     assert start == ("start", "sandboxd.service")
     assert drain[0] == "drain"
     assert {"stop", "sandboxd.service", "sandboxd.socket", "sandboxd-drain.service"} <= set(stop)
+
+
+def test_a_removal_drains_this_host(run_script):
+    """Whichever the one who removes it works with."""
+    told = run_script("prerm", "remove", SANDBOXD_SOCKET="ssh://elsewhere")
+    assert told == run_script("prerm", "remove")
+    assert ("drain", "--timeout", "90s") in told
 
 
 def test_the_same_tree_gives_the_same_bytes(package, tmp_path):
