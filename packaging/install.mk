@@ -43,7 +43,7 @@ FILES := $(call into,755,$(sbindir),$(BUILD)/sandboxd) \
          $(call below,644,$(datadir)/sandboxd/proto,proto/,$(filter sandboxd/v1/%,$(PROTOS))) \
          $(call into,644,$(datadir)/sandboxd/grafana,$(wildcard packaging/grafana/*.json)) \
          $(call into,644,$(datadir)/sandboxd/prometheus,$(wildcard packaging/prometheus/*.rules.yml)) \
-         $(call into,644,$(docdir),README.md) \
+         $(call into,644,$(docdir),README.md HACKING.md LICENSE) \
          $(call into,644,$(docdir)/docs,$(filter-out %.in.md,$(wildcard docs/*.md))) \
          $(call below,644,$(docdir),,$(wildcard examples/*/*.* examples/*/src/*.*))
 
@@ -54,7 +54,11 @@ install: all $(MAN)
 	    from=$${f#*:}; \
 	    install -D -m "$${f%%:*}" "$${from%:*}" "$(DESTDIR)$${f##*:}" || exit; \
 	done
-	for f in $(UNITS); do sed -i 's,/usr/\(s\?bin/sandbox\),$(prefix)/\1,g' "$(DESTDIR)$${f##*:}" || exit; done
+	for f in $(UNITS); do \
+	    sed -i -e 's,\([= ]\)/usr/sbin/sandboxd,\1$(sbindir)/sandboxd,g' \
+	        -e 's,\([= ]\)/usr/bin/sandboxctl,\1$(bindir)/sandboxctl,g' \
+	        "$(DESTDIR)$${f##*:}" || exit; \
+	done
 	install -d "$(DESTDIR)$(dir $(CONFIG))conf.d"
 	[ -e "$(DESTDIR)$(CONFIG)" ] || install -m 644 config/sandboxd.yaml "$(DESTDIR)$(CONFIG)"
 

@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from conftest import ROOT, make
 
 PROGRAMS = ["usr/sbin/sandboxd", "usr/bin/sandboxctl", "usr/libexec/sandboxd/runtimed"]
@@ -11,6 +13,8 @@ FILES = [
     "usr/lib/sysusers.d/sandboxd.conf",
     "usr/lib/tmpfiles.d/sandboxd.conf",
     "usr/share/bash-completion/completions/sandboxctl",
+    "usr/share/doc/sandboxd/HACKING.md",
+    "usr/share/doc/sandboxd/LICENSE",
     "usr/share/doc/sandboxd/README.md",
     "usr/share/doc/sandboxd/docs/operations.md",
     "usr/share/doc/sandboxd/examples/python/example.py",
@@ -54,13 +58,17 @@ def test_the_example_is_a_configuration(tree):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_units_name_the_programs_of_their_prefix(tmp_path):
-    make("install", f"DESTDIR={tmp_path}", "prefix=/opt/sandboxd")
+@pytest.mark.parametrize("given, sbin, bin", [
+    ([], "/opt/sandboxd/sbin", "/opt/sandboxd/bin"),
+    (["sbindir=/usr/bin", "bindir=/opt/bin"], "/usr/bin", "/opt/bin")])
+def test_units_name_the_programs_where_they_are(tmp_path, given, sbin, bin):
+    make("install", f"DESTDIR={tmp_path}", "prefix=/opt/sandboxd", *given)
     named = set()
     for unit in (tmp_path / "opt/sandboxd/lib/systemd/system").iterdir():
         for line in re.findall(r"^Exec\w+=(.*)", unit.read_text(), re.M):
             named |= set(re.findall(r"/\S*bin/sandbox\w+", line))
-    assert named == {"/opt/sandboxd/sbin/sandboxd", "/opt/sandboxd/bin/sandboxctl"}
+    assert named == {f"{sbin}/sandboxd", f"{bin}/sandboxctl"}
+    assert all((tmp_path / name[1:]).exists() for name in named)
 
 
 def test_clients_can_be_generated(tree, tmp_path):
