@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -53,8 +53,11 @@ class Exporter:
 
     def sockets(self):
         """How many it has open."""
-        fds = Path(f"/proc/{self.process.pid}/fd").iterdir()
-        return sum(os.readlink(fd).startswith("socket:") for fd in fds)
+        n = 0
+        for fd in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                n += os.readlink(fd).startswith("socket:")
+        return n
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -274,6 +277,22 @@ def test_its_end(daemon, listen, pool, number):
             assert asked.result(timeout=10)[0] == 503
         except OSError:
             pass  # it was cut off
+
+
+def test_requests_that_come_at_its_end(daemon, listen):
+    """In the same turn as the signal, and after it."""
+    exporter = listen(daemon.socket)
+    exporter.scrape()  # it has come so far as to look for signals
+    with frozen(daemon.process), within(5):
+        with frozen(exporter.process):
+            clients = [exporter.connect() for _ in range(16)]
+            for client in clients:
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            exporter.process.send_signal(signal.SIGTERM)
+        _, errors = exporter.process.communicate(timeout=20)
+        assert (exporter.process.returncode, errors) == (0, "")
+    for client in clients:
+        client.close()
 
 
 def test_privileges(daemon, listen):
