@@ -1,6 +1,7 @@
 """Fixtures of all tests that make sandboxes. A test's daemon must leave nothing behind."""
 
 import os
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,10 @@ from harness import Daemon, find_runtime
 
 STRICT = os.environ.get("STRICT") == "1"
 DAEMONS = pytest.StashKey[list]()
+
+# In the background of a shell these are ignored, and so they would be in all that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(hookwrapper=True)

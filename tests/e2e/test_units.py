@@ -30,7 +30,8 @@ def verify(tmp_path):
 
 
 def test_units_are_clean(verify):
-    assert NAMES == ["sandboxd-drain.service", "sandboxd.service", "sandboxd.socket"]
+    assert NAMES == ["sandboxd-drain.service", "sandboxd-metrics.service", "sandboxd.service",
+                     "sandboxd.socket"]
     assert verify() == ("", 0)
 
 
