@@ -88,6 +88,20 @@ def test_sandboxes(machine):
     del STORY["boxes"]["other"]  # whom clients will stop
 
 
+def test_journal(machine):
+    """A real one: what is said of a sandbox is found by its field, and who asked for it."""
+    id = STORY["boxes"]["box"][0]
+    lines = [json.loads(line) for line in machine.sh(
+        f"journalctl --no-pager -o json -u sandboxd.service SANDBOX_ID={id}").splitlines()]
+    assert any(line["MESSAGE"].endswith("creating -> running") and line["RUNTIME"] == "runc"
+               and line["PRIORITY"] == "6" for line in lines)
+    create, = [line for line in lines
+               if line.get("METHOD") == "sandboxd.v1.SandboxService/Create"]
+    assert (create["STATUS"], create["UID"], create["PRIORITY"]) == ("OK", "0", "5")
+    assert create["REQUEST_ID"] in create["MESSAGE"] and int(create["DURATION_MS"]) > 0
+    assert all(line["SYSLOG_IDENTIFIER"] == "sandboxd" for line in lines)
+
+
 def test_metrics(machine):
     """Nothing that keeps the service from harm keeps it from its work; to run it is the operator's
     choice."""
