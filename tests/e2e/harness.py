@@ -403,7 +403,7 @@ class Daemon:
 
     def ids(self):
         """Of every sandbox there ever was, also of those that no client was told of."""
-        return set(re.findall(rf"\b{ULID}\b", self.log()))
+        return set(re.findall(rf"(?<!request )\b{ULID}\b", self.log()))  # those are of calls
 
     def leftovers(self):
         ids = self.ids()
