@@ -279,8 +279,10 @@ static void test_one_comes_back(void **state)
 static void test_timeout(void **state)
 {
         struct fixture *f = *state;
-        const char *const argv[] = {"sh", "-c", "setsid sleep 1000 & trap 'exit 5' TERM; wait",
-                                    NULL};
+        /* The wait ends as soon as the signal has reached the other one, perhaps before its own. */
+        const char *const argv[] = {
+                "sh", "-c",
+                "setsid sleep 1000 & trap 'exit 5' TERM; while :; do wait; sleep 0.01; done", NULL};
         struct process_spec spec = script_spec(argv);
         struct consumer *c = consumer_new(f);
 
