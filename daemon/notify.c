@@ -18,6 +18,7 @@
 /* Of the process, as the environment is, which it holds too, with the socket. NULL: nobody is told.
  */
 static char **environment;
+static char *entry; /* of the socket, in it */
 
 void notify_open(void)
 {
@@ -27,15 +28,14 @@ void notify_open(void)
         if (!socket)
                 return;
         free(environment); /* of an earlier call, in a test */
-        char *entry = str_printf("NOTIFY_SOCKET=%s", socket);
+        free(entry);
+        entry = str_printf("NOTIFY_SOCKET=%s", socket);
         (void)unsetenv("NOTIFY_SOCKET"); /* fails for no valid name */
         while (environ[n])
                 n++;
         environment = entry ? calloc(n + 2, sizeof(*environment)) : NULL; /* NULL at the end */
-        if (!environment) {
-                free(entry); /* then nobody is told */
-                return;
-        }
+        if (!environment)
+                return; /* then nobody is told */
         memcpy(environment, environ, n * sizeof(*environment));
         environment[n] = entry;
 }
