@@ -47,6 +47,38 @@ static inline void peer_close(struct peer *p)
                 rpc_client_close(TAKE(p->c));
 }
 
+/* The server; the test brings the client. */
+static inline int peer_run_setup(void **state)
+{
+        static struct peer_run run;
+        bool grpc = *(const bool *)*state;
+        void *f;
+
+        int r = probe_setup(&f);
+        run = (struct peer_run){.f = f, .grpc = grpc};
+        *state = &run;
+        return r;
+}
+
+/* The client, too. */
+static inline int peer_run_setup_connected(void **state)
+{
+        int r = peer_run_setup(state);
+        struct peer_run *t = *state;
+
+        t->peer = peer_new(t->f, t->grpc);
+        return r;
+}
+
+static inline int peer_run_teardown(void **state)
+{
+        struct peer_run *t = *state;
+        void *f = t->f;
+
+        peer_close(&t->peer);
+        return probe_teardown(&f);
+}
+
 static inline void peer_turn(struct peer *p)
 {
         if (p->h)

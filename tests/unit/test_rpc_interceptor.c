@@ -3,8 +3,6 @@
 
 #include "rpc/wire.h"
 
-static struct peer_run run;
-
 /* What the interceptor was told. */
 static struct {
         bool refuse;
@@ -50,26 +48,14 @@ static void add_services(struct rpc_fixture *f, struct rpc_server *s)
 
 static int setup(void **state)
 {
-        bool grpc = *(const bool *)*state;
-        void *f;
-
-        int r = probe_setup(&f);
-        run = (struct peer_run){.f = f, .grpc = grpc};
-        memset(&seen, 0, sizeof(seen));
-        run.f->add_services = add_services;
-        rpc_fixture_restart(run.f);
-        run.peer = peer_new(run.f, grpc);
-        *state = &run;
-        return r;
-}
-
-static int teardown(void **state)
-{
+        int r = peer_run_setup(state);
         struct peer_run *t = *state;
-        void *f = t->f;
 
-        peer_close(&t->peer);
-        return probe_teardown(&f);
+        memset(&seen, 0, sizeof(seen));
+        t->f->add_services = add_services;
+        rpc_fixture_restart(t->f);
+        t->peer = peer_new(t->f, t->grpc);
+        return r;
 }
 
 static void keep_open(struct probe_call *p, enum probe_event event, const uint8_t *message,
@@ -231,9 +217,9 @@ int main(void)
 {
         static bool ttrpc = false, grpc = true;
 
-#define TEST(f, suffix, wire)                          \
-        {                                              \
-#f suffix, f, setup, teardown, &(wire) \
+#define TEST(f, suffix, wire)                                   \
+        {                                                       \
+#f suffix, f, setup, peer_run_teardown, &(wire) \
         }
         const struct CMUnitTest tests[] = {
                 TESTS_OF("_ttrpc", ttrpc),

@@ -1,29 +1,6 @@
 /* What a handler is told of a call, in which order and how often: the same over both wires. */
 #include "tests/unit/rpc_peer.h"
 
-static struct peer_run run;
-
-static int setup(void **state)
-{
-        bool grpc = *(const bool *)*state;
-        void *f;
-
-        int r = probe_setup(&f);
-        run = (struct peer_run){.f = f, .grpc = grpc};
-        run.peer = peer_new(run.f, grpc);
-        *state = &run;
-        return r;
-}
-
-static int teardown(void **state)
-{
-        struct peer_run *t = *state;
-        void *f = t->f;
-
-        peer_close(&t->peer);
-        return probe_teardown(&f);
-}
-
 /* --- messages and the half-close -------------------------------------------------------------- */
 
 static void client_stream(void **state)
@@ -753,9 +730,9 @@ int main(void)
 {
         static bool ttrpc = false, grpc = true;
 
-#define TEST(f, suffix, wire)                          \
-        {                                              \
-#f suffix, f, setup, teardown, &(wire) \
+#define TEST(f, suffix, wire)                                                      \
+        {                                                                          \
+#f suffix, f, peer_run_setup_connected, peer_run_teardown, &(wire) \
         }
         const struct CMUnitTest tests[] = {TESTS_OF("_ttrpc", ttrpc), TESTS_OF("_grpc", grpc)};
         return cmocka_run_group_tests(tests, NULL, NULL);

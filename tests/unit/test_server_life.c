@@ -4,28 +4,6 @@
 
 #include "rpc/wire.h"
 
-static struct peer_run run;
-
-static int setup(void **state)
-{
-        bool grpc = *(const bool *)*state;
-        void *f;
-
-        int r = probe_setup(&f);
-        run = (struct peer_run){.f = f, .grpc = grpc};
-        *state = &run;
-        return r;
-}
-
-static int teardown(void **state)
-{
-        struct peer_run *t = *state;
-        void *f = t->f;
-
-        peer_close(&t->peer);
-        return probe_teardown(&f);
-}
-
 /* At once, not only because it has said nothing. */
 static void assert_turned_away(struct peer_run *t, int fd)
 {
@@ -642,9 +620,9 @@ int main(void)
 {
         static bool ttrpc = false, grpc = true;
 
-#define TEST(f, suffix, wire)                          \
-        {                                              \
-#f suffix, f, setup, teardown, &(wire) \
+#define TEST(f, suffix, wire)                                            \
+        {                                                                \
+#f suffix, f, peer_run_setup, peer_run_teardown, &(wire) \
         }
         const struct CMUnitTest tests[] = {
                 TESTS_OF("_ttrpc", ttrpc),
