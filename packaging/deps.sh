@@ -24,6 +24,7 @@ packages=(
         "${libraries[@]}" gcc make pkg-config
         protobuf-c-compiler protobuf-compiler libprotobuf-dev python3 python3-protobuf
         runc busybox-static debian-archive-keyring
+        containernetworking-plugins nftables skopeo umoci
         debhelper dpkg-dev
 )
 test_packages=(
@@ -34,6 +35,7 @@ test_packages=(
         util-linux e2fsprogs faketime
         systemd debootstrap systemd-container
         lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
+        iproute2 dnsmasq-base
 )
 host_packages=(
         systemd systemd-sysv dbus runc busybox-static
