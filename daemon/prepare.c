@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/bundle.h"
 #include "daemon/image.h"
 #include "daemon/nofile.h"
 #include "daemon/resolv.h"
@@ -51,6 +52,11 @@ static int prepare(const struct preparation *p, struct err *e)
                 .of = rec->workspace_of,
                 .owner = p->any_workspace ? OWNER_UNKNOWN : rec->owner,
         };
+        struct workspace_use use = {
+                .uid = BUNDLE_UID,
+                .gid = BUNDLE_GID,
+                .deadline = p->deadline,
+        };
 
         int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
         if (n == 0)
@@ -58,8 +64,9 @@ static int prepare(const struct preparation *p, struct err *e)
                                   RESOLV_UPSTREAM_FILE, &resolv_conf, e);
         if (n == 0 && uv_hrtime() > p->deadline)
                 n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");
+        use.rootfs = rootfs;
         if (n == 0)
-                n = workspace_make(r->config, store_instance(r->store), rec->id, &kept, e);
+                n = workspace_make(r->config, store_instance(r->store), rec->id, &kept, &use, e);
         if (n < 0)
                 return n;
         FAILPOINT("bring_up.workspace");

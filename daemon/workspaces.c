@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h> /* rename */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "base/io.h"
 #include "base/offload.h"
 #include "base/util.h"
-#include "daemon/bundle.h"
+#include "daemon/seed.h"
 #include "runtimed-client/workspace.h"
 
 /* Only root may set or remove what is called trusted (xattr(7)). */
@@ -41,8 +42,10 @@ char *workspace_quarantine_path(const struct config *config, const char *id, int
 
 int workspaces_prepare(const struct config *config, struct err *e)
 {
-        static const char *const names[] = {"workspaces", "kept", "quarantine"};
-        int r = 0;
+        static const char *const names[] = {"workspaces", "kept", "quarantine", "seeding"};
+        _cleanup_free_ char *seeding = str_printf("%s/seeding", config->data_dir);
+
+        int r = seeding ? io_remove_tree(seeding, e) : err_oom(e);
 
         for (size_t i = 0; i < ARRAY_SIZE(names) && r == 0; i++) {
                 _cleanup_free_ char *path = str_printf("%s/%s", config->data_dir, names[i]);
@@ -62,9 +65,24 @@ static bool is_owned_by(const char *path, uint32_t owner)
         return n >= 0 && str_is(expected, mark, (size_t)n);
 }
 
+/* Root's is one that a crash left before it was given away, or that the operator made. */
+static int check_user(const char *path, const struct workspace_use *use, struct err *e)
+{
+        struct stat st;
+
+        if (lstat(path, &st) < 0 || st.st_uid == use->uid || st.st_uid == 0)
+                return 0; /* what is wrong with its path is told by who opens it */
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "workspace '%s' belongs to user %u, and the processes of this sandbox's "
+                       "image run as %u; use an image with the same user, or give it all to the "
+                       "other: chown -hR %u:%u %s",
+                       path, (unsigned)st.st_uid, use->uid, use->uid, use->gid, path);
+}
+
 /* As it was after an earlier attempt, or the kept one. */
 static int take_over(const struct config *config, const char *path,
-                     const struct workspace_kept *from, struct err *e)
+                     const struct workspace_kept *from, const struct workspace_use *use,
+                     struct err *e)
 {
         _cleanup_free_ char *kept = kept_workspace_path(config, from->of);
 
@@ -79,6 +97,8 @@ static int take_over(const struct config *config, const char *path,
                                "workspace '%s': it was kept of another user's sandbox, or nobody "
                                "knows of whose; that needs the role admin",
                                from->of);
+        if (may && check_user(kept, use, e) < 0)
+                return -EPERM;
         if (may && rename(kept, path) == 0)
                 return 0;
         if (!may || errno == ENOENT)
@@ -97,28 +117,98 @@ static int take_back(const struct config *config, const char *path, const char *
         return kept && access(path, F_OK) < 0 ? rename(kept, path) : -1;
 }
 
+/* Not every file system can; then nobody ever takes it for an orphan. */
+static void mark_instance(const char *path, const char *instance)
+{
+        (void)lsetxattr(path, MARK, instance, strlen(instance), 0);
+}
+
+/* Another attempt, which nobody waits for any more, may have put one there meanwhile. */
+static int put_in_place(const char *from, const char *path, struct err *e)
+{
+        if (renameat2(AT_FDCWD, from, AT_FDCWD, path, RENAME_NOREPLACE) < 0)
+                return err_errno(e, errno, "create workspace '%s'", path);
+        return 0;
+}
+
+static int fill(const char *directory, int skel, const struct workspace_use *use, struct err *e)
+{
+        const struct seed_spec spec = {
+                .uid = use->uid,
+                .gid = use->gid,
+                .bytes_max = SEED_BYTES_MAX,
+                .deadline = use->deadline,
+        };
+
+        if (mkdir(directory, 0755) < 0)
+                return err_errno(e, errno, "create directory '%s'", directory);
+        _cleanup_close_ int to = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (to < 0)
+                return err_errno(e, errno, "open directory '%s'", directory);
+        int r = seed_copy(skel, to, &spec, e);
+        if (r == 0 && fchown(to, use->uid, use->gid) < 0)
+                r = err_errno(e, errno, "give workspace '%s' to the sandbox", directory);
+        return r;
+}
+
+/* Aside, and under a name of this attempt's own: what has the workspace's name is whole. */
+static int make_seeded(const struct config *config, const char *instance, const char *id,
+                       const char *path, int skel, const struct workspace_use *use, struct err *e)
+{
+        char attempt[ID_LEN + 1];
+
+        int r = id_new(attempt);
+        if (r < 0)
+                return err_errno(e, -r, "make an id");
+        _cleanup_free_ char *aside = str_printf("%s/seeding/%s.%s", config->data_dir, id, attempt);
+        if (!aside)
+                return err_oom(e);
+        r = fill(aside, skel, use, e);
+        if (r == 0) {
+                mark_instance(aside, instance);
+                r = put_in_place(aside, path, e);
+        }
+        if (r < 0)
+                (void)io_remove_tree(aside, NULL); /* else the daemon's next start does */
+        return r;
+}
+
+static int make_new(const struct config *config, const char *instance, const char *id,
+                    const char *path, const struct workspace_use *use, struct err *e)
+{
+        _cleanup_close_ int skel = seed_open(use->rootfs, e);
+
+        if (skel >= 0)
+                return make_seeded(config, instance, id, path, skel, use, e);
+        if (skel != -ENOENT)
+                return skel;
+        return mkdir(path, 0755) < 0 ? err_errno(e, errno, "create workspace '%s'", path) : 0;
+}
+
 int workspace_make(const struct config *config, const char *instance, const char *id,
-                   const struct workspace_kept *kept, struct err *e)
+                   const struct workspace_kept *kept, const struct workspace_use *use,
+                   struct err *e)
 {
         _cleanup_free_ char *path = workspace_path(config, id);
+        int r = 0;
 
         if (!path)
                 return err_oom(e);
-        if (kept->of[0]) {
-                int r = take_over(config, path, kept, e);
-                if (r < 0)
-                        return r;
-        } else if (take_back(config, path, id) < 0 && mkdir(path, 0755) < 0 && errno != EEXIST) {
-                return err_errno(e, errno, "create workspace '%s'", path);
-        }
+        if (kept->of[0])
+                r = take_over(config, path, kept, use, e);
+        else if (take_back(config, path, id) < 0 && access(path, F_OK) < 0)
+                r = make_new(config, instance, id, path, use, e);
+        if (r == 0)
+                r = check_user(path, use, e);
+        if (r < 0)
+                return r;
         _cleanup_close_ int fd = workspace_open(path, e);
         if (fd < 0)
                 return fd;
-        /* Not every file system can; then nobody ever takes it for an orphan. */
-        (void)lsetxattr(path, MARK, instance, strlen(instance), 0);
-        if (chown(path, BUNDLE_UID, BUNDLE_GID) < 0)
+        mark_instance(path, instance);
+        if (chown(path, use->uid, use->gid) < 0)
                 return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
-        return workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
+        return workspace_prepare(fd, use->uid, use->gid, e);
 }
 
 /* --- moving -------------------------------------------------------------------------------- */
