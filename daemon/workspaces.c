@@ -123,12 +123,15 @@ static void mark_instance(const char *path, const char *instance)
         (void)lsetxattr(path, MARK, instance, strlen(instance), 0);
 }
 
-/* Another attempt, which nobody waits for any more, may have put one there meanwhile. */
+/* Another attempt, which nobody waits for any more, may have put one there meanwhile: that is whole
+ * too. */
 static int put_in_place(const char *from, const char *path, struct err *e)
 {
-        if (renameat2(AT_FDCWD, from, AT_FDCWD, path, RENAME_NOREPLACE) < 0)
+        if (renameat2(AT_FDCWD, from, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+                return 0;
+        if (errno != EEXIST)
                 return err_errno(e, errno, "create workspace '%s'", path);
-        return 0;
+        return io_remove_tree(from, e);
 }
 
 static int fill(const char *directory, int skel, const struct workspace_use *use, struct err *e)
@@ -182,7 +185,9 @@ static int make_new(const struct config *config, const char *instance, const cha
                 return make_seeded(config, instance, id, path, skel, use, e);
         if (skel != -ENOENT)
                 return skel;
-        return mkdir(path, 0755) < 0 ? err_errno(e, errno, "create workspace '%s'", path) : 0;
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+                return err_errno(e, errno, "create workspace '%s'", path);
+        return 0;
 }
 
 int workspace_make(const struct config *config, const char *instance, const char *id,
