@@ -181,13 +181,23 @@ int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, stru
         return 0;
 }
 
+static int open_resolved(int dirfd, const char *path, int flags, uint64_t resolve)
+{
+        struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = resolve};
+        long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+
+        return fd < 0 ? -errno : (int)fd;
+}
+
 int io_open_beneath(int dirfd, const char *path, int flags)
 {
-        struct open_how how = {
-                .flags = (uint64_t)(flags | O_CLOEXEC),
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-                           RESOLVE_NO_XDEV,
-        };
-        long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-        return fd < 0 ? -errno : (int)fd;
+        return open_resolved(dirfd, path, flags,
+                             RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+                                     RESOLVE_NO_XDEV);
+}
+
+int io_open_in_root(int dirfd, const char *path, int flags)
+{
+        return open_resolved(dirfd, path, flags,
+                             RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }

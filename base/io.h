@@ -36,5 +36,9 @@ int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, stru
  * (O_CLOEXEC is added) or a negative errno. */
 int io_open_beneath(int dirfd, const char *path, int flags);
 
+/* openat2(2), as a process whose root directory dirfd is would have it: links, "..", all of it
+ * stays within; crosses no mount, and follows no magic link. As io_open_beneath else. */
+int io_open_in_root(int dirfd, const char *path, int flags);
+
 /* Writes all n bytes, going on after short writes and EINTR. */
 int io_write_all(int fd, const void *bytes, size_t n);

@@ -82,20 +82,48 @@ static size_t env_index(const json_t *env, const char *entry)
         return i;
 }
 
-static json_t *environment(const char *const *extra)
+/* What has a name that is there already takes its place. */
+static int add_environment(json_t *env, const char *const *extra)
+{
+        int r = 0;
+
+        for (; r == 0 && extra && *extra; extra++) {
+                size_t i = env_index(env, *extra);
+                r = i < json_array_size(env) ? json_array_set_new(env, i, json_string(*extra))
+                                             : json_array_append_new(env, json_string(*extra));
+        }
+        return r;
+}
+
+static json_t *environment(const struct bundle_spec *s)
 {
         json_t *env = string_array(base_env, ARRAY_SIZE(base_env));
 
-        for (; env && extra && *extra; extra++) {
-                size_t i = env_index(env, *extra);
-                int r = i < json_array_size(env) ? json_array_set_new(env, i, json_string(*extra))
-                                                 : json_array_append_new(env, json_string(*extra));
-                if (r < 0) {
-                        json_decref(env);
-                        return NULL;
-                }
+        if (env && add_environment(env, (const char *const *)s->image->env) == 0 &&
+            add_environment(env, s->env) == 0)
+                return env;
+        json_decref(env);
+        return NULL;
+}
+
+/* What the image says goes to the supervisor as its own arguments (runtimed/main.c): nothing has to
+ * be found, read and parsed inside. */
+static json_t *arguments(const struct image_config *image)
+{
+        struct strv_builder args = {0};
+
+        strv_add(&args, BUNDLE_RUNTIMED);
+        if (image->workdir[0]) {
+                strv_add(&args, "--workdir");
+                strv_add(&args, image->workdir);
         }
-        return env;
+        if (image->args)
+                strv_add(&args, "--");
+        for (char **arg = image->args; arg && *arg; arg++)
+                strv_add(&args, *arg);
+        size_t n = args.n;
+        _cleanup_strv_ char **argv = strv_take(&args);
+        return argv ? string_array((const char *const *)argv, n) : NULL;
 }
 
 static json_t *rlimit(const char *type, uint64_t value)
@@ -114,11 +142,11 @@ static json_t *no_capabilities(void)
  * (core(5) and the kernel's coredump.c: a pipe ignores every other limit). */
 static json_t *process(const struct bundle_spec *s)
 {
-        return json_pack("{s:[s], s:s, s:o, s:{s:i, s:i}, s:o, s:b, s:i, s:[o, o]}", "args",
-                         BUNDLE_RUNTIMED, "cwd", BUNDLE_WORKSPACE, "env", environment(s->env),
-                         "user", "uid", BUNDLE_UID, "gid", BUNDLE_GID, "capabilities",
-                         no_capabilities(), "noNewPrivileges", 1, "oomScoreAdj", 0, "rlimits",
-                         rlimit("RLIMIT_NOFILE", s->nofile), rlimit("RLIMIT_CORE", 1));
+        return json_pack("{s:o, s:s, s:o, s:{s:I, s:I}, s:o, s:b, s:i, s:[o, o]}", "args",
+                         arguments(s->image), "cwd", BUNDLE_WORKSPACE, "env", environment(s),
+                         "user", "uid", (json_int_t)s->image->uid, "gid", (json_int_t)s->image->gid,
+                         "capabilities", no_capabilities(), "noNewPrivileges", 1, "oomScoreAdj", 0,
+                         "rlimits", rlimit("RLIMIT_NOFILE", s->nofile), rlimit("RLIMIT_CORE", 1));
 }
 
 static json_t *mount_entry(const char *type, const char *source, const char *destination,

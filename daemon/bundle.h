@@ -5,10 +5,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "daemon/image_config.h"
 
 #define BUNDLE_WORKSPACE "/home/sandbox"          /* the workspace, inside */
 #define BUNDLE_RUNTIMED  "/run/sandboxd/runtimed" /* the supervisor, inside */
-#define BUNDLE_UID       1000                     /* of every process in the sandbox */
+#define BUNDLE_UID       1000                     /* of every process; an image may name another */
 #define BUNDLE_GID       1000
 
 /* Annotations that the runtime keeps with the container: whose it is, and who runs it. */
@@ -24,9 +25,12 @@ struct bundle_spec {
         const char *runtimed;    /* host path of the static binary */
         const char *resolv_conf; /* host path */
         const char *cgroup;      /* cgroupsPath, absolute within the hierarchies */
-        const char *const *env;  /* "K=V", on top of HOME, PATH and TERM; NULL at the end */
-        uint64_t memory;         /* bytes, swap included */
-        uint64_t cpu_millis;     /* at least 10: the kernel's least quota is a millisecond */
+        const char *const *env;  /* "K=V", on top of HOME, PATH, TERM and the image's; NULL at the
+                                  * end */
+        const struct image_config
+                *image;      /* whose user, environment, directory and program it has */
+        uint64_t memory;     /* bytes, swap included */
+        uint64_t cpu_millis; /* at least 10: the kernel's least quota is a millisecond */
         uint64_t pids, nofile;
         uint64_t tmp_size; /* bytes */
 };

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/id.h"
+#include "daemon/image_config.h"
 
 /* One runtime as the engine found it. Lives as long as the engine. */
 struct engine_runtime {
@@ -41,6 +42,7 @@ struct engine_spec {
         const char *runtimed;           /* host path of the supervisor */
         const char *resolv_conf;        /* the text of the sandbox's /etc/resolv.conf */
         const char *const *env;         /* "K=V", NULL at the end */
+        const struct image_config *image;
         uint64_t memory, cpu_millis, pids, nofile, tmp_size;
 };
 

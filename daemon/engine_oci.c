@@ -245,6 +245,7 @@ static int write_bundle(const struct engine_oci *e, const char *dir, const char 
                 .resolv_conf = resolv_conf,
                 .cgroup = cgroup,
                 .env = spec->env,
+                .image = spec->image,
                 .memory = spec->memory,
                 .cpu_millis = spec->cpu_millis,
                 .pids = spec->pids,

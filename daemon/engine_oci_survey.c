@@ -11,7 +11,8 @@
 #include "daemon/mounts.h"
 
 #define TRACES_MAX 200000 /* of all sandboxes together; the rest is found when these are gone */
-#define CONFIG_MAX (1024 * 1024) /* bytes of a config.json */
+#define CONFIG_MAX \
+        (4 * MiB) /* bytes of a config.json: all bounds of bundle.h, in escapes of JSON */
 
 /* The order in which they are named. */
 enum trace_kind { TRACE_CGROUP, TRACE_BUNDLE, TRACE_STATE, TRACE_MOUNT };

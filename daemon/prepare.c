@@ -7,14 +7,14 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
-#include "daemon/bundle.h"
 #include "daemon/image.h"
+#include "daemon/image_config.h"
 #include "daemon/nofile.h"
 #include "daemon/resolv.h"
 #include "daemon/workspaces.h"
 
-static int make_bundle(const struct preparation *p, const char *rootfs, const char *resolv_conf,
-                       struct err *e)
+static int make_bundle(const struct preparation *p, const char *rootfs,
+                       const struct image_config *image, const char *resolv_conf, struct err *e)
 {
         const struct registry *r = p->registry;
         const struct record *rec = &p->record;
@@ -29,6 +29,7 @@ static int make_bundle(const struct preparation *p, const char *rootfs, const ch
                 .runtimed = r->runtimed,
                 .resolv_conf = resolv_conf,
                 .env = (const char *const *)rec->env,
+                .image = image,
                 .memory = rec->memory,
                 .cpu_millis = rec->cpu_millis,
                 .pids = engine_pids_limit(runtime, rec->pids),
@@ -39,38 +40,54 @@ static int make_bundle(const struct preparation *p, const char *rootfs, const ch
         return workspace ? r->engine->ops->prepare(r->engine, &spec, e) : err_oom(e);
 }
 
-/* The image first: it may lie on a file system that hangs, and until it is found nothing has been
- * made that somebody would have to remove. */
-static int prepare(const struct preparation *p, struct err *e)
+/* All that is made, once the image is found. */
+static int make(const struct preparation *p, const char *rootfs, const struct image_config *image,
+                struct err *e)
 {
         const struct registry *r = p->registry;
         const struct record *rec = &p->record;
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
-        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
-        _cleanup_free_ char *rootfs = NULL, *resolv_conf = NULL;
+        _cleanup_free_ char *resolv_conf = NULL;
         const struct workspace_kept kept = {
                 .of = rec->workspace_of,
                 .owner = p->any_workspace ? OWNER_UNKNOWN : rec->owner,
         };
-        struct workspace_use use = {
-                .uid = BUNDLE_UID,
-                .gid = BUNDLE_GID,
+        const struct workspace_use use = {
+                .uid = image->uid,
+                .gid = image->gid,
+                .rootfs = rootfs,
                 .deadline = p->deadline,
         };
 
-        int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
-        if (n == 0)
-                n = resolv_render(&p->dns, runtime->netstack, RESOLV_HOST_FILE,
-                                  RESOLV_UPSTREAM_FILE, &resolv_conf, e);
+        int n = resolv_render(&p->dns, runtime->netstack, RESOLV_HOST_FILE, RESOLV_UPSTREAM_FILE,
+                              &resolv_conf, e);
         if (n == 0 && uv_hrtime() > p->deadline)
                 n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");
-        use.rootfs = rootfs;
         if (n == 0)
                 n = workspace_make(r->config, store_instance(r->store), rec->id, &kept, &use, e);
         if (n < 0)
                 return n;
         FAILPOINT("bring_up.workspace");
-        return make_bundle(p, rootfs, resolv_conf, e);
+        return make_bundle(p, rootfs, image, resolv_conf, e);
+}
+
+/* The image first: it may lie on a file system that hangs, and until it is found nothing has been
+ * made that somebody would have to remove. */
+static int prepare(const struct preparation *p, struct err *e)
+{
+        const struct record *rec = &p->record;
+        _cleanup_free_ char *images = str_printf("%s/images", p->registry->config->data_dir);
+        _cleanup_free_ char *rootfs = NULL;
+        struct image_config image;
+
+        int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
+        if (n < 0)
+                return n;
+        n = image_config_load(rootfs, rec->image[0] != '/', &image, e);
+        if (n == 0)
+                n = make(p, rootfs, &image, e);
+        image_config_done(&image);
+        return n;
 }
 
 /* Under way, also those that are late: an image that hangs shall not take all threads there are. */

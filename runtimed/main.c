@@ -1,3 +1,5 @@
+/* runtimed [--socket PATH] [--workdir DIR] [--] [PROGRAM ARG...]: what follows the options is run
+ * by Start when that names no program (runtimed.h). */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,20 +12,25 @@
 
 static const struct option options[] = {
         {"socket", required_argument, NULL, 's'},
+        {"workdir", required_argument, NULL, 'w'},
         {"version", no_argument, NULL, 'v'},
         {0},
 };
 
 int main(int argc, char **argv)
 {
+        struct runtimed_defaults defaults = {0};
         const char *socket = DEFAULT_SOCKET;
         struct err e;
         int option;
 
-        while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
                 switch (option) {
                 case 's':
                         socket = optarg;
+                        break;
+                case 'w':
+                        defaults.workdir = optarg;
                         break;
                 case 'v':
                         return puts("runtimed " SANDBOXD_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -31,12 +38,8 @@ int main(int argc, char **argv)
                         return EXIT_USAGE; /* getopt_long has said why */
                 }
         }
-        if (optind < argc) {
-                log_error("unexpected argument '%s'; usage: runtimed [--socket PATH] [--version]",
-                          argv[optind]);
-                return EXIT_USAGE;
-        }
-        if (runtimed_run(socket, &e) < 0) {
+        defaults.args = &argv[optind];
+        if (runtimed_run(socket, &defaults, &e) < 0) {
                 log_error("runtimed: %s", e.msg);
                 return EXIT_FAILURE;
         }

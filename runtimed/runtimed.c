@@ -271,6 +271,26 @@ static int leave_stdio(struct err *e)
         return 0;
 }
 
+/* A directory that the image has, but not the sandbox (below /home, say), would make every program
+ * fail that names none. */
+static bool can_enter(const char *directory)
+{
+        _cleanup_close_ int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        return fd >= 0 && faccessat(fd, ".", X_OK, 0) == 0;
+}
+
+static void set_defaults(struct runtimed *r, const struct runtimed_defaults *defaults)
+{
+        bool own = defaults->workdir && can_enter(defaults->workdir);
+
+        r->service_process = (struct service_process){
+                .processes = &r->processes,
+                .directory = own ? defaults->workdir : r->workspace,
+                .args = defaults->args,
+        };
+}
+
 static int start(struct runtimed *r, const char *socket, struct err *e)
 {
         int n = watch_signals(r, e);
@@ -326,18 +346,17 @@ static int init(struct runtimed *r, struct err *e)
         process_table_init(&r->processes, &r->loop, r->directory);
         r->processes.on_change = on_change;
         r->processes.signals = watched_signals();
-        r->service_process =
-                (struct service_process){.processes = &r->processes, .workspace = r->workspace};
         return 0;
 }
 
-int runtimed_run(const char *socket, struct err *e)
+int runtimed_run(const char *socket, const struct runtimed_defaults *defaults, struct err *e)
 {
         struct runtimed r = {0};
 
         int n = init(&r, e);
         if (n < 0)
                 return n;
+        set_defaults(&r, defaults);
         n = start(&r, socket, e);
         if (n < 0)
                 close_all(&r);

@@ -13,6 +13,7 @@ int service_control_add(struct rpc_server *server, const char *boot_id, struct e
 
 struct service_process {
         struct process_table *processes;
-        const char *workspace; /* where programs start that are given no directory */
+        const char *directory; /* where programs start that are given none */
+        char **args; /* the program of a request that names none, NULL at the end; only read */
 };
 int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e);

@@ -83,9 +83,13 @@ static int check_environment(const StartRequest *request, struct err *e)
 
 static int check_program(const StartRequest *request, struct err *e)
 {
-        if (request->n_args < 1 || request->n_args > ARGS_MAX)
+        if (request->n_args == 0)
                 return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "args: 1 to %d are possible, the request has %zu", ARGS_MAX,
+                               "args: they are empty, and the sandbox's image names no program of "
+                               "its own (Entrypoint, Cmd); name one");
+        if (request->n_args > ARGS_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "args: at most %d are possible, the request has %zu", ARGS_MAX,
                                request->n_args);
         if (!*request->args[0])
                 return err_set(e, STATUS_INVALID_ARGUMENT, "args: the program's name is empty");
@@ -238,7 +242,7 @@ static int start_process(const struct service_process *ctx, const StartRequest *
         struct process_spec spec = {
                 .argv = argv,
                 .envp = (const char *const *)envp,
-                .cwd = *request->cwd ? request->cwd : ctx->workspace,
+                .cwd = *request->cwd ? request->cwd : ctx->directory,
                 .stdin_open = request->stdin_open,
                 .tag = request->tag,
                 .labels = (const char *const *)labels,
@@ -270,14 +274,24 @@ static void refuse(struct rpc_call *call, const struct err *e)
                 tell_not_started(call, missing ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE, e->msg);
 }
 
+/* The image's program for who names none. */
+static void fill_args(StartRequest *request, const struct service_process *ctx)
+{
+        if (request->n_args > 0)
+                return;
+        request->args = ctx->args;
+        request->n_args = strv_len((const char *const *)ctx->args);
+}
+
 static void start(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
-        const StartRequest *request = (const StartRequest *)rpc_call_unpack(call, message, n);
+        StartRequest *request = (StartRequest *)rpc_call_unpack(call, message, n);
         struct process *p;
         struct err e;
 
         if (!request)
                 return;
+        fill_args(request, ctx);
         if (check(request, &e) < 0) {
                 rpc_call_finish(call, &e);
         } else if (start_process(ctx, request, &p, &e) < 0) {

@@ -55,3 +55,74 @@ def test_what_cannot_be_seeded_fails_the_create(daemon, api, runtime, make_image
     assert code == grpc.StatusCode.FAILED_PRECONDITION
     assert "'pipe' is neither a file, a directory nor a link" in details
     assert os.listdir(daemon.data / "seeding") == os.listdir(daemon.data / "workspaces") == []
+
+
+def test_environment(daemon, api, runtime, make_image):
+    make_image(Env=["PATH=/opt/bin:/bin", "HOME=/root", "A=image", "B=image"])
+    sandbox = api.create(runtime=runtime, image="own", env={"A": "sandbox"})
+    assert api.sh(sandbox.id, "echo $PATH $HOME $A $B", env={"B": "call"}) \
+        == "/opt/bin:/bin /home/sandbox sandbox call\n"
+
+
+def test_program_and_directory(daemon, api, runtime, make_image):
+    rootfs = make_image(Entrypoint=["sh", "-c", "pwd; echo $0 $1"], Cmd=["--workdir", "a b"],
+                        WorkingDir="/srv/app")
+    (rootfs / "srv/app").mkdir(parents=True)
+    sandbox = api.create(runtime=runtime, image="own")
+    assert api.run(sandbox.id).stdout == b"/srv/app\n--workdir a b\n"
+    assert api.run(sandbox.id, cwd="/tmp").stdout == b"/tmp\n--workdir a b\n"
+    assert api.sh(sandbox.id, "pwd") == "/srv/app\n"
+
+
+def test_a_directory_that_no_sandbox_has(daemon, api, runtime, make_image):
+    """Below /home there is the workspace alone."""
+    rootfs = make_image(WorkingDir="/home/node")
+    (rootfs / "home/node").mkdir()
+    sandbox = api.create(runtime=runtime, image="own")
+    assert api.sh(sandbox.id, "pwd") == "/home/sandbox\n"
+    code, details = refusal(lambda: api.run(sandbox.id))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "names no program" in details
+
+
+def test_user(daemon, api, runtime, make_image):
+    rootfs = make_image(User="web:staff")
+    with open(rootfs / "etc/passwd", "a") as file:
+        file.write("web:x:3333:4444::/srv:/bin/sh\n")
+    with open(rootfs / "etc/group", "a") as file:
+        file.write("staff:x:5555:\n")
+    (rootfs / "opt/sandbox-skel").mkdir(parents=True)
+    (rootfs / "opt/sandbox-skel/file").write_text("x")
+    one = api.create(runtime=runtime, image="own")
+    ours = "id -u; id -g; touch mine; stat -c %u:%g mine file . .runtimed"
+    expected = "3333\n5555\n" + "3333:5555\n" * 4
+    assert api.sh(one.id, ours) == expected
+    assert api.run(one.id, "true", user="web").code == 0
+    status = api.sh(one.id, "grep ^Cap /proc/self/status")
+    assert {line.split()[1] for line in status.splitlines()} == {"0" * 16}
+    api.stop(one.id)
+    api.start(one.id)
+    assert api.sh(one.id, ours) == expected
+
+    # Another image has another user: what belongs to this one is not given to it.
+    api.delete(one.id, keep_workspace=True)
+    code, details = refusal(lambda: api.create(runtime=runtime, workspace=one.id))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION and "belongs to user 3333" in details
+    again = api.create(runtime=runtime, image="own", workspace=one.id)
+    assert api.sh(again.id, ours) == expected
+
+
+@pytest.mark.parametrize("user", ["root", "0:0", ""])
+def test_no_root(daemon, api, runtime, make_image, user):
+    make_image(User=user)
+    sandbox = api.create(runtime=runtime, image="own")
+    assert api.sh(sandbox.id, "id -u; id -g") == "1000\n1000\n"
+
+
+def test_a_broken_description(daemon, api, runtime, make_image):
+    make_image(User="nobody-knows")
+    code, details = refusal(lambda: api.create(runtime=runtime, image="own"))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION and "nobody-knows" in details
+    (daemon.data / "images/own/image.json").write_text("{")
+    code, details = refusal(lambda: api.create(runtime=runtime, image="own"))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION and "image.json" in details
+    assert os.listdir(daemon.data / "workspaces") == []

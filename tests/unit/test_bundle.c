@@ -20,7 +20,11 @@
 
 static char dir[] = "/tmp/test_bundle.XXXXXX";
 
+static const struct image_config plain = {
+        .workdir = (char *)"", .uid = BUNDLE_UID, .gid = BUNDLE_GID};
+
 static const struct bundle_spec valid = {
+        .image = &plain,
         .instance = "01hzz0000000000000000000a1",
         .runtime = "gvisor-next",
         .hostname = "box-1",
@@ -239,6 +243,37 @@ static void a_later_variable_replaces_an_earlier_one(void **state)
         json_decref(root);
 }
 
+/* Below the sandbox's own, above ours. */
+static void the_image_has_a_say(void **state)
+{
+        static const char *const env[] = {"A=sandbox", NULL};
+        char *of_image[] = {(char *)"PATH=/opt/bin", (char *)"A=image", (char *)"B=image", NULL};
+        char *args[] = {(char *)"serve", (char *)"--workdir", NULL};
+        const struct image_config image = {
+                .env = of_image, .args = args, .workdir = (char *)"/app", .uid = 1234, .gid = 5678};
+        static const char *const expected[] = {BUNDLE_RUNTIMED, "--workdir", "/app", "--",
+                                               "serve",         "--workdir"};
+        struct bundle_spec spec = valid;
+        (void)state;
+
+        spec.env = env;
+        spec.image = &image;
+        json_t *root = written(&spec);
+        json_t *result = at(root, "process/env");
+        assert_int_equal(json_array_size(result), 5);
+        assert_true(has_string(result, "HOME=/home/sandbox"));
+        assert_true(has_string(result, "PATH=/opt/bin"));
+        assert_true(has_string(result, "A=sandbox"));
+        assert_true(has_string(result, "B=image"));
+        assert_int_equal(json_integer_value(at(root, "process/user/uid")), 1234);
+        assert_int_equal(json_integer_value(at(root, "process/user/gid")), 5678);
+        assert_int_equal(json_array_size(at(root, "process/args")), ARRAY_SIZE(expected));
+        for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
+                assert_string_equal(json_string_value(json_array_get(at(root, "process/args"), i)),
+                                    expected[i]);
+        json_decref(root);
+}
+
 static void strings_that_json_cannot_hold_are_refused(void **state)
 {
         static const char *const entries[] = {"NOVALUE", "=1", "A=\xff"};
@@ -373,6 +408,7 @@ int main(void)
                 cmocka_unit_test(mounts_come_after_what_they_lie_in),
                 cmocka_unit_test(limits_are_as_given),
                 cmocka_unit_test(a_later_variable_replaces_an_earlier_one),
+                cmocka_unit_test(the_image_has_a_say),
                 cmocka_unit_test(strings_that_json_cannot_hold_are_refused),
                 cmocka_unit_test(the_sandbox_user_can_pass_the_skeleton_but_not_write),
                 cmocka_unit_test(dangerous_calls_are_refused),

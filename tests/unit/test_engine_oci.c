@@ -145,7 +145,9 @@ static const char *calls(const struct fixture *f)
 
 static void prepare_one(struct fixture *f, const char *id)
 {
+        const struct image_config image = {.workdir = (char *)"", .uid = 1000, .gid = 1000};
         const struct engine_spec spec = {
+                .image = &image,
                 .id = id,
                 .runtime = "fake",
                 .hostname = "box",

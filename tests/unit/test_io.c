@@ -273,6 +273,27 @@ static void beneath(void **state)
         assert_int_equal(io_open_beneath(proc, self, O_RDONLY), -ELOOP);
 }
 
+static void in_root(void **state)
+{
+        static const char *const inside[] = {"f", "/f", "d/absolute", "d/upwards", "../../f"};
+
+        (void)state;
+        assert_int_equal(io_mkdir_all(file("jail/d"), 0755, NULL), 0);
+        assert_int_equal(io_write_in_place(file("jail/f"), "x", 1, 0644, NULL), 0);
+        assert_int_equal(io_write_in_place(file("outside"), "x", 1, 0644, NULL), 0);
+        assert_int_equal(symlink("/f", file("jail/d/absolute")), 0);
+        assert_int_equal(symlink("../../../f", file("jail/d/upwards")), 0);
+        assert_int_equal(symlink("../outside", file("jail/out")), 0);
+        assert_int_equal(symlink("loop", file("jail/loop")), 0);
+        _cleanup_close_ int jail = open(file("jail"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+        for (size_t i = 0; i < ARRAY_SIZE(inside); i++) {
+                _cleanup_close_ int fd = io_open_in_root(jail, inside[i], O_RDONLY);
+                assert_true(fd >= 0);
+        }
+        assert_int_equal(io_open_in_root(jail, "out", O_RDONLY), -ENOENT);
+        assert_int_equal(io_open_in_root(jail, "loop", O_RDONLY), -ELOOP);
+}
+
 static void beneath_crosses_no_mount(void **state)
 {
         (void)state;
@@ -300,6 +321,7 @@ int main(void)
                 TEST(read_limits),
                 TEST(unreadable),
                 TEST(beneath),
+                TEST(in_root),
                 TEST(beneath_crosses_no_mount),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,308 @@
+#include "daemon/image_config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/bundle.h"
+
+#define FILE_MAX    MiB
+#define ENTRIES_MAX 1024
+#define BYTES_MAX   (64 * KiB) /* of all strings of a list; a program gets them at every start */
+#define ACCOUNTS    MiB        /* of etc/passwd or etc/group */
+#define ID_MAX      INT32_MAX  /* the largest that every runtime takes */
+
+static int broken(const char *rootfs, const char *key, const char *expected, struct err *e)
+{
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "the description of the image '%s' (" IMAGE_CONFIG_FILE " beside it) is "
+                       "broken: %s: expected %s; import the image again",
+                       rootfs, key, expected);
+}
+
+/* --- strings ------------------------------------------------------------------------------- */
+
+/* Adds a list of strings to another; null and a missing key are empty. */
+static int add_strings(const char *rootfs, const json_t *config, const char *key,
+                       struct strv_builder *list, struct err *e)
+{
+        const json_t *array = json_object_get(config, key);
+        size_t bytes = 0;
+
+        if (!array || json_is_null(array))
+                return 0;
+        size_t n = json_array_size(array); /* 0 for what is no array */
+        for (size_t i = 0; i < n; i++) {
+                const char *s = json_string_value(json_array_get(array, i));
+                bytes += s ? strlen(s) + 1 : BYTES_MAX + 1;
+                if (n <= ENTRIES_MAX && bytes <= BYTES_MAX)
+                        strv_add(list, s);
+        }
+        if (!json_is_array(array) || n > ENTRIES_MAX || bytes > BYTES_MAX)
+                return broken(rootfs, key, "at most 1024 strings of 64 KiB together", e);
+        return list->failed ? err_oom(e) : 0;
+}
+
+static int get_string(const char *rootfs, const json_t *config, const char *key, const char **ret,
+                      struct err *e)
+{
+        const json_t *value = json_object_get(config, key);
+
+        *ret = "";
+        if (!value || json_is_null(value))
+                return 0;
+        if (!json_is_string(value) || json_string_length(value) >= PATH_MAX)
+                return broken(rootfs, key, "a string below 4096 bytes", e);
+        *ret = json_string_value(value);
+        return 0;
+}
+
+/* HOME is the workspace in every sandbox. */
+static int take_env(const char *rootfs, const json_t *config, struct image_config *c, struct err *e)
+{
+        struct strv_builder all = {0}, kept = {0};
+
+        int r = add_strings(rootfs, config, "Env", &all, e);
+        for (size_t i = 0; r == 0 && i < all.n; i++) {
+                const char *equals = strchr(all.v[i], '=');
+                if (!equals || equals == all.v[i])
+                        r = broken(rootfs, "Env", "entries NAME=value", e);
+                else if (!str_starts(all.v[i], "HOME="))
+                        strv_add(&kept, all.v[i]);
+        }
+        strv_free(all.v);
+        if (r == 0 && kept.failed)
+                r = err_oom(e);
+        c->env = kept.n && !kept.failed ? strv_take(&kept) : NULL;
+        if (!c->env)
+                strv_free(kept.v);
+        return r;
+}
+
+static int take_args(const char *rootfs, const json_t *config, struct image_config *c,
+                     struct err *e)
+{
+        struct strv_builder args = {0};
+
+        int r = add_strings(rootfs, config, "Entrypoint", &args, e);
+        if (r == 0)
+                r = add_strings(rootfs, config, "Cmd", &args, e);
+        if (r == 0 && args.n && !args.v[0][0])
+                r = broken(rootfs, "Entrypoint and Cmd", "the name of a program", e);
+        if (r == 0 && args.n)
+                c->args = strv_take(&args);
+        else
+                strv_free(args.v);
+        return r;
+}
+
+static int take_workdir(const char *rootfs, const json_t *config, struct image_config *c,
+                        struct err *e)
+{
+        const char *workdir;
+
+        int r = get_string(rootfs, config, "WorkingDir", &workdir, e);
+        if (r == 0 && workdir[0] && workdir[0] != '/')
+                r = broken(rootfs, "WorkingDir", "an absolute path", e);
+        if (r < 0)
+                return r;
+        free(c->workdir);
+        c->workdir = strdup(str_eq(workdir, "/") ? "" : workdir);
+        return c->workdir ? 0 : err_oom(e);
+}
+
+/* --- the user ------------------------------------------------------------------------------ */
+
+/* "etc/passwd" or "etc/group" as the image has it, its own links followed within it; "" where it
+ * has none. The caller frees. */
+static int read_accounts(const char *rootfs, const char *file, char **ret, struct err *e)
+{
+        char path[64];
+        struct stat st;
+
+        _cleanup_close_ int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (root < 0)
+                return err_errno(e, errno, "open image '%s'", rootfs);
+        _cleanup_close_ int fd = io_open_in_root(root, file, O_PATH);
+        if (fd == -ENOENT) {
+                *ret = strdup("");
+                return *ret ? 0 : err_oom(e);
+        }
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return err_errno(e, fd < 0 ? -fd : errno, "open '%s' of image '%s'", file, rootfs);
+        if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > ACCOUNTS)
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "the image's '%s/%s' is no file of 1 MiB at most", rootfs, file);
+        (void)str_format(path, sizeof(path), "/proc/self/fd/%d", fd); /* it fits */
+        return io_read_file(path, ACCOUNTS, ret, NULL, e);
+}
+
+static bool parse_id(const char *s, unsigned *ret)
+{
+        uint64_t id;
+
+        if (!str_to_u64(s, ID_MAX, &id))
+                return false;
+        *ret = (unsigned)id;
+        return true;
+}
+
+struct account {
+        unsigned id, gid; /* gid: of a user */
+};
+
+/* "name:password:id:...": the first line with that name or, where name is NULL, that id. text is
+ * taken apart. */
+static bool find_account(char *text, const char *name, unsigned id, bool user, struct account *ret)
+{
+        char *line;
+
+        while ((line = strsep(&text, "\n"))) {
+                const char *found = strsep(&line, ":");
+                (void)strsep(&line, ":"); /* the password */
+                const char *number = strsep(&line, ":"), *group = strsep(&line, ":");
+                struct account a = {0};
+                if (!number || !parse_id(number, &a.id) ||
+                    (user && (!group || !parse_id(group, &a.gid))))
+                        continue;
+                if (name ? str_eq(found, name) : a.id == id) {
+                        *ret = a;
+                        return true;
+                }
+        }
+        return false;
+}
+
+static int unknown(const char *rootfs, const char *what, const char *name, const char *file,
+                   struct err *e)
+{
+        char shown[256];
+
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "the image '%s' is to be run as %s '%s', which is not in its %s", rootfs,
+                       what, str_escape(shown, sizeof(shown), name, strlen(name)), file);
+}
+
+/* A number without an entry is a user whose group has the same number: never root's by default. */
+static int find_user(const char *rootfs, const char *name, struct account *ret, struct err *e)
+{
+        _cleanup_free_ char *text = NULL;
+        bool numeric = parse_id(name, &ret->id);
+
+        int r = read_accounts(rootfs, "etc/passwd", &text, e);
+        if (r < 0)
+                return r;
+        ret->gid = ret->id;
+        if (!find_account(text, numeric ? NULL : name, ret->id, true, ret) && !numeric)
+                return unknown(rootfs, "user", name, "etc/passwd", e);
+        return 0;
+}
+
+static int find_group(const char *rootfs, const char *name, unsigned *ret, struct err *e)
+{
+        _cleanup_free_ char *text = NULL;
+        struct account group;
+
+        if (parse_id(name, ret))
+                return 0;
+        int r = read_accounts(rootfs, "etc/group", &text, e);
+        if (r < 0)
+                return r;
+        if (!find_account(text, name, 0, false, &group))
+                return unknown(rootfs, "group", name, "etc/group", e);
+        *ret = group.id;
+        return 0;
+}
+
+/* "", "user" or "user:group", names or numbers. No sandbox has a root. */
+static int take_user(const char *rootfs, const json_t *config, struct image_config *c,
+                     struct err *e)
+{
+        struct account user = {0};
+        const char *value;
+
+        int r = get_string(rootfs, config, "User", &value, e);
+        if (r < 0)
+                return r;
+        _cleanup_free_ char *name = strdup(value);
+        if (!name)
+                return err_oom(e);
+        char *group = strchr(name, ':');
+        if (group)
+                *group++ = '\0';
+        if (!name[0] || str_eq(name, "root"))
+                return 0;
+        r = find_user(rootfs, name, &user, e);
+        if (r == 0 && group && group[0])
+                r = find_group(rootfs, group, &user.gid, e);
+        if (r < 0 || user.id == 0)
+                return r;
+        c->uid = user.id;
+        c->gid = user.gid;
+        return 0;
+}
+
+/* --- the file ------------------------------------------------------------------------------ */
+
+static int take_all(const char *rootfs, const json_t *root, struct image_config *c, struct err *e)
+{
+        const json_t *config = json_object_get(root, "config");
+
+        if (!json_is_object(root))
+                return broken(rootfs, "the file", "a JSON object", e);
+        if (!config || json_is_null(config))
+                return 0;
+        if (!json_is_object(config))
+                return broken(rootfs, "config", "an object", e);
+        int r = take_env(rootfs, config, c, e);
+        if (r == 0)
+                r = take_args(rootfs, config, c, e);
+        if (r == 0)
+                r = take_workdir(rootfs, config, c, e);
+        return r == 0 ? take_user(rootfs, config, c, e) : r;
+}
+
+/* jansson bounds the depth, and takes no string that is not UTF-8 or has a NUL in it. */
+static int read_file(const char *rootfs, struct image_config *c, struct err *e)
+{
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        const char *slash = strrchr(rootfs, '/');
+        size_t n;
+
+        path = slash ? str_printf("%.*s/" IMAGE_CONFIG_FILE, (int)(slash - rootfs), rootfs) : NULL;
+        if (!path)
+                return err_oom(e);
+        if (access(path, F_OK) < 0 && errno == ENOENT)
+                return 0; /* made by hand; and e stays as it is */
+        int r = io_read_file(path, FILE_MAX, &text, &n, e);
+        if (r < 0)
+                return r;
+        json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+        r = take_all(rootfs, root, c, e);
+        json_decref(root);
+        return r;
+}
+
+int image_config_load(const char *rootfs, bool named, struct image_config *ret, struct err *e)
+{
+        *ret = (struct image_config){.workdir = strdup(""), .uid = BUNDLE_UID, .gid = BUNDLE_GID};
+
+        if (!ret->workdir)
+                return err_oom(e);
+        return named ? read_file(rootfs, ret, e) : 0;
+}
+
+void image_config_done(struct image_config *c)
+{
+        strv_free(c->env);
+        strv_free(c->args);
+        free(c->workdir);
+}
