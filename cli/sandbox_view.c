@@ -42,6 +42,28 @@ static json_t *resources_json(const Sandboxd__V1__Resources *r)
                          "cpu_millis", (json_int_t)r->cpu_millis, "pids", (json_int_t)r->pids);
 }
 
+static json_t *list_json(char *const *list, size_t n)
+{
+        json_t *array = json_array();
+
+        for (size_t i = 0; i < n; i++) {
+                if (json_array_append_new(array, json_string(list[i])) == 0)
+                        continue;
+                json_decref(array);
+                return NULL;
+        }
+        return array;
+}
+
+static json_t *dns_json(const Sandboxd__V1__Dns *d)
+{
+        if (!d)
+                return json_null();
+        return json_pack("{s:o, s:o, s:o}", "servers", list_json(d->servers, d->n_servers),
+                         "search", list_json(d->search, d->n_search), "options",
+                         list_json(d->options, d->n_options));
+}
+
 static json_t *operation_json(const Sandboxd__V1__Operation *op)
 {
         char kind[WORD_MAX];
@@ -73,7 +95,7 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
         word_of_expiry(s->expiry_action, expiry);
         /* clang-format off */
         return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o,"
-                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s}",
+                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s, s:o}",
                          "id", s->id,
                          "name", s->name,
                          "state", state,
@@ -91,7 +113,8 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
                          "expires_at", time_json(s->expires_at),
                          "ttl_millis", (json_int_t)s->ttl_millis,
                          "expiry_action", expiry,
-                         "request_key", s->request_key);
+                         "request_key", s->request_key,
+                         "dns", dns_json(s->dns));
         /* clang-format on */
 }
 
@@ -146,6 +169,21 @@ static void add_env(struct table *t, const Sandboxd__V1__Sandbox *s)
                 else
                         t->cells.failed = true;
         }
+}
+
+static void add_list(struct table *t, const char *key, char *const *list, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                table_add_field(t, key, list[i]);
+}
+
+static void add_dns(struct table *t, const Sandboxd__V1__Dns *d)
+{
+        if (!d)
+                return;
+        add_list(t, "dns", d->servers, d->n_servers);
+        add_list(t, "dns search", d->search, d->n_search);
+        add_list(t, "dns option", d->options, d->n_options);
 }
 
 /* "running", or "running (pausing)" where an operation does not show in the state itself. */
@@ -262,6 +300,7 @@ int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
         table_add_field(&t, "image", s->image);
         add_resources(&t, s->resources);
         add_env(&t, s);
+        add_dns(&t, s->dns);
         table_add_field(&t, "owner", owner);
         table_add_field(&t, "request key", s->request_key);
         add_time(&t, "created", s->created_at, now);

@@ -461,6 +461,25 @@ bool config_is_loopback(const char *address)
         return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET || v4.s_addr == htonl(INADDR_ANY);
 }
 
+static int check_dns_list(const char *key, char *const *list, struct err *e)
+{
+        const struct config_option *o = option_find("dns.", key);
+        struct option_value v = {.origin = {.name = o->name}};
+
+        for (; list && *list; list++)
+                option_value_add(&v, (struct option_item){.origin = v.origin, .text = *list});
+        return v.n ? option_check_list(o, &v, e) : 0;
+}
+
+int config_check_dns(const struct config_dns *dns, struct err *e)
+{
+        int r = check_dns_list("servers", dns->servers, e);
+
+        if (r == 0)
+                r = check_dns_list("search", dns->search, e);
+        return r == 0 ? check_dns_list("options", dns->options, e) : r;
+}
+
 static int check_servers(const struct loader *l)
 {
         char *const *servers = l->config.dns.servers;

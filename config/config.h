@@ -144,6 +144,11 @@ const struct config_runtime *config_find_runtime(const struct config *c, const c
  * 127.0.0.0/8, 0.0.0.0, their IPv4-mapped forms, ::1 and ::. False for what is no address. */
 bool config_is_loopback(const char *address);
 
+/* Whether the configuration would take these lists as its own; one that is NULL or empty is fine.
+ * INVALID_ARGUMENT, with the key ("dns.servers: ") before it, names the item and what is expected.
+ */
+int config_check_dns(const struct config_dns *dns, struct err *e);
+
 /* The whole configuration as YAML that config_load would read back to the same values; name servers
  * that the operator did not give stand in a comment. The caller frees; NULL when there is no
  * memory. */

@@ -113,11 +113,9 @@ static int set_text(const struct config_option *o, char **field, const struct op
         return replace_string(field, item->text, e);
 }
 
-static int set_list(const struct config_option *o, char ***field, const struct option_value *v,
-                    struct err *e)
+int option_check_list(const struct config_option *o, const struct option_value *v, struct err *e)
 {
         const struct text_type *t = &text_types[o->item];
-        struct strv_builder b = {0};
 
         if (v->n < o->min || v->n > o->max)
                 return origin_error(&v->origin, e,
@@ -125,12 +123,22 @@ static int set_list(const struct config_option *o, char ***field, const struct o
                                     o->max, v->n);
         for (size_t i = 0; i < v->n; i++) {
                 const struct option_item *item = &v->items[i];
-                if (!t->is_valid(item->text)) {
-                        strv_free(strv_take(&b));
+                if (!t->is_valid(item->text))
                         return origin_expected(&item->origin, e, item->text, "%s", t->wants);
-                }
-                strv_add(&b, item->text);
         }
+        return 0;
+}
+
+static int set_list(const struct config_option *o, char ***field, const struct option_value *v,
+                    struct err *e)
+{
+        struct strv_builder b = {0};
+
+        int r = option_check_list(o, v, e);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < v->n; i++)
+                strv_add(&b, v->items[i].text);
         char **list = strv_take(&b);
         if (!list)
                 return err_oom(e);

@@ -25,6 +25,9 @@ void option_value_add(struct option_value *v, struct option_item item);
 int option_set(const struct config_option *o, void *base, const struct option_value *v,
                struct err *e);
 
+/* Whether option_set would take v, for a list. */
+int option_check_list(const struct config_option *o, const struct option_value *v, struct err *e);
+
 /* Writes the field as YAML, on one line, such that option_set would take it. Not for maps. */
 void option_write(const struct config_option *o, const void *base, FILE *f);
 

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/resolv.h"
 
 /* As sandbox.proto says. */
 #define ENV_MAX        256
@@ -81,6 +82,18 @@ static int check_runtime(struct registry *r, const char *name, struct err *e)
                        str_escape(shown, sizeof(shown), name, strlen(name)), known);
 }
 
+/* After the runtime was checked. What the configuration says instead is looked at when the sandbox
+ * comes up: a reload may change it. */
+static int check_dns(struct registry *r, const struct sandbox_params *p, const struct record *rec,
+                     struct err *e)
+{
+        int n = config_check_dns(&p->dns, e);
+
+        if (n < 0 || !engine_find_runtime(r->engine, rec->runtime)->netstack)
+                return n;
+        return resolv_refuse_loopback(p->dns.servers, STATUS_INVALID_ARGUMENT, e);
+}
+
 int params_check_ttl(uint64_t ttl_ms, struct err *e)
 {
         return ttl_ms ? check_range("ttl_millis", ttl_ms, TTL_MIN_MS, TTL_MAX_MS, e) : 0;
@@ -129,6 +142,8 @@ static int check(struct registry *r, const struct sandbox_params *p, const struc
         if (n == 0)
                 n = check_env(p, e);
         if (n == 0)
+                n = check_dns(r, p, rec, e);
+        if (n == 0)
                 n = check_request_key(p->request_key, e);
         if (n == 0)
                 n = check_workspace_of(p->workspace_of, e);
@@ -151,6 +166,7 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
                 .runtime = p->runtime[0] ? (char *)p->runtime : r->config->runtime,
                 .image = p->image[0] ? (char *)p->image : defaults->image,
                 .env = (char **)p->env,
+                .dns = p->dns,
                 .memory = p->memory ? p->memory : defaults->memory,
                 .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
                 .pids = p->pids ? p->pids : defaults->pids,
@@ -191,6 +207,22 @@ static bool is_same_env(const char *const *a, char *const *b)
         return true;
 }
 
+/* The order of servers, domains and options means something. Unlike a default that was put in, what
+ * is the configuration's is known to be so. */
+static bool is_same_list(char *const *a, char *const *b)
+{
+        for (; a && *a && b && *b; a++, b++)
+                if (!str_eq(*a, *b))
+                        return false;
+        return (!a || !*a) && (!b || !*b);
+}
+
+static bool is_same_dns(const struct config_dns *a, const struct config_dns *b)
+{
+        return is_same_list(a->servers, b->servers) && is_same_list(a->search, b->search) &&
+               is_same_list(a->options, b->options);
+}
+
 /* "" and 0 stand for a default, and for the lack of a name. */
 static bool is_same_text(const char *asked, const char *is)
 {
@@ -206,7 +238,7 @@ int params_check_same(const struct sandbox_params *p, const struct record *rec, 
 {
         if (str_eq(p->name, rec->name) && is_same_text(p->runtime, rec->runtime) &&
             is_same_text(p->image, rec->image) && is_same_env(p->env, rec->env) &&
-            is_same_number(p->memory, rec->memory) &&
+            is_same_dns(&p->dns, &rec->dns) && is_same_number(p->memory, rec->memory) &&
             is_same_number(p->cpu_millis, rec->cpu_millis) && is_same_number(p->pids, rec->pids) &&
             str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry)
                 return 0;

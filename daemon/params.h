@@ -8,6 +8,7 @@
 struct sandbox_params {
         const char *name, *runtime, *image; /* "" for none or the default */
         const char *const *env;             /* "K=V", NULL at the end */
+        struct config_dns dns;              /* a list that is NULL or empty: the configuration's */
         uint64_t memory, cpu_millis, pids;  /* 0: the default */
         const char *request_key;            /* "" for none */
         const char *workspace_of;           /* id of a sandbox; "" for none */

@@ -47,6 +47,7 @@ static int make(const struct preparation *p, const char *rootfs, const struct im
         const struct registry *r = p->registry;
         const struct record *rec = &p->record;
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
+        const struct config_dns dns = resolv_dns_merge(&p->dns, &rec->dns);
         _cleanup_free_ char *resolv_conf = NULL;
         const struct workspace_kept kept = {
                 .of = rec->workspace_of,
@@ -59,7 +60,7 @@ static int make(const struct preparation *p, const char *rootfs, const struct im
                 .deadline = p->deadline,
         };
 
-        int n = resolv_render(&p->dns, runtime->netstack, RESOLV_HOST_FILE, RESOLV_UPSTREAM_FILE,
+        int n = resolv_render(&dns, runtime->netstack, RESOLV_HOST_FILE, RESOLV_UPSTREAM_FILE,
                               &resolv_conf, e);
         if (n == 0 && uv_hrtime() > p->deadline)
                 n = err_set(e, STATUS_DEADLINE_EXCEEDED, "too late");

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/str.h"
+#include "daemon/resolv.h"
 
 static const char *const state_names[SANDBOX_STATES] = {
         [SANDBOX_CREATING] = "creating", [SANDBOX_STARTING] = "starting",
@@ -101,12 +102,14 @@ int64_t record_now(void)
 int record_copy(const struct record *from, struct record *ret)
 {
         *ret = *from;
+        ret->dns = (struct config_dns){0};
         ret->name = strdup(from->name);
         ret->runtime = strdup(from->runtime);
         ret->image = strdup(from->image);
         ret->env =
                 strv_copy((const char *const *)from->env, strv_len((const char *const *)from->env));
-        if (ret->name && ret->runtime && ret->image && ret->env)
+        if (ret->name && ret->runtime && ret->image && ret->env &&
+            resolv_dns_copy(&from->dns, &ret->dns) == 0)
                 return 0;
         record_done(ret);
         return -ENOMEM;
@@ -118,6 +121,7 @@ void record_done(struct record *r)
         free(r->runtime);
         free(r->image);
         strv_free(r->env);
+        resolv_dns_done(&r->dns);
         r->name = r->runtime = r->image = NULL;
         r->env = NULL;
 }

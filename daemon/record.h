@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "base/id.h"
+#include "config/config.h"
 
 enum sandbox_state {
         SANDBOX_CREATING,
@@ -82,6 +83,9 @@ struct record {
         char *runtime;
         char *image;
         char **env; /* "K=V" */
+        /* What it has of its own; a list that is NULL or empty is the configuration's. Whether
+         * servers were given is told by the list alone. */
+        struct config_dns dns;
         uint64_t memory, cpu_millis, pids;
         char request_key[REQUEST_KEY_MAX + 1]; /* "" for none */
         char workspace_of[ID_LEN + 1];         /* whose kept workspace it takes over; "" for none */

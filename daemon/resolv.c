@@ -108,13 +108,14 @@ static int ask_host(const char *host_file, const char *upstream_file, struct hos
         return read_host_file(upstream_file, h, e);
 }
 
-static int refuse_loopback(char *const *servers, struct err *e)
+int resolv_refuse_loopback(char *const *servers, enum status code, struct err *e)
 {
-        for (; *servers; servers++)
+        for (; servers && *servers; servers++)
                 if (config_is_loopback(*servers))
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                        return err_set(e, code,
                                        "dns.servers: gVisor's network stack cannot reach the "
-                                       "loopback address %s; name a server on the network",
+                                       "loopback address %s; name a server on the network, in the "
+                                       "configuration or when you create the sandbox",
                                        *servers);
         return 0;
 }
@@ -163,7 +164,7 @@ int resolv_render(const struct config_dns *dns, bool netstack, const char *host_
         int r = 0;
 
         if (netstack)
-                r = refuse_loopback(dns->servers, e);
+                r = resolv_refuse_loopback(dns->servers, STATUS_FAILED_PRECONDITION, e);
         else if (!dns->servers_given)
                 r = ask_host(host_file, upstream_file, &h, e);
         if (r == 0 && h.n_servers)
@@ -173,6 +174,21 @@ int resolv_render(const struct config_dns *dns, bool netstack, const char *host_
                 r = print(dns->servers, dns->search, dns->options, ret, e);
         host_done(&h);
         return r;
+}
+
+bool resolv_dns_is_given(const struct config_dns *own)
+{
+        return given(own->servers) || given(own->search) || given(own->options);
+}
+
+struct config_dns resolv_dns_merge(const struct config_dns *config, const struct config_dns *own)
+{
+        return (struct config_dns){
+                .servers = given(own->servers) ? own->servers : config->servers,
+                .servers_given = given(own->servers) || config->servers_given,
+                .search = given(own->search) ? own->search : config->search,
+                .options = given(own->options) ? own->options : config->options,
+        };
 }
 
 static char **copy_list(char *const *list)

@@ -23,6 +23,7 @@ struct round {
         struct item {
                 char id[ID_LEN + 1];
                 bool netstack;
+                struct config_dns own; /* all lists empty: none */
         } items[];
 };
 
@@ -35,6 +36,8 @@ static void round_free(void *data)
         if (round->engine)
                 engine_release(round->engine);
         resolv_dns_done(&round->dns);
+        for (size_t i = 0; i < round->n; i++)
+                resolv_dns_done(&round->items[i].own);
         free(round);
 }
 
@@ -55,17 +58,38 @@ static void rewrite(struct round *round, const struct item *item, const char *te
                 note_failure(round, &e);
 }
 
-/* All that have, or have not, a network stack of their own: they share a text. */
+static int render(const struct config_dns *dns, bool netstack, char **ret, struct err *e)
+{
+        return resolv_render(dns, netstack, RESOLV_HOST_FILE, RESOLV_UPSTREAM_FILE, ret, e);
+}
+
+/* Those that were created with lists of their own: to each its text. */
+static void rewrite_own(struct round *round)
+{
+        for (size_t i = 0; i < round->n && uv_hrtime() < round->deadline; i++) {
+                const struct item *item = &round->items[i];
+                if (!resolv_dns_is_given(&item->own))
+                        continue;
+                const struct config_dns dns = resolv_dns_merge(&round->dns, &item->own);
+                _cleanup_free_ char *text = NULL;
+                struct err e;
+                if (render(&dns, item->netstack, &text, &e) < 0)
+                        note_failure(round, &e);
+                else
+                        rewrite(round, item, text);
+        }
+}
+
+/* All others that have, or have not, a network stack of their own: they share a text. */
 static void rewrite_kind(struct round *round, bool netstack)
 {
         _cleanup_free_ char *text = NULL;
         struct err e;
-        int r = resolv_render(&round->dns, netstack, RESOLV_HOST_FILE, RESOLV_UPSTREAM_FILE, &text,
-                              &e);
+        int r = render(&round->dns, netstack, &text, &e);
 
         for (size_t i = 0; i < round->n && uv_hrtime() < round->deadline; i++) {
                 const struct item *item = &round->items[i];
-                if (item->netstack != netstack)
+                if (item->netstack != netstack || resolv_dns_is_given(&item->own))
                         continue;
                 if (r < 0)
                         note_failure(round, &e);
@@ -78,6 +102,7 @@ static void work(void *data)
 {
         rewrite_kind(data, false);
         rewrite_kind(data, true);
+        rewrite_own(data);
 }
 
 /* --- on the loop ----------------------------------------------------------------------------- */
@@ -123,7 +148,7 @@ static bool has_text(enum sandbox_state state)
         return state != SANDBOX_STOPPED && state != SANDBOX_FAILED && state != SANDBOX_DELETING;
 }
 
-static void collect(struct round *round, struct registry *registry)
+static int collect(struct round *round, struct registry *registry)
 {
         for (struct sandbox *s = registry_first(registry); s; s = registry_next(s)) {
                 const struct record *rec = sandbox_record(s);
@@ -131,10 +156,14 @@ static void collect(struct round *round, struct registry *registry)
                         engine_find_runtime(registry->engine, rec->runtime);
                 if (!runtime || !has_text(rec->state))
                         continue;
-                struct item *item = &round->items[round->n++];
+                struct item *item = &round->items[round->n];
+                if (resolv_dns_copy(&rec->dns, &item->own) < 0)
+                        return -ENOMEM;
+                round->n++;
                 (void)str_format(item->id, sizeof(item->id), "%s", rec->id); /* an id fits */
                 item->netstack = runtime->netstack;
         }
+        return 0;
 }
 
 static int begin(struct resolv_refresh *r, struct err *e)
@@ -144,11 +173,11 @@ static int begin(struct resolv_refresh *r, struct err *e)
         struct round *round = calloc(1, sizeof(*round) + registry->n * sizeof(round->items[0]));
 
         r->again = false;
-        if (!round || resolv_dns_copy(&registry->config->dns, &round->dns) < 0) {
+        if (!round || resolv_dns_copy(&registry->config->dns, &round->dns) < 0 ||
+            collect(round, registry) < 0) {
                 round_free(round);
                 return err_oom(e);
         }
-        collect(round, registry);
         engine_hold(registry->engine);
         round->engine = registry->engine;
         round->deadline = uv_hrtime() + ROUND_MS * NSEC_PER_MSEC;

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/resolv.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
 #include "daemon/service_sandbox_wait.h"
@@ -63,6 +64,26 @@ static char **env_strings(Sandboxd__V1__SandboxServiceCreateRequest__EnvEntry *c
         return strv_take(&env);
 }
 
+/* A copy that ends in NULL; NULL when there is no memory. */
+static char **list_strings(char *const *list, size_t n)
+{
+        return strv_copy((const char *const *)list, n);
+}
+
+static int dns_from_wire(const Sandboxd__V1__Dns *dns, struct config_dns *ret, struct err *e)
+{
+        *ret = (struct config_dns){0};
+        if (!dns)
+                return 0;
+        ret->servers = list_strings(dns->servers, dns->n_servers);
+        ret->search = list_strings(dns->search, dns->n_search);
+        ret->options = list_strings(dns->options, dns->n_options);
+        if (ret->servers && ret->search && ret->options)
+                return 0;
+        resolv_dns_done(ret);
+        return err_oom(e);
+}
+
 /* What only the message shows; the values are the sandbox's to check. */
 static int check_create(const Sandboxd__V1__SandboxServiceCreateRequest *request,
                         enum expiry_action *ret_expiry, struct err *e)
@@ -84,13 +105,14 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
 {
         const struct service_sandbox *service = ctx;
         enum expiry_action expiry;
+        struct config_dns dns;
         struct err e;
         const Sandboxd__V1__SandboxServiceCreateRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
 
         if (!request)
                 return;
-        if (check_create(request, &expiry, &e) < 0) {
+        if (check_create(request, &expiry, &e) < 0 || dns_from_wire(request->dns, &dns, &e) < 0) {
                 rpc_call_finish(call, &e);
                 return;
         }
@@ -100,6 +122,7 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .runtime = request->runtime,
                 .image = request->image,
                 .env = (const char *const *)env,
+                .dns = dns,
                 .request_key = request->request_key,
                 .workspace_of = request->workspace,
                 .any_workspace = access_may_use(call, OWNER_UNKNOWN),
@@ -114,6 +137,7 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
         }
         int k = env ? sandbox_create(service->registry, &params, on_created, call, &e)
                     : err_oom(&e);
+        resolv_dns_done(&dns);
         if (k < 0)
                 rpc_call_finish(call, &e);
 }

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/resolv.h"
 
 static const Sandboxd__V1__SandboxState wire_states[SANDBOX_STATES] = {
         [SANDBOX_CREATING] = SANDBOXD__V1__SANDBOX_STATE__SANDBOX_STATE_CREATING,
@@ -122,6 +123,23 @@ static Sandboxd__V1__Resources *resources_message(struct arena *a, const struct 
         return m;
 }
 
+/* The lists stay the record's. */
+static Sandboxd__V1__Dns *dns_message(struct arena *a, const struct config_dns *dns)
+{
+        Sandboxd__V1__Dns *m = resolv_dns_is_given(dns) ? arena_alloc(a, sizeof(*m)) : NULL;
+
+        if (!m)
+                return NULL;
+        sandboxd__v1__dns__init(m);
+        m->servers = dns->servers;
+        m->n_servers = strv_len((const char *const *)dns->servers);
+        m->search = dns->search;
+        m->n_search = strv_len((const char *const *)dns->search);
+        m->options = dns->options;
+        m->n_options = strv_len((const char *const *)dns->options);
+        return m;
+}
+
 static Sandboxd__V1__Operation *operation_message(struct arena *a, const struct sandbox *s)
 {
         const struct operation *op = &sandbox_record(s)->op;
@@ -177,6 +195,7 @@ Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct sandbox *s)
         m->ttl_millis = rec->ttl_ms;
         m->expiry_action = wire_expiries[rec->expiry];
         m->request_key = (char *)rec->request_key;
+        m->dns = dns_message(a, &rec->dns);
         return m;
 }
 

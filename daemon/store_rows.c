@@ -9,15 +9,27 @@
 #include "base/util.h"
 #include "daemon/store_private.h"
 
-/* In the order in which the functions below bind and take them. Every table ends in check_sum, the
- * sum of all its other columns. */
-#define SANDBOX_COLUMNS                                                                            \
+/* In the order in which the functions below bind and take them, and in which the tables have them.
+ * Every table has a check_sum, the sum of all its other columns. */
+#define SANDBOX_COLUMNS_2                                                                          \
         "id, name, runtime, image, env, memory, cpu_millis, pids, request_key, workspace_of,"      \
         " owner, ttl_ms, expiry, expires_at, expires_at_boottime, desired, state, generation,"     \
         " reason, exit_cause, exit_code, exit_signal, exit_at, pid, pid_start_time, host_boot_id," \
         " boot_id, created_at, started_at"
+#define SANDBOX_COLUMNS   SANDBOX_COLUMNS_2 ", dns_servers, dns_search, dns_options"
 #define OPERATION_COLUMNS "sandbox_id, kind, step, started_at, deadline, grace_ms, keep_workspace"
 #define META_COLUMNS      "key, value"
+
+/* The columns that came after version 2, in that order, and what is read in their place of a
+ * refused database that is older: it is not brought forward, so that its sums still tell what is
+ * damaged. */
+static const struct {
+        const char *name, *stand_in;
+} later_columns[] = {
+        {"dns_servers", "'[]'"},
+        {"dns_search", "'[]'"},
+        {"dns_options", "'[]'"},
+};
 
 static const char *const tables[] = {"sandbox", "operation", "event", "meta"};
 static const char *const expiry_names[] = {[EXPIRY_STOP] = "stop", [EXPIRY_DELETE] = "delete"};
@@ -159,34 +171,34 @@ static char *take_copy(struct store_cursor *c)
         return copy;
 }
 
-/* NULL: a string is not UTF-8, or there is no memory. */
-static char *env_to_json(char *const *env)
+/* NULL: a string is not UTF-8, or there is no memory. A list that is NULL counts as empty. */
+static char *list_to_json(char *const *list)
 {
         json_t *array = json_array();
         bool whole = array != NULL;
 
-        for (; whole && *env; env++)
-                whole = json_array_append_new(array, json_string(*env)) == 0;
+        for (; whole && list && *list; list++)
+                whole = json_array_append_new(array, json_string(*list)) == 0;
         char *text = whole ? json_dumps(array, JSON_COMPACT) : NULL;
         json_decref(array);
         return text;
 }
 
-static char **env_from_json(const char *text)
+static char **list_from_json(const char *text)
 {
-        struct strv_builder env = {0};
+        struct strv_builder list = {0};
         json_t *array = json_loads(text, 0, NULL);
 
-        env.failed = !json_is_array(array);
+        list.failed = !json_is_array(array);
         for (size_t i = 0; i < json_array_size(array); i++) {
                 const char *s = json_string_value(json_array_get(array, i));
                 if (s)
-                        strv_add(&env, s);
+                        strv_add(&list, s);
                 else
-                        env.failed = true;
+                        list.failed = true;
         }
         json_decref(array);
-        return strv_take(&env);
+        return strv_take(&list);
 }
 
 /* --- statements ---------------------------------------------------------------------------- */
@@ -277,11 +289,16 @@ int store_step(const struct store_db *db, enum store_statement statement, const 
 static int put_sandbox(struct store_db *db, const struct record *r, struct err *e)
 {
         struct store_cursor c = {.stmt = db->statements[STORE_PUT_SANDBOX]};
-        _cleanup_free_ char *env = env_to_json(r->env);
+        _cleanup_free_ char *env = list_to_json(r->env);
+        _cleanup_free_ char *servers = list_to_json(r->dns.servers);
+        _cleanup_free_ char *search = list_to_json(r->dns.search);
+        _cleanup_free_ char *options = list_to_json(r->dns.options);
 
         if (!env)
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "database: the environment of sandbox '%s' is not UTF-8", r->id);
+        if (!servers || !search || !options)
+                return err_oom(e); /* they are ASCII */
         store_bind_text(&c, r->id);
         store_bind_text(&c, r->name);
         store_bind_text(&c, r->runtime);
@@ -311,6 +328,9 @@ static int put_sandbox(struct store_db *db, const struct record *r, struct err *
         store_bind_text(&c, r->boot_id);
         store_bind_number(&c, r->created_at);
         store_bind_number(&c, r->started_at);
+        store_bind_text(&c, servers);
+        store_bind_text(&c, search);
+        store_bind_text(&c, options);
         return store_step(db, STORE_PUT_SANDBOX, "save a sandbox", e);
 }
 
@@ -412,7 +432,7 @@ static int take_sandbox(sqlite3_stmt *stmt, struct record *ret, struct err *e)
         r.name = take_copy(&c);
         r.runtime = take_copy(&c);
         r.image = take_copy(&c);
-        r.env = env_from_json(store_take_text(&c));
+        r.env = list_from_json(store_take_text(&c));
         r.memory = (uint64_t)store_take_number(&c);
         r.cpu_millis = (uint64_t)store_take_number(&c);
         r.pids = (uint64_t)store_take_number(&c);
@@ -437,7 +457,11 @@ static int take_sandbox(sqlite3_stmt *stmt, struct record *ret, struct err *e)
         store_take_fixed(&c, r.boot_id, sizeof(r.boot_id));
         r.created_at = store_take_number(&c);
         r.started_at = store_take_number(&c);
-        if (!store_take_number(&c) || c.failed || !r.env || !id_is_valid(r.id)) {
+        r.dns.servers = list_from_json(store_take_text(&c));
+        r.dns.search = list_from_json(store_take_text(&c));
+        r.dns.options = list_from_json(store_take_text(&c));
+        c.failed |= !r.env || !r.dns.servers || !r.dns.search || !r.dns.options;
+        if (!store_take_number(&c) || c.failed || !id_is_valid(r.id)) {
                 (void)store_damaged(e, "the row of sandbox '%s'", r.id);
                 record_done(&r);
                 return -EIO;
@@ -525,6 +549,39 @@ static int prepare_select(const struct store_db *db, const char *table, const ch
         return r;
 }
 
+static int has_column(const struct store_db *db, const char *name, bool *ret, struct err *e)
+{
+        _cleanup_free_ char *n = NULL;
+        char sql[128];
+
+        (void)str_format(sql, sizeof(sql),
+                         "SELECT count(*) FROM pragma_table_info('sandbox') WHERE name = '%s'",
+                         name); /* fits: the names are ours */
+        int r = store_query_text(db, sql, &n, e);
+        if (r == 0)
+                *ret = str_eq(n, "1");
+        return r;
+}
+
+/* SANDBOX_COLUMNS, as this database can give them. */
+static int readable_columns(const struct store_db *db, char **ret, struct err *e)
+{
+        _cleanup_free_ char *columns = strdup(SANDBOX_COLUMNS_2);
+
+        for (size_t i = 0; columns && i < ARRAY_SIZE(later_columns); i++) {
+                bool there = false;
+                int r = has_column(db, later_columns[i].name, &there, e);
+                if (r < 0)
+                        return r;
+                char *more = str_printf("%s, %s", columns,
+                                        there ? later_columns[i].name : later_columns[i].stand_in);
+                free(columns);
+                columns = more;
+        }
+        *ret = TAKE(columns);
+        return *ret ? 0 : err_oom(e);
+}
+
 int store_load_rows(const struct store_db *db, bool salvage,
                     int (*on_record)(void *data, struct record *r, struct err *e), void *data,
                     struct err *e)
@@ -534,7 +591,10 @@ int store_load_rows(const struct store_db *db, bool salvage,
         int code = SQLITE_DONE;
 
         e = e ? e : &ours;
-        int r = prepare_select(db, "sandbox", SANDBOX_COLUMNS, "ORDER BY id", &l.sandboxes, e);
+        _cleanup_free_ char *columns = NULL;
+        int r = readable_columns(db, &columns, e);
+        if (r == 0)
+                r = prepare_select(db, "sandbox", columns, "ORDER BY id", &l.sandboxes, e);
         if (r == 0)
                 r = prepare_select(db, "operation", OPERATION_COLUMNS, "WHERE sandbox_id = ?1",
                                    &l.operations, e);

@@ -127,6 +127,10 @@ static const char *const migrations[] = {
               "  operation, reason, 0 FROM event_2;"
               "DROP TABLE event_2;"
               "CREATE INDEX event_of ON event (sandbox_id);",
+        /* JSON arrays, as env; empty: the configuration's. */
+        [3] = "ALTER TABLE sandbox ADD COLUMN dns_servers TEXT NOT NULL DEFAULT '[]';"
+              "ALTER TABLE sandbox ADD COLUMN dns_search TEXT NOT NULL DEFAULT '[]';"
+              "ALTER TABLE sandbox ADD COLUMN dns_options TEXT NOT NULL DEFAULT '[]';",
 };
 #define SCHEMA_VERSION  ((unsigned)ARRAY_SIZE(migrations))
 #define FIRST_WITH_SUMS 2
@@ -591,7 +595,7 @@ int store_db_open_copy(struct store_db *db, const char *path, struct err *e)
         if (r == 0)
                 r = query_number(db, "PRAGMA user_version", &version, e);
         /* Only where rows have no sums: bringing it forward gives them such, also to what is
-         * damaged. What is read of it is the same in all later versions. */
+         * damaged. What later versions have more, reading does without (store_rows.c). */
         if (r == 0 && version < FIRST_WITH_SUMS)
                 r = bring_forward(db, version, e);
         if (r < 0)

@@ -38,6 +38,7 @@ struct store {
 static struct asked {
         const char *what;
         char key[REQUEST_KEY_MAX + 1], workspace_of[ID_LEN + 1];
+        char dns[3][64]; /* the first server, domain and option */
         uint32_t owner;
         uint64_t ttl_ms;
         enum expiry_action expiry;
@@ -92,6 +93,10 @@ int sandbox_create(struct registry *r, const struct sandbox_params *params, sand
         assert_true(str_format(asked.key, sizeof(asked.key), "%s", params->request_key));
         assert_true(str_format(asked.workspace_of, sizeof(asked.workspace_of), "%s",
                                params->workspace_of));
+        char *const *const dns[] = {params->dns.servers, params->dns.search, params->dns.options};
+        for (size_t i = 0; i < ARRAY_SIZE(dns); i++)
+                (void)str_format(asked.dns[i], sizeof(asked.dns[i]), "%s",
+                                 dns[i] && dns[i][0] ? dns[i][0] : ""); /* the tests' fit */
         asked.owner = params->owner;
         asked.ttl_ms = params->ttl_ms;
         asked.expiry = params->expiry;

@@ -125,10 +125,14 @@ static inline struct record make_full_record(unsigned i)
                                           "UTF8=\xC3\xA9\xF0\x9F\x98\x80\xE2\x80\xA8",
                                           "SQL='); DROP TABLE sandbox; --",
                                           "EQUALS=a=b=c"};
+        static const char *const dns[] = {"10.0.0.1", "2001:db8::1", "edns0"};
         struct record r = make_record(i);
 
         strv_free(r.env);
         r.env = strv_copy(env, ARRAY_SIZE(env));
+        r.dns.servers = strv_copy(dns, 2);
+        r.dns.search = strv_copy(dns + 1, 1);
+        r.dns.options = strv_copy(dns + 2, 1);
         r.memory = INT64_MAX;
         r.cpu_millis = 1500;
         r.pids = 1;
@@ -167,20 +171,28 @@ static inline bool operation_is_same(const struct operation *a, const struct ope
                a->keep_workspace == b->keep_workspace;
 }
 
-static inline bool env_is_same(char *const *a, char *const *b)
+/* NULL is as good as empty. */
+static inline bool list_is_same(char *const *a, char *const *b)
 {
-        for (; *a && *b; a++, b++) {
+        for (; a && *a && b && *b; a++, b++) {
                 if (!str_eq(*a, *b))
                         return false;
         }
-        return !*a && !*b;
+        return (!a || !*a) && (!b || !*b);
+}
+
+static inline bool dns_is_same(const struct config_dns *a, const struct config_dns *b)
+{
+        return list_is_same(a->servers, b->servers) && list_is_same(a->search, b->search) &&
+               list_is_same(a->options, b->options);
 }
 
 static inline bool record_is_same(const struct record *a, const struct record *b)
 {
         return str_eq(a->id, b->id) && str_eq(a->name, b->name) && str_eq(a->runtime, b->runtime) &&
-               str_eq(a->image, b->image) && env_is_same(a->env, b->env) &&
-               a->memory == b->memory && a->cpu_millis == b->cpu_millis && a->pids == b->pids &&
+               str_eq(a->image, b->image) && list_is_same(a->env, b->env) &&
+               dns_is_same(&a->dns, &b->dns) && a->memory == b->memory &&
+               a->cpu_millis == b->cpu_millis && a->pids == b->pids &&
                str_eq(a->request_key, b->request_key) && str_eq(a->workspace_of, b->workspace_of) &&
                a->owner == b->owner && a->ttl_ms == b->ttl_ms && a->expiry == b->expiry &&
                a->expires_at == b->expires_at && a->expires_at_boottime == b->expires_at_boottime &&

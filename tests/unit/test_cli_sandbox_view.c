@@ -17,6 +17,7 @@ struct fixture {
         Sandboxd__V1__Resources resources;
         Sandboxd__V1__Sandbox__EnvEntry entry, *env[1];
         Google__Protobuf__Timestamp created;
+        Sandboxd__V1__Dns dns;
 };
 
 static void fill(struct fixture *f)
@@ -49,6 +50,14 @@ static void fill(struct fixture *f)
         f->sandbox.generation = 3;
         f->sandbox.expiry_action = SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP;
         f->sandbox.request_key = request_key;
+        static char server_1[] = "10.0.0.1", server_2[] = "::2", option[] = "rotate";
+        static char *servers[] = {server_1, server_2}, *options[] = {option};
+        sandboxd__v1__dns__init(&f->dns);
+        f->dns.servers = servers;
+        f->dns.n_servers = 2;
+        f->dns.options = options;
+        f->dns.n_options = 1;
+        f->sandbox.dns = &f->dns;
 }
 
 static void json_has_every_field(void **state)
@@ -67,7 +76,9 @@ static void json_has_every_field(void **state)
                                   "\"owner_uid\":1000,\"generation\":3,"
                                   "\"operation\":null,\"exit\":null,\"expires_at\":null,"
                                   "\"ttl_millis\":0,\"expiry_action\":\"stop\","
-                                  "\"request_key\":\"key\"}");
+                                  "\"request_key\":\"key\","
+                                  "\"dns\":{\"servers\":[\"10.0.0.1\",\"::2\"],"
+                                  "\"search\":[],\"options\":[\"rotate\"]}}");
         assert_int_equal(json_object_size(json), sandboxd__v1__sandbox__descriptor.n_fields);
         free(text);
         json_decref(json);
@@ -112,6 +123,9 @@ static void text_escapes(void **state)
                                   "cpus:         1.5\n"
                                   "pids:         64\n"
                                   "env:          A=1\\x0a2\n"
+                                  "dns:          10.0.0.1\n"
+                                  "dns:          ::2\n"
+                                  "dns option:   rotate\n"
                                   "owner:        uid 1000\n"
                                   "request key:  key\n"
                                   "created:      2000-02-28T23:57:00Z (3 minutes ago)\n");

@@ -20,6 +20,10 @@ static struct sandbox sandboxes[] = {
         {{.id = "01c", .runtime = (char[]){"runc"}, .state = SANDBOX_STARTING}},
         {{.id = "01d", .runtime = (char[]){"runc"}, .state = SANDBOX_STOPPED}},
         {{.id = "01e", .runtime = (char[]){"gone"}, .state = SANDBOX_RUNNING}},
+        {{.id = "01f",
+          .runtime = (char[]){"runsc"},
+          .dns = {.servers = (char *[]){(char[]){"10.9.9.9"}, NULL}},
+          .state = SANDBOX_RUNNING}},
 };
 
 const struct record *sandbox_record(const struct sandbox *s)
@@ -241,6 +245,20 @@ static void signals_while_one_is_under_way(void **state)
         assert_true(has_server(texts[0], "8.8.4.4") && has_server(texts[1], "8.8.4.4"));
 }
 
+/* What a sandbox has of its own stays; the rest follows the configuration. */
+static void own_servers_stay(void **state)
+{
+        struct fixture *f = *state;
+
+        put_file("dns: {servers: [127.0.0.1], search: [new.example]}\n");
+        start(f);
+        LOOP_UNTIL(&f->l, f->n_done);
+        assert_string_equal(strchr(texts[5], '\n'), "\nnameserver 10.9.9.9\nsearch new.example\n");
+        assert_true(has_server(texts[0], "127.0.0.1"));
+        assert_string_equal(texts[1], "");
+        assert_non_null(strstr(f->warning, "1 running sandbox keeps"));
+}
+
 /* As a sandbox does that was being prepared with older servers. */
 static void a_round_asked_for_during_a_round(void **state)
 {
@@ -308,6 +326,7 @@ int main(void)
                 TEST(what_cannot_follow_is_told),
                 TEST(one_at_a_time),
                 TEST(signals_while_one_is_under_way),
+                TEST(own_servers_stay),
                 TEST(a_round_asked_for_during_a_round),
                 TEST(a_wrong_file_changes_nothing),
                 TEST(the_daemon_stops_meanwhile),

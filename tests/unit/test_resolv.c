@@ -156,11 +156,62 @@ static void netstack_refuses_loopback_servers(void **state)
         char *text = NULL;
         (void)state;
 
-        assert_int_equal(resolv_render(&dns, true, host_file, upstream_file, &text, &e), -EINVAL);
-        assert_int_equal(e.code, STATUS_INVALID_ARGUMENT);
+        assert_int_equal(resolv_render(&dns, true, host_file, upstream_file, &text, &e),
+                         -status_to_errno(STATUS_FAILED_PRECONDITION));
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
         assert_non_null(strstr(e.msg, "127.0.0.53"));
         assert_null(text);
         assert_renders(&dns, false, HEADER "nameserver 10.0.0.1\nnameserver 127.0.0.53\n");
+}
+
+/* --- what a sandbox has of its own ----------------------------------------------------------- */
+
+static void every_list_stands_for_itself(void **state)
+{
+        char *own_search[] = {TEXT("own.example"), NULL}, *none[] = {NULL};
+        const struct config_dns config = {.servers = given_servers,
+                                          .servers_given = true,
+                                          .search = given_search,
+                                          .options = given_options};
+        struct config_dns own = {.servers = none, .search = own_search, .options = none};
+        (void)state;
+
+        struct config_dns dns = resolv_dns_merge(&config, &own);
+        assert_renders(&dns, false,
+                       HEADER "nameserver 10.0.0.1\nsearch own.example\noptions ndots:2\n");
+        own = (struct config_dns){.servers = default_servers};
+        dns = resolv_dns_merge(&config, &own);
+        assert_renders(&dns, true,
+                       HEADER "nameserver 1.1.1.1\nnameserver 8.8.8.8\n"
+                              "search corp.example example\noptions ndots:2\n");
+        own = (struct config_dns){.options = default_servers};
+        assert_true(resolv_dns_is_given(&own));
+        own = (struct config_dns){.servers = none};
+        assert_false(resolv_dns_is_given(&own));
+}
+
+static void own_servers_keep_the_host_out(void **state)
+{
+        const struct config_dns servers = {.servers = given_servers},
+                                search = {.search = given_search};
+        (void)state;
+
+        write_text(host_file, "nameserver 10.1.1.1\nsearch x\noptions y\n");
+        struct config_dns dns = resolv_dns_merge(&defaults, &servers);
+        assert_renders(&dns, false, HEADER "nameserver 10.0.0.1\n");
+        dns = resolv_dns_merge(&defaults, &search);
+        assert_renders(&dns, false,
+                       HEADER "nameserver 10.1.1.1\nsearch corp.example example\noptions y\n");
+}
+
+static void own_servers_make_up_for_unusable_ones(void **state)
+{
+        const struct config_dns config = {.servers = loopback_servers, .servers_given = true};
+        const struct config_dns own = {.servers = given_servers};
+        (void)state;
+
+        const struct config_dns dns = resolv_dns_merge(&config, &own);
+        assert_renders(&dns, true, HEADER "nameserver 10.0.0.1\n");
 }
 
 static void unusable_files_are_as_good_as_none(void **state)
@@ -188,6 +239,9 @@ int main(void)
                 TEST(given_servers_keep_the_host_out),
                 TEST(netstack_uses_the_defaults_not_the_host),
                 TEST(netstack_refuses_loopback_servers),
+                TEST(every_list_stands_for_itself),
+                TEST(own_servers_keep_the_host_out),
+                TEST(own_servers_make_up_for_unusable_ones),
                 TEST(unusable_files_are_as_good_as_none),
         };
         return cmocka_run_group_tests(tests, make_dir, remove_dir);

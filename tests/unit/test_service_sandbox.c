@@ -420,6 +420,13 @@ static void create_with(struct rpc_client *c, const char *key, int expiry, struc
         Sandboxd__V1__SandboxServiceCreateRequest request =
                 SANDBOXD__V1__SANDBOX_SERVICE_CREATE_REQUEST__INIT;
 
+        Sandboxd__V1__Dns dns = SANDBOXD__V1__DNS__INIT;
+        char *server = (char *)"10.0.0.1", *option = (char *)"rotate";
+
+        dns.servers = &server;
+        dns.options = &option;
+        dns.n_servers = dns.n_options = 1;
+        request.dns = &dns;
         request.request_key = (char *)key;
         request.workspace = (char *)"w";
         request.ttl_millis = 5000;
@@ -443,6 +450,9 @@ static void create_passes_on(void **state)
         assert_int_equal(asked.owner, getuid());
         assert_int_equal(asked.ttl_ms, 5000);
         assert_int_equal(asked.expiry, EXPIRY_DELETE);
+        assert_string_equal(asked.dns[0], "10.0.0.1");
+        assert_string_equal(asked.dns[1], "");
+        assert_string_equal(asked.dns[2], "rotate");
         asked.done(asked.data, add_sandbox(1), NULL);
         LOOP_UNTIL(&f->l, good.n_done);
         assert_int_equal(good.err.code, STATUS_OK);
@@ -665,6 +675,34 @@ static size_t variables(struct rpc_fixture *f, struct rpc_client *c, const char 
         return n;
 }
 
+static void get_shows_own_dns(void **state)
+{
+        static char *servers[] = {(char *)"10.0.0.1", (char *)"2001:db8::1", NULL};
+        struct rpc_fixture *f = *state;
+        struct rpc_client *c = client_new(f, NULL);
+        struct sandbox *s = add_sandbox(1);
+
+        roles = ROLE_ADMIN;
+        for (int i = 0; i < 2; i++) {
+                struct reply r = {0};
+                s->rec.dns.servers = i ? servers : NULL;
+                call_on(c, SANDBOX_SERVICE_GET, s->rec.id, &r);
+                LOOP_UNTIL(&f->l, r.n_done);
+                Sandboxd__V1__SandboxServiceGetResponse *m =
+                        unpack(&sandboxd__v1__sandbox_service_get_response__descriptor, &r);
+                const Sandboxd__V1__Dns *dns = m->sandbox->dns;
+                assert_int_equal(dns != NULL, i);
+                if (dns) {
+                        assert_int_equal(dns->n_servers, 2);
+                        assert_string_equal(dns->servers[1], "2001:db8::1");
+                        assert_int_equal(dns->n_search + dns->n_options, 0);
+                }
+                free_message(m);
+                reply_done(&r);
+        }
+        rpc_client_close(c);
+}
+
 static void of_ones_own(void **state)
 {
         static const struct {
@@ -744,6 +782,7 @@ int main(void)
                 TEST(delete_tells_where_the_workspace_is),
                 TEST(stats),
                 TEST(every_field),
+                TEST(get_shows_own_dns),
                 TEST(of_ones_own),
                 TEST(live_events_of_ones_own),
         };

@@ -1,6 +1,6 @@
 /* Files that are not as they should be: what is refused, what is brought forward, what is read of
  * the refused. */
-#include "daemon/store.h"
+#include "daemon/store_private.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -85,7 +85,8 @@ static void newer_schema_in_the_log(void **state)
 
         leave(f, 3);
         assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 4", NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 999", NULL, NULL, NULL),
+                         SQLITE_OK);
         int on = 1;
         assert_int_equal(sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on, NULL), 0);
         assert_int_equal(sqlite3_close(db), SQLITE_OK);
@@ -452,6 +453,60 @@ static void migration_lost(void **state)
         assert_refused(f, STATUS_DATA_LOSS, "lacks the last 1 commits");
 }
 
+/* --- from a schema whose sandboxes had no name servers of their own --------------------------- */
+
+static void make_version_3(struct store_fixture *f)
+{
+        struct store_db db = {0};
+        struct err e = {0};
+
+        fixture_open(f);
+        for (unsigned i = 1; i <= 3; i++) {
+                struct record r = make_full_record(i);
+                fixture_put(f, &r);
+                record_done(&r);
+        }
+        fixture_wait(f, 3);
+        fixture_close(f);
+        assert_int_equal(sqlite3_open(f->path, &db.sqlite), SQLITE_OK);
+        if (store_exec(&db,
+                       "ALTER TABLE sandbox DROP COLUMN dns_options;"
+                       "ALTER TABLE sandbox DROP COLUMN dns_search;"
+                       "ALTER TABLE sandbox DROP COLUMN dns_servers;"
+                       "PRAGMA user_version = 3",
+                       &e) < 0 ||
+            store_rows_register(&db, &e) < 0 || store_rows_sum(&db, &e) < 0)
+                fail_msg("%s", e.msg);
+        assert_int_equal(sqlite3_close(db.sqlite), SQLITE_OK);
+}
+
+static void free_dns(struct record *r)
+{
+        strv_free(r->dns.servers);
+        strv_free(r->dns.search);
+        strv_free(r->dns.options);
+        r->dns = (struct config_dns){0};
+}
+
+static void migration_to_name_servers(void **state)
+{
+        struct store_fixture *f = *state;
+        struct stat st;
+
+        make_version_3(f);
+        for (int i = 0; i < 2; i++) { /* once is enough, and every sum is right */
+                fixture_load(f);
+                assert_int_equal(f->n_loaded, 3);
+                for (unsigned k = 0; k < 3; k++) {
+                        struct record before = make_full_record(k + 1);
+                        free_dns(&before);
+                        assert_true(record_is_same(&before, &f->loaded[k]));
+                        record_done(&before);
+                }
+        }
+        assert_int_equal(stat(fixture_file(f, ".v3.backup"), &st), 0);
+}
+
 /* --- what is read of the refused ----------------------------------------------------------- */
 
 static void open_refused(struct store_fixture *f, const struct err *why)
@@ -551,7 +606,7 @@ static void refused_newer(void **state)
         fixture_close(f);
         /* Columns that we do not know, one of them not the last. A newer sandboxd's sums go over
          * them too: here they do not fit. */
-        fixture_sql(f, "ALTER TABLE meta ADD COLUMN colour TEXT; PRAGMA user_version = 4");
+        fixture_sql(f, "ALTER TABLE meta ADD COLUMN colour TEXT; PRAGMA user_version = 999");
         open_fails(f, STATUS_FAILED_PRECONDITION, "newer", &why);
         open_refused(f, &why);
         assert_int_equal(f->n_loaded, 2);
@@ -595,6 +650,23 @@ static void refused_version_2(void **state)
         close_refused(f);
 }
 
+/* It is read as it is, so that what is damaged is known by its sum. */
+static void refused_version_3(void **state)
+{
+        struct store_fixture *f = *state;
+        struct err why;
+
+        make_version_3(f);
+        fixture_sql(f, "UPDATE sandbox SET pid = 7 WHERE name = 'box-2'");
+        open_fails(f, STATUS_DATA_LOSS, "damaged", &why);
+        open_refused(f, &why);
+        assert_int_equal(f->n_loaded, 2);
+        assert_string_equal(f->loaded[0].name, "box-1");
+        assert_string_equal(f->loaded[1].name, "box-3");
+        assert_null(f->loaded[0].dns.servers[0]);
+        close_refused(f);
+}
+
 static void refused_is_not_there(void **state)
 {
         struct store_fixture *f = *state;
@@ -631,11 +703,13 @@ int main(void)
                 TEST(migration),
                 TEST(migration_of_damaged_rows),
                 TEST(migration_lost),
+                TEST(migration_to_name_servers),
                 TEST(refused_writes_nothing),
                 TEST(refused_rows),
                 TEST(refused_newer),
                 TEST(refused_version_1),
                 TEST(refused_version_2),
+                TEST(refused_version_3),
                 TEST(refused_is_not_there),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
