@@ -53,6 +53,7 @@ int command_create(struct session *s, const struct options *o, char **operands)
         Sandboxd__V1__SandboxServiceCreateRequest request =
                 SANDBOXD__V1__SANDBOX_SERVICE_CREATE_REQUEST__INIT;
         Sandboxd__V1__Resources resources = SANDBOXD__V1__RESOURCES__INIT;
+        Sandboxd__V1__Dns dns = SANDBOXD__V1__DNS__INIT;
         Sandboxd__V1__SandboxServiceCreateRequest__EnvEntry entries[ENV_MAX], *env[ENV_MAX];
         struct err e;
 
@@ -76,6 +77,13 @@ int command_create(struct session *s, const struct options *o, char **operands)
         request.ttl_millis = o->ttl_ms;
         request.expiry_action = o->expiry;
         request.workspace = o->workspace;
+        dns.servers = (char **)o->dns_servers.words;
+        dns.n_servers = o->dns_servers.n;
+        dns.search = (char **)o->dns_search.words;
+        dns.n_search = o->dns_search.n;
+        dns.options = (char **)o->dns_options.words;
+        dns.n_options = o->dns_options.n;
+        request.dns = &dns;
         const Sandboxd__V1__SandboxServiceCreateResponse *reply =
                 session_call_if(s, &sandbox_service, SANDBOX_SERVICE_CREATE, &request.base,
                                 o->request_key != NULL, &e);

@@ -114,7 +114,8 @@ static const struct command commands[] = {
                 .help = "Makes a sandbox and prints its id.",
                 .options = OPTION(NAME) | OPTION(IMAGE) | OPTION(RUNTIME) | OPTION(MEMORY) |
                            OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV) | OPTION(REQUEST_KEY) |
-                           OPTION(TTL) | OPTION(EXPIRY) | OPTION(WORKSPACE),
+                           OPTION(TTL) | OPTION(EXPIRY) | OPTION(WORKSPACE) | OPTION(DNS) |
+                           OPTION(DNS_SEARCH) | OPTION(DNS_OPTION),
                 .run = command_create,
         },
         {

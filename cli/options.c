@@ -98,6 +98,16 @@ static bool parse_env(void *field, char *value)
         return true;
 }
 
+static bool parse_word(void *field, char *value)
+{
+        struct word_list *list = field;
+
+        if (!*value || list->n == WORDS_MAX || !str_is_utf8(value, strlen(value)))
+                return false;
+        list->words[list->n++] = value;
+        return true;
+}
+
 static bool parse_states(void *field, char *value)
 {
         struct state_list *list = field;
@@ -178,6 +188,7 @@ static const struct option_type type_listen = {
         parse_listen, "ADDRESS:PORT, such as 127.0.0.1:9464 or [::1]:9464"};
 static const struct option_type type_count = {parse_count, "a whole number"};
 static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
+static const struct option_type type_word = {parse_word, "UTF-8 text, at most 16 times"};
 static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
 
 #define FIELD(f) offsetof(struct options, f)
@@ -234,6 +245,12 @@ static const struct option_row {
                                 "the same key again makes no second sandbox"},
         [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),
                               "take over the workspace that was kept of this one"},
+        [OPTION_DNS] = {"dns", 0, "ADDR", &type_word, FIELD(dns_servers),
+                        "a name server in place of the configuration's; may be repeated"},
+        [OPTION_DNS_SEARCH] = {"dns-search", 0, "DOMAIN", &type_word, FIELD(dns_search),
+                               "a domain in which short names are looked up; may be repeated"},
+        [OPTION_DNS_OPTION] = {"dns-option", 0, "OPT", &type_word, FIELD(dns_options),
+                               "an option of the resolver, such as ndots:2; may be repeated"},
         [OPTION_INTERACTIVE] = {"interactive", 'i', NULL, &type_switch, FIELD(interactive),
                                 "pass standard input on to the program"},
         [OPTION_TTY] = {"tty", 't', NULL, &type_switch, FIELD(tty), "give the program a terminal"},

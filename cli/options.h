@@ -13,6 +13,7 @@
 /* sandboxd.v1 takes no more. */
 #define ENV_MAX    256
 #define STATES_MAX 8
+#define WORDS_MAX  16 /* the longest list of message Dns */
 
 enum option_id {
         OPTION_HELP,
@@ -38,6 +39,9 @@ enum option_id {
         OPTION_EXPIRY,
         OPTION_REQUEST_KEY,
         OPTION_WORKSPACE,
+        OPTION_DNS,
+        OPTION_DNS_SEARCH,
+        OPTION_DNS_OPTION,
         OPTION_INTERACTIVE,
         OPTION_TTY,
         OPTION_DETACH,
@@ -77,6 +81,11 @@ struct state_list {
         size_t n;
 };
 
+struct word_list {
+        char *words[WORDS_MAX];
+        size_t n;
+};
+
 /* The number of an event, or how long ago; the other one is 0. */
 struct since {
         uint64_t sequence, age_ms;
@@ -103,6 +112,7 @@ struct options {
         bool forever;
         Sandboxd__V1__ExpiryAction expiry;
         char *request_key, *workspace;
+        struct word_list dns_servers, dns_search, dns_options;
         bool interactive, tty, detach, cancel;
         char *user, *tag;
         struct env_list labels;

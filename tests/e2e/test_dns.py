@@ -1,5 +1,7 @@
 """/etc/resolv.conf."""
 
+import json
+
 import grpc
 import pytest
 
@@ -143,3 +145,17 @@ def test_a_repeated_request_has_the_same(api):
     for other in {}, OWN | {"servers": OWN["servers"][::-1]}, OWN | {"options": []}:
         with refused(grpc.StatusCode.ALREADY_EXISTS, "one"):
             api.create(request_key="one", dns=other)
+
+
+def test_command_line(api, ctl):
+    ctl("create", "--name", "box", "--dns", "10.9.9.9", "--dns=2001:db8::53", "--dns-search",
+        "own.example", "--dns-search", "example", "--dns-option", "ndots:3", "--dns-option",
+        "rotate", check=True)
+    assert lines(api, "box") == OWN_TEXT
+    assert json.loads(ctl("get", "--json", "box", check=True).stdout)["dns"] == OWN
+    shown = [" ".join(line.split()) for line in ctl("get", "box").stdout.splitlines()]
+    for line in ("dns: 10.9.9.9", "dns: 2001:db8::53", "dns search: own.example",
+                 "dns search: example", "dns option: ndots:3", "dns option: rotate"):
+        assert line in shown
+    done = ctl("create", "--dns", "nobody")
+    assert done.returncode == 1 and "INVALID_ARGUMENT: dns.servers" in done.stderr
