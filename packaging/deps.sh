@@ -52,16 +52,12 @@ die()
         exit 1
 }
 
+# shellcheck source=/dev/null
+. "$(dirname "$0")/mirror.sh"
+
 need_root()
 {
         [ "$(id -u)" = 0 ] || die "$* must be fetched with apt-get: run 'sudo make deps'"
-}
-
-updated=
-update_once()
-{
-        [ "$updated" ] || apt-get -q update || die "'apt-get update' failed: see its message above"
-        updated=yes
 }
 
 missing()
@@ -80,22 +76,6 @@ install_missing()
         need_root "${list[*]}"
         update_once
         DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${list[@]}"
-}
-
-# The address of the Debian mirror in this machine's apt configuration.
-mirror()
-{
-        # shellcheck disable=SC2016 # apt's own variables
-        apt-get indextargets --format '$(REPO_URI)' \
-                'Created-By: Packages' "Codename: $VERSION_CODENAME" 'Component: main' | head -n 1
-}
-
-# Sets `uri` to it.
-find_mirror()
-{
-        uri=$(mirror)
-        [ "$uri" ] || { update_once && uri=$(mirror); }
-        [ "$uri" ] || die "apt's configuration names no mirror for $VERSION_CODENAME main"
 }
 
 # private_apt SUITE DIRECTORY ARCHITECTURE: makes `apt` an apt-get with a configuration of its own in
