@@ -300,6 +300,11 @@ deps:
 build-deps:
 	packaging/deps.sh $(DEPS) build
 
+# An image to work in, as a root file system ($(DEPS)/image-dev) and an archive of it.
+.PHONY: image-dev
+image-dev:
+	packaging/image-dev.sh $(DEPS)/image-dev $(BUILD)/image-dev.tar
+
 # make reads pkg-config when it starts, before `deps` has run: what builds is a make of its own.
 JOBS := -j$(shell nproc)
 demo: build-deps
@@ -324,6 +329,7 @@ check: deps
 	$(MAKE) check-packages
 	$(MAKE) $(JOBS) check-torture
 	$(MAKE) $(JOBS) check-system
+	$(MAKE) image-dev
 	$(MAKE) e2e
 
 clean:
