@@ -99,6 +99,15 @@ static void on_run_timeout(uv_timer_t *timer)
         run_tell(run, true, 0);
 }
 
+void proc_run_kill(struct proc *p, const void *data)
+{
+        struct run *run;
+
+        TAILQ_FOREACH (run, &p->runs, entry)
+                if (run->data == data && run->done)
+                        (void)kill(-run->pid, SIGKILL); /* not reaped yet: it is this one */
+}
+
 /* A file of fixed size in memory for a child's output: position and bytes are shared. */
 static int make_output(void)
 {

@@ -42,6 +42,10 @@ int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_fil
                          void (*done)(void *data, const struct proc_result *result), void *data,
                          struct err *e);
 
+/* Kills the runs that were started with this data, with their process groups; done comes to each as
+ * it ends, with what there is then. None is fine. */
+void proc_run_kill(struct proc *p, const void *data);
+
 /* result as an error: "runc run: exit status 1: <last line of its output>". -EIO or -ETIMEDOUT. */
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e);
 
