@@ -71,6 +71,11 @@ struct config {
                 uint64_t start_timeout_ms; /* from the start of the runtime to runtimed's hello */
                 uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
         } defaults;
+        struct config_images {
+                uint64_t max_size;          /* bytes on the disk, of one image */
+                uint64_t max_files;         /* of one image */
+                uint64_t import_timeout_ms; /* of an import as a whole */
+        } images;
         struct config_access {
                 struct config_grants users, groups;
         } access;

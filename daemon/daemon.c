@@ -35,6 +35,7 @@
 #include "daemon/rpc_limits.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_host.h"
+#include "daemon/service_image.h"
 #include "daemon/service_sandbox.h"
 #include "daemon/watch.h"
 #include "daemon/watchdog.h"
@@ -62,6 +63,7 @@ struct daemon {
         struct watch_hub hub;
         struct service_sandbox sandboxes;
         struct service_host host;
+        struct service_image images;
         struct router router;
         struct service_health health;
         struct service_reflection reflection;
@@ -326,6 +328,8 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = service_host_add(&d->host, d->server, e);
         if (r == 0)
+                r = service_image_add(&d->images, d->server, &d->registry, e);
+        if (r == 0)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
@@ -349,6 +353,7 @@ static int open_server(struct daemon *d, struct err *e)
 
 static void close_parts(struct daemon *d)
 {
+        service_image_done(&d->images);
         if (d->engine) {
                 struct engine *engine = TAKE(d->engine);
                 engine->ops->close(engine);
@@ -429,6 +434,7 @@ static void stop(struct daemon *d)
         if (d->server) {
                 service_health_stop(&d->health);
                 service_sandbox_stop(&d->sandboxes);
+                service_image_stop(&d->images);
                 rpc_server_drain(d->server);
         }
         reconcile_close(&d->reconciler, on_reconcile_closed, d);

@@ -18,7 +18,6 @@
 #include "base/util.h"
 #include "daemon/elf.h"
 
-#define IMAGE_NAME_MAX  63
 #define BUSYBOX_MAX     (16 * MiB)
 #define APPLET_LIST_MAX (64 * KiB)
 #define TEMPORARY       "." IMAGE_DEFAULT ".tmp" /* no image's name */
@@ -28,7 +27,7 @@ static const char *const mount_points[] = {"dev", "etc", "home", "proc", "run", 
 
 /* --- finding one ---------------------------------------------------------------------------- */
 
-static bool name_is_image(const char *s)
+bool image_name_is_valid(const char *s)
 {
         size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789._-");
 
@@ -131,7 +130,7 @@ static int reference_path(const char *images_dir, const char *reference, char pa
 {
         bool absolute = reference[0] == '/';
 
-        if (absolute ? has_dotdot(reference) : !name_is_image(reference))
+        if (absolute ? has_dotdot(reference) : !image_name_is_valid(reference))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "image '%s': expected a name of [a-z0-9._-]{1,63} that does not "
                                "begin with '.', or an absolute path without '..'",

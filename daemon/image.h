@@ -2,9 +2,14 @@
  * path of a root file system. It is shared read-only by every sandbox that uses it. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
-#define IMAGE_DEFAULT "busybox"
+#define IMAGE_DEFAULT  "busybox"
+#define IMAGE_NAME_MAX 63
+
+bool image_name_is_valid(const char *s);
 
 /* The root file system that a reference stands for, without symlinks in its path, and checked: it
  * has what the sandbox's mounts need, so that no runtime makes anything in a shared tree. Names are

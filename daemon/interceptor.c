@@ -48,6 +48,7 @@ struct interceptor_row {
 
 #define SANDBOX          "sandboxd.v1.SandboxService"
 #define HOST             "sandboxd.v1.HostService"
+#define IMAGE            "sandboxd.v1.ImageService"
 #define PROCESS          "sandboxd.v1.ProcessService"
 #define HEALTH           "grpc.health.v1.Health"
 #define REFLECTION       "grpc.reflection.v1.ServerReflection"
@@ -73,6 +74,9 @@ static const struct interceptor_row rows[] = {
         {HOST, "Doctor", FOR_ADMINS, true},
         {HOST, "Reload", FOR_ADMINS, true},
         {HOST, "Drain", FOR_ADMINS, true},
+        {IMAGE, "Import", FOR_ADMINS, true},
+        {IMAGE, "List", FOR_OBSERVERS, false},
+        {IMAGE, "Remove", FOR_ADMINS, true},
         {PROCESS, "Start", FOR_OWNER, true},
         {PROCESS, "Attach", FOR_OWNER, true},
         {PROCESS, "List", FOR_OWNER, false},

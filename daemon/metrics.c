@@ -123,6 +123,8 @@ static const char *limit_value(unsigned i, unsigned label)
                 OWN(ROUTED_CALLS) = "routed_calls",
                 OWN(WATCHERS) = "watchers",
                 OWN(STORE_RESERVE) = "store_reserve",
+                OWN(IMPORTS) = "image_imports",
+                OWN(IMAGE_SIZE) = "image_size",
         };
 #undef OWN
 

@@ -66,6 +66,8 @@ enum metric_limit {
         LIMIT_ROUTED_CALLS,
         LIMIT_WATCHERS,
         LIMIT_STORE_RESERVE,
+        LIMIT_IMPORTS,    /* of images, at once */
+        LIMIT_IMAGE_SIZE, /* or its files, or the disk: an import was ended */
         METRIC_LIMITS,
 };
 

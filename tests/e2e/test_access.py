@@ -74,7 +74,8 @@ def people(shared_daemon):
         person.end()
 
 
-SANDBOX, HOST, PROCESS = (f"sandboxd.v1.{name}Service" for name in ("Sandbox", "Host", "Process"))
+SANDBOX, HOST, IMAGE, PROCESS = (f"sandboxd.v1.{name}Service"
+                                 for name in ("Sandbox", "Host", "Image", "Process"))
 PID_1 = {"pid": 1}
 
 # Of each method: who may on Alice's sandbox, or at all, and what else is asked for. Whoever is let
@@ -108,6 +109,9 @@ MATRIX = {
     f"{HOST}/Metrics": (ADMINS | {"olga"}, None),
     f"{HOST}/Doctor": (ADMINS, None),
     f"{HOST}/Reload": (ADMINS, None),
+    f"{IMAGE}/Import": (ADMINS, None),
+    f"{IMAGE}/List": (ADMINS | {"olga"}, None),
+    f"{IMAGE}/Remove": (ADMINS, None),
     "grpc.health.v1.Health/Check": (ANY, None),
     "grpc.health.v1.Health/List": (ANY, None),
     "grpc.health.v1.Health/Watch": (ANY, None),
@@ -119,8 +123,8 @@ MATRIX = {
 # What ends the matter for those who come after, who may and who may not, is asked for by these only.
 DONE_ONCE = {f"{SANDBOX}/Delete": "alice", f"{HOST}/Drain": None, f"{HOST}/Doctor": None}
 NOT_AUDITED = {f"{SANDBOX}/Get", f"{SANDBOX}/List", f"{SANDBOX}/Wait", f"{SANDBOX}/Stats",
-               f"{SANDBOX}/Watch", f"{HOST}/Info", f"{HOST}/Metrics", f"{PROCESS}/List",
-               f"{PROCESS}/SendInput", f"{PROCESS}/Resize", f"{PROCESS}/Wait"}
+               f"{SANDBOX}/Watch", f"{HOST}/Info", f"{HOST}/Metrics", f"{IMAGE}/List",
+               f"{PROCESS}/List", f"{PROCESS}/SendInput", f"{PROCESS}/Resize", f"{PROCESS}/Wait"}
 
 
 def audit_lines(daemon, method, uid):

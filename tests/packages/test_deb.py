@@ -50,7 +50,7 @@ def test_what_it_needs(package):
     assert "runc | crun" in needs
     assert any("sysusers" in need for need in needs)
     assert {need.split()[0] for need in needs} >= {"libc6", "libnghttp2-14", "libsqlite3-0"}
-    assert set(field("Recommends").split(", ")) == {"busybox-static", "runsc"}
+    assert set(field("Recommends").split(", ")) == {"busybox-static", "runsc", "skopeo", "umoci"}
     assert set(field("Suggests").split(", ")) == {"openssh-client", "prometheus"}
 
 

@@ -65,6 +65,9 @@ static void assert_defaults(const struct config *c)
         assert_int_equal(c->defaults.tmp_size, 512 * MiB);
         assert_int_equal(c->defaults.start_timeout_ms, 30000);
         assert_int_equal(c->defaults.stop_timeout_ms, 10000);
+        assert_int_equal(c->images.max_size, 10240 * MiB);
+        assert_int_equal(c->images.max_files, 1000000);
+        assert_int_equal(c->images.import_timeout_ms, 30 * 60 * 1000);
         assert_int_equal(c->rpc.message_sizes.n, 0);
         assert_int_equal(c->log.level, LOG_LEVEL_INFO);
         assert_int_equal(c->log.format, LOG_FORMAT_AUTO);
@@ -134,6 +137,10 @@ static const char full[] = "runtime: safe\n"
                            "  tmp_size: 1536KiB\n"
                            "  start_timeout: 1500ms\n"
                            "  stop_timeout: 0\n"
+                           "images:\n"
+                           "  max_size: 3MiB\n"
+                           "  max_files: 101\n"
+                           "  import_timeout: 7s\n"
                            "rpc:\n"
                            "  connections: 11\n"
                            "  connections_per_user: 12\n"
@@ -187,6 +194,9 @@ static void every_key_reaches_its_field(void **state)
         assert_int_equal(c.defaults.tmp_size, 1536 * KiB);
         assert_int_equal(c.defaults.start_timeout_ms, 1500);
         assert_int_equal(c.defaults.stop_timeout_ms, 0);
+        assert_int_equal(c.images.max_size, 3 * MiB);
+        assert_int_equal(c.images.max_files, 101);
+        assert_int_equal(c.images.import_timeout_ms, 7000);
         assert_int_equal(c.rpc.connections, 11);
         assert_int_equal(c.rpc.connections_per_user, 12);
         assert_int_equal(c.rpc.calls_per_connection, 13);
@@ -314,6 +324,9 @@ static void assert_same(const struct config *a, const struct config *b)
         assert_int_equal(a->defaults.tmp_size, b->defaults.tmp_size);
         assert_int_equal(a->defaults.start_timeout_ms, b->defaults.start_timeout_ms);
         assert_int_equal(a->defaults.stop_timeout_ms, b->defaults.stop_timeout_ms);
+        assert_int_equal(a->images.max_size, b->images.max_size);
+        assert_int_equal(a->images.max_files, b->images.max_files);
+        assert_int_equal(a->images.import_timeout_ms, b->images.import_timeout_ms);
         assert_same_rpc(&a->rpc, &b->rpc);
         assert_int_equal(a->log.level, b->log.level);
         assert_int_equal(a->log.format, b->log.format);

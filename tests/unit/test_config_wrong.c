@@ -183,6 +183,12 @@ static const struct wrong {
         {"rpc: {decoded_size: 1MiB}\n",
          "t.yaml:1:21: rpc.decoded_size: expected a size such as 512MiB or 2GiB, from 8MiB to "
          "1GiB, found '1MiB'"},
+        {"images: {max_size: 1KiB}\n",
+         "t.yaml:1:20: images.max_size: expected a size such as 512MiB or 2GiB, from 1MiB to "
+         "16TiB, found '1KiB'"},
+        {"images: {import_timeout: 0s}\n", "t.yaml:1:26: images.import_timeout: expected a "
+                                           "duration such as 500ms, 30s or 5m, from 1s "
+                                           "to 24h, found '0s'"},
         {"rpc: {metadata_size: 65KiB}\n",
          "t.yaml:1:22: rpc.metadata_size: expected a size such as 512MiB or 2GiB, from 1KiB to "
          "64KiB, found '65KiB'"},

@@ -107,7 +107,7 @@ static void heads(void **state)
 static void cells(void **state)
 {
         (void)state;
-        metrics_add(METRIC_LIMIT_HITS, METRIC_LIMITS - 1, 3);
+        metrics_add(METRIC_LIMIT_HITS, LIMIT_STORE_RESERVE, 3);
         metrics_add(METRIC_OPERATIONS,
                     metrics_pair(METRIC_OPERATIONS, OPERATION_KINDS - 1, RESULTS - 1), 4);
         metrics_add(METRIC_SANDBOX_EXITS, EXIT_CAUSES - 2, 5);

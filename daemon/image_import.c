@@ -1,0 +1,656 @@
+#include "daemon/image_import.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/failpoint.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/offload.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/image.h"
+#include "daemon/image_task.h"
+#include "daemon/metrics.h"
+
+#define TICK_MS         500
+#define TASK_TIMEOUT_MS 60000 /* of a look or a measurement: more is a file system that hangs */
+#define CHILD_FILES     "--nofile=1024"
+#define ARGV_MAX        40
+
+struct image_import {
+        struct registry *registry;
+        struct image_job *job;
+        struct image_import_ops ops;
+        void *data;
+        bool insecure;
+        const char *step;    /* as the client is told */
+        const char *watched; /* below the staging directory: what the child fills; NULL: nothing */
+        char *archive;       /* that is unpacked, where tar does it */
+        char *work, *rootfs; /* paths below the staging directory */
+        uv_timer_t tick;
+        uint64_t deadline; /* uv_now */
+        bool running;      /* a child */
+        unsigned tasks;    /* on threads */
+        bool measuring, ending, abandoned;
+        struct err why; /* code OK: all is well so far */
+};
+
+static void look(struct image_import *i);
+static void on_looked(struct image_import *i);
+static void on_kind(void *data, const struct proc_result *result);
+static void fetch(struct image_import *i);
+static void on_fetched(void *data, const struct proc_result *result);
+static void on_collected(void *data, const struct proc_result *result);
+static void check(struct image_import *i);
+static void on_checked(void *data, const struct proc_result *result);
+static void unpack(struct image_import *i);
+static void on_unpacked(void *data, const struct proc_result *result);
+static void on_prepared(struct image_import *i);
+static void on_published(struct image_import *i);
+static void end(struct image_import *i);
+
+/* --- its end -------------------------------------------------------------------------------- */
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+        struct image_import *i = CONTAINER(handle, struct image_import, tick);
+
+        image_job_unref(i->job);
+        free(i->archive);
+        free(i->work);
+        free(i->rootfs);
+        free(i);
+}
+
+static void import_close(struct image_import *i)
+{
+        if (!uv_is_closing((uv_handle_t *)&i->tick))
+                uv_close((uv_handle_t *)&i->tick, on_tick_closed);
+}
+
+/* The first reason counts. What is under way ends soon, and then all of it. */
+static void fail(struct image_import *i, const struct err *why)
+{
+        if (i->why.code == STATUS_OK)
+                i->why = *why;
+        atomic_store(&i->job->cancelled, true);
+        if (i->running)
+                proc_run_kill(i->registry->proc, i);
+        end(i);
+}
+
+static uint64_t time_left(const struct image_import *i)
+{
+        uint64_t now = uv_now(i->registry->loop);
+
+        return i->deadline > now ? i->deadline - now : 1;
+}
+
+/* --- work on threads ------------------------------------------------------------------------ */
+
+struct task {
+        struct image_job *job;
+        int (*work)(struct image_job *job, struct err *e);
+        void (*then)(struct image_import *i);
+        const char *measured; /* NULL: it is another work */
+        uint64_t bytes;
+        struct err err;
+};
+
+static void task_free(void *data)
+{
+        struct task *t = data;
+
+        image_job_unref(t->job);
+        free(t);
+}
+
+static void task_work(void *data)
+{
+        struct task *t = data;
+        int r = t->measured ? image_task_measure(t->job, t->measured, &t->bytes, &t->err)
+                            : t->work(t->job, &t->err);
+
+        if (r == 0)
+                t->err.code = STATUS_OK;
+}
+
+static void count_limit(const struct err *e)
+{
+        if (e->code == STATUS_RESOURCE_EXHAUSTED)
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_IMAGE_SIZE, 1);
+}
+
+static void on_task(void *ctx, void *data)
+{
+        struct image_import *i = ctx;
+        struct task *t = data;
+        struct err late;
+
+        i->tasks--;
+        if (!t)
+                (void)err_set(&late, STATUS_DEADLINE_EXCEEDED,
+                              "the import was not done in time: a file system hangs");
+        else if (t->measured)
+                i->measuring = false;
+        const struct err *e = !t ? &late : t->err.code ? &t->err : NULL;
+        if (i->abandoned) {
+                if (i->tasks == 0)
+                        import_close(i);
+        } else if (e && i->why.code == STATUS_OK) {
+                count_limit(e);
+                fail(i, e);
+        } else if (i->why.code != STATUS_OK || !t) {
+                end(i);
+        } else if (t->measured) {
+                if (i->watched == t->measured)
+                        i->ops.on_progress(i->data, i->step, t->bytes);
+        } else {
+                t->then(i);
+        }
+        if (t)
+                task_free(t);
+}
+
+static int start_task(struct image_import *i, const char *measured,
+                      int (*work)(struct image_job *job, struct err *e),
+                      void (*then)(struct image_import *i), uint64_t timeout_ms, struct err *e)
+{
+        static const struct offload_ops ops = {task_work, on_task, task_free};
+        struct task *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return err_oom(e);
+        *t = (struct task){.job = i->job, .work = work, .then = then, .measured = measured};
+        atomic_fetch_add(&i->job->refs, 1);
+        int r = offload(i->registry->loop, (unsigned)MIN(timeout_ms, INT32_MAX), &ops, i, t, e);
+        if (r < 0)
+                task_free(t);
+        else
+                i->tasks++;
+        return r;
+}
+
+static void do_task(struct image_import *i, const char *step,
+                    int (*work)(struct image_job *job, struct err *e),
+                    void (*then)(struct image_import *i))
+{
+        struct err e;
+
+        i->step = step;
+        i->watched = NULL;
+        i->ops.on_progress(i->data, step, 0);
+        if (start_task(i, NULL, work, then, time_left(i) + TASK_TIMEOUT_MS, &e) < 0)
+                fail(i, &e);
+}
+
+/* --- children ------------------------------------------------------------------------------- */
+
+/* They may do to files what an archive asks for, and nothing else that only root may; no file of
+ * theirs grows beyond what an image may take, and none dumps core. */
+static void run(struct image_import *i, const char *step, const char *watched,
+                const char *const *program,
+                void (*done)(void *data, const struct proc_result *result))
+{
+        char size[64];
+        _cleanup_free_ char *tmp = str_printf("TMPDIR=%s/tmp", i->job->staging);
+        const char *argv[ARGV_MAX] = {
+                "env",
+                "LC_ALL=C",
+                tmp,
+                "prlimit",
+                "--core=0",
+                CHILD_FILES,
+                size,
+                "setpriv",
+                "--no-new-privs",
+                "--bounding-set=-all,+chown,+dac_override,+dac_read_search,+fowner,+fsetid,+mknod,"
+                "+setfcap",
+                "--",
+        };
+        size_t n = 11;
+        struct err e;
+        int r;
+
+        (void)str_format(size, sizeof(size), "--fsize=%llu",
+                         (unsigned long long)i->job->max_size); /* it fits */
+        for (; *program && n < ARGV_MAX - 1; program++)
+                argv[n++] = *program;
+        if (i->step != step)
+                i->ops.on_progress(i->data, step, 0);
+        i->step = step;
+        i->watched = watched;
+        r = tmp ? proc_run(i->registry->proc, argv, -1, (unsigned)MIN(time_left(i), INT32_MAX),
+                           done, i, &e)
+                : err_oom(&e);
+        if (r < 0)
+                fail(i, &e);
+        else
+                i->running = true;
+}
+
+/* skopeo's last word: time="..." level=fatal msg="..." */
+static void quoted_message(char *line)
+{
+        char *from = strstr(line, " msg=\""), *to = line;
+
+        if (!from)
+                return;
+        for (from += strlen(" msg=\""); *from && *from != '"'; from++) {
+                if (*from == '\\' && from[1])
+                        from++;
+                *to++ = *from;
+        }
+        *to = '\0';
+}
+
+/* tar ends with a summary; what it summarizes stands before it. */
+static const char *first_complaint(char *text)
+{
+        char *rest = text, *line;
+
+        while ((line = strsep(&rest, "\n")))
+                if (str_starts(line, "tar: ") && !strstr(line, "Removing leading"))
+                        return line;
+        return NULL;
+}
+
+static void explain(const struct image_import *i, const char *program,
+                    const struct proc_result *result, struct err *e)
+{
+        char text[4096], shown[ERR_MSG_MAX / 2];
+        const char *line = NULL;
+        bool too_large = result->exit_code < 0 || strstr(result->output, "File too large") ||
+                         strstr(result->output, "file too large") ||
+                         strstr(result->output, "SIGXFSZ");
+
+        if (result->timed_out) {
+                (void)err_set(e, STATUS_DEADLINE_EXCEEDED,
+                              "%s: images.import_timeout of the configuration has passed", i->step);
+                return;
+        }
+        if (too_large) {
+                (void)err_set(e, STATUS_RESOURCE_EXHAUSTED,
+                              "%s: %s was killed, as it is when a file becomes larger than "
+                              "images.max_size of the configuration, %llu bytes",
+                              i->step, program, (unsigned long long)i->job->max_size);
+                return;
+        }
+        if (strstr(result->output, "No space left on device")) {
+                (void)err_set(e, STATUS_RESOURCE_EXHAUSTED, "%s: the disk is full", i->step);
+                return;
+        }
+        size_t n = strlen(result->output);
+        (void)str_format(text, sizeof(text), "%s", /* its end, for skopeo and umoci */
+                         result->output + (str_eq(program, "tar") || n < sizeof(text)
+                                                   ? 0
+                                                   : n - sizeof(text) + 1));
+        if (str_eq(program, "tar"))
+                line = first_complaint(text);
+        if (!line) {
+                char *last = (char *)str_last_line(text);
+                quoted_message(last);
+                line = last;
+        }
+        (void)err_set(e,
+                      i->job->source.kind == IMAGE_SOURCE_REGISTRY && str_eq(program, "skopeo")
+                              ? STATUS_UNKNOWN
+                              : STATUS_INVALID_ARGUMENT,
+                      "%s: %s failed: %s", i->step, program,
+                      str_escape(shown, sizeof(shown), line, strlen(line)));
+}
+
+/* The child has ended; false: that was the end of the import too. */
+static bool ran_well(struct image_import *i, const char *program, const struct proc_result *result)
+{
+        struct err e;
+
+        i->running = false;
+        i->watched = NULL;
+        if (i->why.code != STATUS_OK) {
+                end(i);
+                return false;
+        }
+        if (result->exit_code == 0)
+                return true;
+        explain(i, program, result, &e);
+        count_limit(&e);
+        fail(i, &e);
+        return false;
+}
+
+/* --- the steps ------------------------------------------------------------------------------ */
+
+static void look(struct image_import *i)
+{
+        do_task(i, "looking", image_task_look, on_looked);
+}
+
+/* Which of these are in the archive tells what it is; tar reads it once, and says little. */
+static void on_looked(struct image_import *i)
+{
+        const char *const argv[] = {
+                "tar", "--force-local", "--warning=none", "-tf",           i->job->source.path,
+                "--",  "oci-layout",    "./oci-layout",   "manifest.json", "./manifest.json",
+                NULL};
+        struct err e;
+
+        i->work = str_printf("%s/layout", i->job->staging);
+        i->rootfs = str_printf("%s/content/rootfs", i->job->staging);
+        if (!i->work || !i->rootfs) {
+                (void)err_oom(&e);
+                fail(i, &e);
+        } else if (i->job->source.kind == IMAGE_SOURCE_FOUND) {
+                run(i, "looking", NULL, argv, on_kind);
+        } else {
+                fetch(i);
+        }
+}
+
+static bool has_line(const char *text, const char *line)
+{
+        size_t n = strlen(line);
+
+        for (; *text; text += strcspn(text, "\n"), text += *text == '\n') {
+                const char *s = str_starts(text, "./") ? text + 2 : text;
+                if (strncmp(s, line, n) == 0 && (s[n] == '\n' || s[n] == '\0'))
+                        return true;
+        }
+        return false;
+}
+
+static void on_kind(void *data, const struct proc_result *result)
+{
+        struct image_import *i = data;
+        struct image_source *s = &i->job->source;
+        struct proc_result r = *result;
+
+        if (r.exit_code == 2) /* it lacks one of the names, or is none: unpacking it will tell */
+                r.exit_code = 0;
+        if (!ran_well(i, "tar", &r))
+                return;
+        s->kind = has_line(r.output, "oci-layout")      ? IMAGE_SOURCE_OCI_ARCHIVE
+                  : has_line(r.output, "manifest.json") ? IMAGE_SOURCE_DOCKER_ARCHIVE
+                                                        : IMAGE_SOURCE_TAR;
+        fetch(i);
+}
+
+/* skopeo fetches; a directory becomes a tarball; a tarball is there. */
+static void fetch(struct image_import *i)
+{
+        const struct image_job *j = i->job;
+        _cleanup_free_ char *from = image_source_text(&j->source);
+        _cleanup_free_ char *to = str_printf("oci:%s:image", i->work);
+        _cleanup_free_ char *tmp = str_printf("%s/tmp", j->staging);
+        const char *const skopeo[] = {
+                "skopeo",  "--tmpdir",
+                tmp,       "copy",
+                "--quiet", i->insecure ? "--src-tls-verify=false" : "--src-tls-verify=true",
+                from,      to,
+                NULL};
+
+        i->archive = j->source.kind == IMAGE_SOURCE_DIRECTORY
+                             ? str_printf("%s/tmp/directory.tar", j->staging)
+                             : strdup(j->source.path);
+        const char *const collect[] = {"tar",
+                                       "--force-local",
+                                       "--sort=name",
+                                       "--numeric-owner",
+                                       "--format=gnu",
+                                       "--one-file-system",
+                                       "--warning=no-file-ignored",
+                                       "-cf",
+                                       i->archive,
+                                       "-C",
+                                       j->source.path,
+                                       "--",
+                                       ".",
+                                       NULL};
+        if (!from || !to || !tmp || !i->archive) {
+                struct err e;
+                (void)err_oom(&e);
+                fail(i, &e);
+        } else if (image_source_is_skopeos(j->source.kind)) {
+                run(i, "fetching", "", skopeo, on_fetched);
+        } else if (j->source.kind == IMAGE_SOURCE_DIRECTORY) {
+                run(i, "fetching", "tmp", collect, on_collected);
+        } else {
+                check(i);
+        }
+}
+
+static void on_fetched(void *data, const struct proc_result *result)
+{
+        if (ran_well(data, "skopeo", result))
+                unpack(data);
+}
+
+static void on_collected(void *data, const struct proc_result *result)
+{
+        if (ran_well(data, "tar", result))
+                check(data);
+}
+
+/* The digest of a tarball is that of its bytes. */
+static void check(struct image_import *i)
+{
+        const char *const argv[] = {"sha256sum", "--", i->archive, NULL};
+
+        run(i, "checking", NULL, argv, on_checked);
+}
+
+static void on_checked(void *data, const struct proc_result *result)
+{
+        struct image_import *i = data;
+        const char *hex = result->output + (result->output[0] == '\\'); /* for a strange name */
+        struct err e;
+
+        if (!ran_well(i, "sha256sum", result))
+                return;
+        if (strspn(hex, "0123456789abcdef") == 64) {
+                (void)str_format(i->job->digest, IMAGE_DIGEST_MAX, "sha256:%.64s", hex);
+                unpack(i);
+        } else {
+                (void)err_set(&e, STATUS_INTERNAL, "sha256sum says no digest");
+                fail(i, &e);
+        }
+}
+
+/* tar keeps members inside: it refuses those with '..', takes the slash from absolute ones, and
+ * makes links that lead out only when nothing comes after them. umoci resolves in its own root. */
+static void unpack(struct image_import *i)
+{
+        _cleanup_free_ char *image = str_printf("%s:image", i->work);
+        const char *const umoci[] = {"umoci",   "--log=error", "raw",     "unpack",
+                                     "--image", image,         i->rootfs, NULL};
+        const char *const tar[] = {"tar",
+                                   "--force-local",
+                                   "--numeric-owner",
+                                   "--same-owner",
+                                   "-p",
+                                   "--warning=no-timestamp",
+                                   "--warning=no-unknown-keyword",
+                                   "-xf",
+                                   i->archive,
+                                   "-C",
+                                   i->rootfs,
+                                   NULL};
+        struct err e;
+
+        if (!image) {
+                (void)err_oom(&e);
+                fail(i, &e);
+        } else if (image_source_is_skopeos(i->job->source.kind)) {
+                run(i, "unpacking", "content", umoci, on_unpacked);
+        } else {
+                run(i, "unpacking", "content", tar, on_unpacked);
+        }
+}
+
+static void on_unpacked(void *data, const struct proc_result *result)
+{
+        struct image_import *i = data;
+
+        if (ran_well(i, image_source_is_skopeos(i->job->source.kind) ? "umoci" : "tar", result))
+                do_task(i, "preparing", image_task_prepare, on_prepared);
+}
+
+static void on_prepared(struct image_import *i)
+{
+        FAILPOINT("image_import.prepared");
+        do_task(i, "publishing", image_task_publish, on_published);
+}
+
+static void on_published(struct image_import *i)
+{
+        end(i);
+}
+
+/* --- cleaning up ---------------------------------------------------------------------------- */
+
+static int clean(struct image_job *j, struct err *e)
+{
+        (void)e;
+        image_store_unstage(j->images, j->id);
+        return 0;
+}
+
+static void finish(struct image_import *i)
+{
+        const struct err *why = i->why.code != STATUS_OK ? &i->why : NULL;
+
+        i->ops.on_done(i->data, &i->job->info, i->job->left_out, why);
+        import_close(i);
+}
+
+/* When nothing is at work in the staging directory any more. */
+static void on_clean(void *ctx, void *data)
+{
+        struct image_import *i = ctx;
+
+        i->tasks--; /* too late is no matter: it goes on, and the next start sweeps */
+        if (data)
+                task_free(data);
+        if (i->abandoned)
+                import_close(i);
+        else
+                finish(i);
+}
+
+static void end(struct image_import *i)
+{
+        static const struct offload_ops ops = {task_work, on_clean, task_free};
+        struct task *t;
+
+        if (i->running || i->tasks > 0 || i->ending)
+                return;
+        i->ending = true;
+        (void)uv_timer_stop(&i->tick); /* never fails */
+        t = calloc(1, sizeof(*t));
+        if (t) {
+                *t = (struct task){.job = i->job, .work = clean};
+                atomic_fetch_add(&i->job->refs, 1);
+                i->tasks++;
+                if (offload(i->registry->loop, TASK_TIMEOUT_MS, &ops, i, t, NULL) == 0)
+                        return;
+                i->tasks--;
+                task_free(t);
+        }
+        finish(i); /* the next start sweeps */
+}
+
+/* --- watching ------------------------------------------------------------------------------- */
+
+static void on_tick(uv_timer_t *timer)
+{
+        struct image_import *i = CONTAINER(timer, struct image_import, tick);
+        struct err e;
+
+        if (i->why.code != STATUS_OK)
+                return;
+        if (!i->step[0]) {
+                look(i);
+        } else if (uv_now(i->registry->loop) >= i->deadline) {
+                (void)err_set(&e, STATUS_DEADLINE_EXCEEDED,
+                              "%s: images.import_timeout of the configuration has passed", i->step);
+                fail(i, &e);
+        } else if (i->running && i->watched && !i->measuring) {
+                /* A tree that takes long to walk is walked less often: one at a time. */
+                i->measuring = start_task(i, i->watched, NULL, NULL, TASK_TIMEOUT_MS * 5, &e) == 0;
+        }
+}
+
+/* --- from outside --------------------------------------------------------------------------- */
+
+static struct image_job *make_job(const struct registry *r, const struct image_import_params *p)
+{
+        struct image_job *j = calloc(1, sizeof(*j));
+
+        if (!j)
+                return NULL;
+        atomic_init(&j->refs, 1);
+        atomic_init(&j->cancelled, false);
+        j->max_size = r->config->images.max_size;
+        j->max_files = r->config->images.max_files;
+        j->images = str_printf("%s/images", r->config->data_dir);
+        j->bundles = str_printf("%s/bundles", r->config->state_dir);
+        j->name = strdup(p->name);
+        j->text = strdup(p->source);
+        if (j->images && j->bundles && j->name && j->text && id_new(j->id) == 0)
+                return j;
+        image_job_unref(j);
+        return NULL;
+}
+
+int image_import_start(struct registry *r, const struct image_import_params *params,
+                       const struct image_import_ops *ops, void *data, struct image_import **ret,
+                       struct err *e)
+{
+        struct image_source source;
+        struct image_import *i;
+
+        if (!image_name_is_valid(params->name))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "name: expected [a-z0-9._-]{1,%d} that does not begin with '.'",
+                               IMAGE_NAME_MAX);
+        int k = image_source_parse(params->source, &source, e);
+        if (k < 0)
+                return k;
+        struct image_job *j = make_job(r, params);
+        if (!j || !(i = calloc(1, sizeof(*i)))) {
+                image_job_unref(j);
+                return err_oom(e);
+        }
+        j->source = source;
+        *i = (struct image_import){.registry = r,
+                                   .job = j,
+                                   .ops = *ops,
+                                   .data = data,
+                                   .insecure = params->insecure,
+                                   .step = "",
+                                   .deadline =
+                                           uv_now(r->loop) + r->config->images.import_timeout_ms};
+        (void)uv_timer_init(r->loop, &i->tick);              /* neither fails */
+        (void)uv_timer_start(&i->tick, on_tick, 0, TICK_MS); /* which begins */
+        *ret = i;
+        return 0;
+}
+
+void image_import_cancel(struct image_import *i, const struct err *why)
+{
+        if (!i->ending)
+                fail(i, why);
+}
+
+void image_import_abandon(struct image_import *i)
+{
+        i->abandoned = true;
+        atomic_store(&i->job->cancelled, true);
+        if (i->running)
+                proc_run_kill(i->registry->proc, i);
+        (void)uv_timer_stop(&i->tick); /* never fails */
+        if (i->tasks == 0)
+                import_close(i);
+}

@@ -1,0 +1,161 @@
+#include "daemon/image_prepare.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/str.h"
+#include "base/util.h"
+
+#define ACCOUNTS_MAX (1 * MiB) /* of /etc/passwd; a longer one is left as it is */
+
+static int open_directory(int rootfs, const char *name)
+{
+        return io_open_beneath(rootfs, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+}
+
+/* A link is replaced: what it leads to lies behind the sandbox's own file system in any case. But
+ * /etc is the image's. */
+static int make_mount_point(int rootfs, const char *name, struct err *e)
+{
+        struct stat st;
+
+        if (fstatat(rootfs, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+                if (S_ISDIR(st.st_mode))
+                        return 0;
+                if (!S_ISLNK(st.st_mode) || str_eq(name, "etc"))
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "the image's /%s is no directory", name);
+                if (unlinkat(rootfs, name, 0) < 0)
+                        return err_errno(e, errno, "replace the image's /%s", name);
+        }
+        if (mkdirat(rootfs, name, 0755) < 0)
+                return err_errno(e, errno, "make the image's /%s", name);
+        return 0;
+}
+
+static int make_mount_points(int rootfs, struct err *e)
+{
+        static const char *const names[] = {"dev", "etc", "home", "proc", "run", "sys", "tmp"};
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(names) && r == 0; i++)
+                r = make_mount_point(rootfs, names[i], e);
+        return r;
+}
+
+/* The sandbox's user must come in, whatever the archive said of its root. */
+static int open_to_all(int rootfs, struct err *e)
+{
+        struct stat st;
+
+        _cleanup_close_ int tmp = open_directory(rootfs, "tmp");
+        if (tmp < 0 || fchmod(tmp, 01777) < 0)
+                return err_errno(e, tmp < 0 ? -tmp : errno, "open the image's /tmp to every user");
+        if (fstat(rootfs, &st) < 0 || fchown(rootfs, 0, 0) < 0 ||
+            fchmod(rootfs, 0555 | (st.st_mode & 0755)) < 0)
+                return err_errno(e, errno, "open the image's root directory");
+        return 0;
+}
+
+/* Anew, beside whatever other links the old one had, in place of it or of a link. */
+static int replace_file(int etc, const char *name, const char *text, size_t n, struct err *e)
+{
+        if (image_tree_remove(etc, name) < 0)
+                return err_errno(e, EIO, "replace the image's /etc/%s", name);
+        _cleanup_close_ int fd =
+                openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (fd < 0)
+                return err_errno(e, errno, "make the image's /etc/%s", name);
+        int r = io_write_all(fd, text, n);
+        if (r == 0 && fchmod(fd, 0644) < 0)
+                r = -errno;
+        return r < 0 ? err_errno(e, -r, "write the image's /etc/%s", name) : 0;
+}
+
+/* The sandbox's own is mounted there: on a file, not on what a link leads to. */
+static int make_resolv_conf(int etc, struct err *e)
+{
+        struct stat st;
+
+        if (fstatat(etc, "resolv.conf", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+                return 0;
+        return replace_file(etc, "resolv.conf", "", 0, e);
+}
+
+/* Does an account of this number stand there: "name:x:1000:..."? */
+static bool has_number(const char *text, const char *number)
+{
+        while (*text) {
+                const char *field = text;
+                size_t line = strcspn(text, "\n");
+                for (int i = 0; i < 2 && field < text + line; i++)
+                        field += strcspn(field, ":\n") + 1;
+                if (field < text + line && str_is(number, field, strcspn(field, ":\n")))
+                        return true;
+                text += line + (text[line] == '\n');
+        }
+        return false;
+}
+
+/* The text of a file in the image, "" where there is none; -EFBIG. */
+static int read_inside(int rootfs, const char *path, char **ret)
+{
+        const struct open_how how = {
+                .flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC,
+                .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+        };
+        struct stat st;
+        char proc[64];
+
+        _cleanup_close_ int fd = (int)syscall(SYS_openat2, rootfs, path, &how, sizeof(how));
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+                *ret = strdup("");
+                return *ret ? 0 : -ENOMEM;
+        }
+        (void)str_format(proc, sizeof(proc), "/proc/self/fd/%d", fd); /* it fits */
+        return io_read_file(proc, ACCOUNTS_MAX, ret, NULL, NULL);
+}
+
+static int add_account(int rootfs, int etc, const char *name, const char *root, const char *line,
+                       struct err *e)
+{
+        _cleanup_free_ char *text = NULL, *path = str_printf("etc/%s", name);
+        int r = path ? read_inside(rootfs, path, &text) : -ENOMEM;
+
+        if (r == -EFBIG || (r == 0 && has_number(text, "1000")))
+                return 0;
+        if (r < 0)
+                return err_errno(e, -r, "read the image's /etc/%s", name);
+        size_t n = strlen(text);
+        _cleanup_free_ char *whole =
+                str_printf("%s%s%s", n ? text : root, n && text[n - 1] != '\n' ? "\n" : "", line);
+        return whole ? replace_file(etc, name, whole, strlen(whole), e) : err_oom(e);
+}
+
+int image_prepare(int rootfs, struct image_walk *w, struct err *e)
+{
+        int r = make_mount_points(rootfs, e);
+
+        if (r == 0)
+                r = open_to_all(rootfs, e);
+        if (r < 0)
+                return r;
+        _cleanup_close_ int etc = open_directory(rootfs, "etc");
+        if (etc < 0)
+                return err_errno(e, -etc, "open the image's /etc");
+        r = make_resolv_conf(etc, e);
+        if (r == 0)
+                r = add_account(rootfs, etc, "passwd", "root:x:0:0:root:/root:/bin/sh\n",
+                                "sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/sh\n", e);
+        if (r == 0)
+                r = add_account(rootfs, etc, "group", "root:x:0:\n", "sandbox:x:1000:\n", e);
+        w->strip = true;
+        return r == 0 ? image_tree_walk(rootfs, w, e) : r;
+}

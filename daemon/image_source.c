@@ -1,0 +1,95 @@
+#include "daemon/image_source.h"
+
+#include <string.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+static const struct {
+        const char *prefix;
+        bool skopeo;
+} kinds[] = {
+        [IMAGE_SOURCE_REGISTRY] = {"docker://", true},
+        [IMAGE_SOURCE_OCI] = {"oci:", true},
+        [IMAGE_SOURCE_OCI_ARCHIVE] = {"oci-archive:", true},
+        [IMAGE_SOURCE_DOCKER_ARCHIVE] = {"docker-archive:", true},
+        [IMAGE_SOURCE_DIRECTORY] = {"dir:", false},
+        [IMAGE_SOURCE_TAR] = {"tar:", false},
+        [IMAGE_SOURCE_FOUND] = {"", false},
+};
+
+bool image_source_is_skopeos(enum image_source_kind kind)
+{
+        return kinds[kind].skopeo;
+}
+
+char *image_source_text(const struct image_source *s)
+{
+        return str_printf("%s%s%s%s", kinds[s->kind].prefix, s->path,
+                          s->path[0] && s->rest[0] ? ":" : "", s->rest);
+}
+
+/* A reference is [HOST[:PORT]/]NAME[:TAG][@DIGEST]; skopeo knows the details. */
+static bool is_reference(const char *s)
+{
+        static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                      "0123456789";
+        char all[sizeof(letters) + 8];
+
+        (void)str_format(all, sizeof(all), "%s._-+/:@", letters); /* it fits */
+        return *s && strchr(letters, *s) && s[strspn(s, all)] == '\0';
+}
+
+static int wrong(const char *text, struct err *e)
+{
+        char shown[256];
+
+        return err_set(e, STATUS_INVALID_ARGUMENT,
+                       "source '%s': expected docker://REFERENCE, oci:PATH[:TAG], "
+                       "oci-archive:PATH[:TAG], docker-archive:PATH[:REFERENCE], dir:PATH, "
+                       "tar:PATH or a PATH; paths are absolute and have no '..'",
+                       str_escape(shown, sizeof(shown), text, strnlen(text, 60)));
+}
+
+static bool has_dotdot(const char *path)
+{
+        for (const char *p = strstr(path, "/.."); p; p = strstr(p + 1, "/.."))
+                if (p[3] == '/' || p[3] == '\0')
+                        return true;
+        return false;
+}
+
+/* The path, and behind its colon what only skopeo's have. */
+static int take_path(const char *text, const char *rest, struct image_source *s, struct err *e)
+{
+        const char *colon = kinds[s->kind].skopeo ? strchr(rest, ':') : NULL;
+        size_t n = colon ? (size_t)(colon - rest) : strlen(rest);
+
+        if (rest[0] != '/' ||
+            !str_format(s->path, sizeof(s->path), "%.*s", (int)MIN(n, PATH_MAX), rest) ||
+            has_dotdot(s->path))
+                return wrong(text, e);
+        if (colon &&
+            (!is_reference(colon + 1) || !str_format(s->rest, sizeof(s->rest), "%s", colon + 1)))
+                return wrong(text, e);
+        return 0;
+}
+
+int image_source_parse(const char *text, struct image_source *ret, struct err *e)
+{
+        struct image_source s = {.kind = IMAGE_SOURCE_REGISTRY};
+
+        while (!str_starts(text, kinds[s.kind].prefix)) /* the last of them is empty */
+                s.kind++;
+        const char *rest = text + strlen(kinds[s.kind].prefix);
+        if (s.kind == IMAGE_SOURCE_REGISTRY) {
+                if (!is_reference(rest) || !str_format(s.rest, sizeof(s.rest), "%s", rest))
+                        return wrong(text, e);
+        } else {
+                int r = take_path(text, rest, &s, e);
+                if (r < 0)
+                        return r;
+        }
+        *ret = s;
+        return 0;
+}

@@ -1,0 +1,116 @@
+#include "daemon/image_source.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "base/util.h"
+
+static void sources_as_they_are_written(void **state)
+{
+        static const struct {
+                const char *text;
+                enum image_source_kind kind;
+                const char *path, *rest;
+        } cases[] = {
+                {"docker://alpine", IMAGE_SOURCE_REGISTRY, "", "alpine"},
+                {"docker://h.example:5000/a/b_c:1.2-x@sha256:00", IMAGE_SOURCE_REGISTRY, "",
+                 "h.example:5000/a/b_c:1.2-x@sha256:00"},
+                {"oci:/a/b", IMAGE_SOURCE_OCI, "/a/b", ""},
+                {"oci:/a b/c:tag", IMAGE_SOURCE_OCI, "/a b/c", "tag"},
+                {"oci-archive:/a:v1", IMAGE_SOURCE_OCI_ARCHIVE, "/a", "v1"},
+                {"docker-archive:/a:b/c:d", IMAGE_SOURCE_DOCKER_ARCHIVE, "/a", "b/c:d"},
+                {"dir:/a:b", IMAGE_SOURCE_DIRECTORY, "/a:b", ""},
+                {"tar:/-x ;$(y)", IMAGE_SOURCE_TAR, "/-x ;$(y)", ""},
+                {"/a:b/..c/d..", IMAGE_SOURCE_FOUND, "/a:b/..c/d..", ""},
+        };
+        struct image_source s;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                assert_int_equal(image_source_parse(cases[i].text, &s, NULL), 0);
+                assert_int_equal(s.kind, cases[i].kind);
+                assert_string_equal(s.path, cases[i].path);
+                assert_string_equal(s.rest, cases[i].rest);
+                char *text = image_source_text(&s);
+                assert_string_equal(text, cases[i].text);
+                free(text);
+        }
+}
+
+static void what_is_none_is_refused(void **state)
+{
+        static const char *const wrong[] = {
+                "",
+                "a",
+                "./a",
+                "-a",
+                "--help",
+                "oci:",
+                "oci:a",
+                "oci:-a",
+                "oci:/a:",
+                "oci:/a:-t",
+                "oci:/a:b c",
+                "oci:/a:b;c",
+                "oci:/a/..",
+                "oci:/../a",
+                "dir:/a/../b",
+                "docker:",
+                "docker://",
+                "docker:///",
+                "docker://-a",
+                "docker://a\n",
+                "docker://a?",
+                "/a/..",
+                "/..",
+                "tar:/../..",
+                "http://a",
+                "docker-archive:/a::",
+        };
+        struct image_source s;
+        struct err e;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                memset(&s, 'x', sizeof(s));
+                assert_true(image_source_parse(wrong[i], &s, &e) < 0);
+                assert_int_equal(e.code, STATUS_INVALID_ARGUMENT);
+                assert_int_equal(s.path[0], 'x'); /* untouched */
+        }
+}
+
+static void long_ones_are_refused(void **state)
+{
+        static const char *const prefixes[] = {"docker://", "/", "oci:/", "oci:/a:", "tar:/"};
+        static char text[3 * PATH_MAX];
+        struct image_source s;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
+                size_t n = strlen(prefixes[i]);
+                memset(text, 'a', sizeof(text));
+                memcpy(text, prefixes[i], n);
+                text[sizeof(text) - 1] = '\0';
+                assert_true(image_source_parse(text, &s, NULL) < 0);
+                text[n + PATH_MAX] = '\0';
+                assert_true(image_source_parse(text, &s, NULL) < 0);
+                text[n + 500] = '\0';
+                assert_int_equal(image_source_parse(text, &s, NULL), 0);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(sources_as_they_are_written),
+                cmocka_unit_test(what_is_none_is_refused),
+                cmocka_unit_test(long_ones_are_refused),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
