@@ -9,6 +9,7 @@
 #include "cli/words.h"
 #include "methods.h"
 #include "sandboxd/v1/host.pb-c.h"
+#include "sandboxd/v1/image.pb-c.h"
 
 #define TIMEOUT_MS  1000
 #define OPERAND_MAX 64 /* for a word that stands for an operand, "bash|zsh" */
@@ -153,10 +154,25 @@ static void offer_files(const struct line *l, const char *prefix, const char *be
         fputs(":files\n", l->out);
 }
 
+static void offer_image_names(const struct line *l, struct session *s, const char *prefix,
+                              const char *before)
+{
+        Sandboxd__V1__ImageServiceListRequest request =
+                SANDBOXD__V1__IMAGE_SERVICE_LIST_REQUEST__INIT;
+        struct err e;
+
+        const Sandboxd__V1__ImageServiceListResponse *reply =
+                session_call(s, &image_service, IMAGE_SERVICE_LIST, &request.base, &e);
+        for (size_t i = 0; reply && i < reply->n_images; i++)
+                offer_theirs(l, prefix, before, reply->images[i]->name, reply->images[i]->source);
+}
+
 static void offer_images(const struct line *l, const char *prefix, const char *before)
 {
         if (*prefix == '/')
                 offer_files(l, prefix, before);
+        else
+                ask(l, offer_image_names, prefix, before);
 }
 
 /* The last of a list: "running,paused". */
@@ -238,6 +254,7 @@ static const struct placeholder {
         {"STATE,...", offer_states},    {"SIGNAL", offer_signals},
         {"IMAGE", offer_images},        {"PATH", offer_files},
         {"FILE", offer_files},          {"ADDRESS", offer_files},
+        {"SOURCE", offer_files},
 };
 
 /* For a word that stands for others, or which stands for itself: "stop|delete". `before` is what

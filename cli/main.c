@@ -107,6 +107,15 @@ static const char metrics_details[] =
         "but to connect to the daemon's socket; there is no TLS and no password: for other\n"
         "hosts put it behind something that has.\n\n";
 
+static const char image_import_details[] =
+        "SOURCE is docker://REFERENCE, of a registry; oci:PATH[:TAG], an OCI layout;\n"
+        "oci-archive:PATH[:TAG]; docker-archive:PATH[:REFERENCE], as docker save makes it;\n"
+        "dir:PATH, a root file system; tar:PATH, a tarball of one, compressed or not; or a\n"
+        "PATH alone, of which the daemon finds out what it is. A path is one on the daemon's\n"
+        "host. What NAME stands for is replaced; sandboxes that are up keep what they have.\n"
+        "Interrupted, it leaves nothing. There is no time limit but the daemon's unless\n"
+        "--timeout is given.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -262,6 +271,30 @@ static const struct command commands[] = {
                 .min_operands = 2,
                 .max_operands = 2,
                 .run = command_logs,
+        },
+        {
+                .name = "image import",
+                .operands = " NAME SOURCE",
+                .help = "Makes a root file system of an image, under a name for --image.",
+                .details = image_import_details,
+                .options = OPTION(INSECURE),
+                .min_operands = 2,
+                .max_operands = 2,
+                .run = command_image_import,
+        },
+        {
+                .name = "image ls",
+                .operands = "",
+                .help = "Lists the images that sandboxes may have.",
+                .run = command_image_ls,
+        },
+        {
+                .name = "image rm",
+                .operands = " IMAGE",
+                .help = "Removes an image that no sandbox has.",
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_image_rm,
         },
         {
                 .name = "drain",

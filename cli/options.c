@@ -288,6 +288,8 @@ static const struct option_row {
                             "send each name server a question"},
         [OPTION_CANCEL] = {"cancel", 0, NULL, &type_switch, FIELD(cancel),
                            "end it: sandboxes may be created and started again"},
+        [OPTION_INSECURE] = {"insecure", 0, NULL, &type_switch, FIELD(insecure),
+                             "the registry speaks HTTP, or its certificate is not known"},
         [OPTION_GREET] = {"greet", 0, NULL, &type_switch, FIELD(greet),
                           "first say, in one line, whether the daemon is reached"},
         [OPTION_LISTEN] = {"listen", 0, "ADDRESS:PORT", &type_listen, FIELD(listen),

@@ -62,6 +62,7 @@ enum option_id {
         OPTION_CANCEL,
         OPTION_GREET,
         OPTION_LISTEN,
+        OPTION_INSECURE,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -121,7 +122,7 @@ struct options {
         bool all, group, tree, follow;
         int signal;
         uint64_t since_offset, stderr_offset;
-        bool ask_dns;
+        bool ask_dns, insecure;
         struct listen_address listen;
 };
 
