@@ -11,7 +11,6 @@ from harness import BUILD, DEPS, wait_until
 
 IMAGE = DEPS / "image-dev"
 ARCHIVE = BUILD / "image-dev.tar"
-GIT = {"GIT_CONFIG_GLOBAL": "/opt/sandbox-skel/.gitconfig"}
 # No address of the internet: whatever is not on the sandbox's own loopback fails at once.
 NPM = {"npm_config_registry": "http://127.0.0.1:4873", "npm_config_fetch_retries": "0",
        "npm_config_update_notifier": "false", "npm_config_audit": "false",
@@ -46,6 +45,14 @@ def test_user_and_places(api, sandbox):
         == "1777\n"
     assert api.run(sandbox.id, "touch", "/opt/x").code == 1  # the image is everybody's
     assert api.sh(sandbox.id, "cat /etc/machine-id; cat /etc/hostname") == "sandbox\n"
+
+
+def test_workspace(api, sandbox):
+    """It begins with what the image has for it."""
+    assert api.sh(sandbox.id, "cd /opt/sandbox-skel; for f in .*rc .profile .gitconfig; do"
+                              " cmp $f ~/$f && stat -c %U ~/$f; done") == "sandbox\n" * 3
+    got = api.run(sandbox.id, "bash", "-lc", "echo $LANG ${PATH%%:*}; npm prefix --global")
+    assert got.stdout == b"C.UTF-8 /home/sandbox/.local/bin\n/home/sandbox/.local\n", got
 
 
 def test_shell_and_tools(api, sandbox):
@@ -100,7 +107,7 @@ def test_web_server(api, sandbox):
 
 def test_git(api, sandbox):
     def git(script):
-        return api.sh(sandbox.id, f"set -e; {script}", env=GIT)
+        return api.sh(sandbox.id, f"set -e; {script}")
 
     git("git init -q origin; cd origin; echo one >file; git add file; git commit -qm first")
     assert git("cd origin; git branch --show-current; git log --format='%an: %s'") == \
@@ -108,14 +115,14 @@ def test_git(api, sandbox):
     git("git clone -q origin local; cmp origin/file local/file")
 
     api.spawn(sandbox.id, "git", "daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr",
-              "--base-path=/home/sandbox", "/home/sandbox/origin", env=GIT)
+              "--base-path=/home/sandbox", "/home/sandbox/origin")
     there = "git://127.0.0.1/origin"
-    wait_until(lambda: api.run(sandbox.id, "git", "ls-remote", there, env=GIT).code == 0,
+    wait_until(lambda: api.run(sandbox.id, "git", "ls-remote", there).code == 0,
                "the git server answers", 20)
     git(f"git clone -q {there} remote; cmp origin/file remote/file")
     git("cd origin; echo two >>file; git commit -qam second")
     assert git("cd remote; git pull -q; cat file") == "one\ntwo\n"
-    assert api.run(sandbox.id, "git", "clone", f"{there}-absent", env=GIT).code == 128
+    assert api.run(sandbox.id, "git", "clone", f"{there}-absent").code == 128
 
 
 def test_node(api, sandbox):
