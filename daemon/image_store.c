@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/id.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -338,6 +339,7 @@ int image_store_publish(const char *images, const char *id, const char *content,
         int r = check_name(fd, images, name, e);
         if (r == 0)
                 r = place_content(fd, images, content, place, e);
+        FAILPOINT("image_import.content");
         if (r == 0)
                 r = place_link(fd, id, place, name, e);
         unlock();

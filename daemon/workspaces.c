@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "base/id.h"
 #include "base/io.h"
 #include "base/offload.h"
@@ -169,6 +170,7 @@ static int make_seeded(const struct config *config, const char *instance, const 
         r = fill(aside, skel, use, e);
         if (r == 0) {
                 mark_instance(aside, instance);
+                FAILPOINT("bring_up.seeded");
                 r = put_in_place(aside, path, e);
         }
         if (r < 0)

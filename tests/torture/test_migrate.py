@@ -3,7 +3,6 @@ way to the present schema."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import find_runtime, identity, wait_until
-from test_crash_points import OPERATIONS, PROGRAM
+from test_crash_points import PROGRAM
 from world import converges
 
 # In one line, as it wrote it: the tables found are compared letter by letter.
@@ -41,7 +40,6 @@ PRAGMA user_version = 1;
 """.splitlines())
 FLAGS = {"runc": [], "runsc": ["--host-uds=create", "--network=none", "--overlay2=none",
                                "--platform=systrap"]}
-TOP = Path(__file__).parents[2]
 FAILPOINTS = ["migrate.backup", "migrate.begun", "migrate.saved"]
 
 
@@ -148,12 +146,3 @@ def test_crash(old, failpoint):
     for name in made:
         api.start(name)
         assert api.sh(name, "cat file; echo $NAME") == f"kept\n{name}\n"
-
-
-def test_crash_points_are_all_in_the_code():
-    """A step that is new has its crash."""
-    tried = {f for operation in OPERATIONS.values() for f in operation.failpoints} | {*FAILPOINTS}
-    sources = [path for part in ("daemon", "base") for path in (TOP / part).glob("*.c")]
-    there = {name for path in sources
-             for name in re.findall(r'FAILPOINT\("([a-z_.]+)"\)', path.read_text())}
-    assert sources and tried == there
