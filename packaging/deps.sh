@@ -6,9 +6,9 @@
 #
 # DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
 # Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
-# program. It gets an ssh server and promtool too, for the tests: installed, the one would be a service
-# of this machine, and the other brings one; and a small Debian of the same version, for tests/system
-# to boot.
+# program. It gets an ssh server, promtool and an image registry too, for the tests: installed, the first
+# and the last would be services of this machine, and promtool brings one; and a small Debian of the same
+# version, for tests/system to boot.
 # With build only what building, the package and the demo need: some minutes less.
 # With aarch64 it gets, instead, the libraries of that machine, for building and running what is made
 # for it (arm64/, a root directory of its own: this machine gets no second architecture).
@@ -194,3 +194,4 @@ fetch "$VERSION_CODENAME" "$1/openssh-server" "${server[@]}"
 fetch_host "$1/host"
 fetch "$VERSION_CODENAME" "$1/prometheus" prometheus
 find "$1/prometheus" -type f ! -name promtool -delete # the server, which nobody starts here
+fetch "$VERSION_CODENAME" "$1/docker-registry" docker-registry # it needs libc only
