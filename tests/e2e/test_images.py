@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import threading
@@ -20,6 +22,9 @@ from harness import wait_until
 
 TOOLS = [tool for tool in ("skopeo", "umoci") if not shutil.which(tool)]
 needs_tools = pytest.mark.skipif(bool(TOOLS), reason=f"no {TOOLS} here: run 'make deps'")
+REGISTRY = harness.DEPS / "docker-registry/usr/bin/docker-registry"
+needs_registry = pytest.mark.skipif(bool(TOOLS) or not REGISTRY.exists(),
+                                    reason="no registry and its tools here: run 'make deps'")
 BUSYBOX = next((p for p in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(p)), None)
 
 
@@ -478,6 +483,173 @@ def test_what_lies_there_is_something_else(images, tmp_path, rootfs):
 @needs_tools
 def test_a_registry_that_is_not_there(images):
     images.refuses("UNKNOWN", "skopeo failed: ", "mine", "docker://127.0.0.1:1/some/image:one")
+
+
+# --- a registry ---
+
+
+class Relay:
+    """Stands before a registry; what it answers passes until more than `free` bytes of one connection
+    have, which is inside of the layer. Then the registry is dead, or very slow."""
+
+    def __init__(self, port, then, free=200 << 10):
+        self.target, self.then, self.free = port, then, free
+        self.reached, self.closed, self.sockets = threading.Event(), threading.Event(), []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            self.sockets.append(client)
+            if self.then == "dead" and self.reached.is_set():
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self.target))
+            self.sockets.append(server)
+            for source, to, free in (client, server, None), (server, client, self.free):
+                threading.Thread(target=self.relay, args=(source, to, free), daemon=True).start()
+
+    def relay(self, source, to, free):
+        passed = 0
+        try:
+            while data := source.recv(16 << 10):
+                passed += len(data)
+                if free is not None and passed > free:
+                    self.reached.set()
+                    if self.then == "dead":
+                        break
+                    for i in range(0, len(data), 64):
+                        to.sendall(data[i:i + 64])
+                        if self.closed.wait(0.1):
+                            break
+                else:
+                    to.sendall(data)
+        except OSError:
+            pass
+        for end in source, to:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.closed.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for end in (self.listener, *self.sockets):
+            end.close()
+
+
+@pytest.fixture
+def registry(tmp_path, layout):
+    """The port of one of our own, which has the layout's image as box:1."""
+    config, log = tmp_path / "registry.yml", tmp_path / "registry.log"
+    config.write_text(json.dumps({  # YAML, too
+        "version": 0.1, "http": {"addr": "127.0.0.1:0"},
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}}))
+    with open(log, "wb") as file:
+        process = subprocess.Popen([REGISTRY, "serve", config], stdin=subprocess.DEVNULL,
+                                   stdout=file, stderr=file)
+    try:
+        found = wait_until(lambda: re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text()),
+                           "the registry listens", 20)
+        port = int(found[1])
+        run("skopeo", "copy", "--dest-tls-verify=false", f"oci:{layout}",
+            f"docker://127.0.0.1:{port}/box:1")
+        yield port
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.fixture
+def relay(registry):
+    started = []
+
+    def start(then):
+        started.append(Relay(registry, then))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@needs_registry
+def test_an_image_of_a_registry(images, ctl, layout, registry):
+    source = f"docker://127.0.0.1:{registry}/box:1"
+    done = ok(ctl, "image", "import", "--insecure", "box", source)
+    image = images.list()["box"]
+    found, config = tree(images.path("box", "rootfs")), content(images, "box")["config"]
+    assert done.stdout == f"box {image.digest}\n" and image.source == source
+    images.remove("box")
+    wait_until(lambda: not os.listdir(images.path(".content")), "its end", 20)  # not shared below
+
+    there = images.load("layout", f"oci:{layout}")
+    assert image.digest == there.digest and image.files == there.files
+    assert found == tree(images.path("layout", "rootfs"))
+    assert config == content(images, "layout")["config"]
+    assert images.left() == []
+
+
+@needs_registry
+def test_a_sandbox_runs_from_a_registrys(daemon, ctl, runtime, registry):
+    ok(ctl, "image", "import", "--insecure", "box", f"docker://127.0.0.1:{registry}/box:1")
+    sandbox = daemon.api.create(runtime=runtime, image="box")
+    shown = ok(ctl, "exec", sandbox.id, "--", "cat", "/etc/marker", "/etc/passwd").stdout
+    assert "as it was" in shown and "sandbox:x:1000:1000" in shown
+
+
+@needs_registry
+def test_what_a_registry_does_not_give(images, ctl, registry):
+    source = f"docker://127.0.0.1:{registry}/box"
+    images.refuses("UNKNOWN", "HTTP response to HTTPS client", "box", f"{source}:1")
+    images.refuses("UNKNOWN", "manifest unknown", "box", f"{source}:2", insecure=True)
+    images.refuses("UNKNOWN", "unknown", "box", f"{source}es:1", insecure=True)
+    failed = ctl("image", "import", "box", f"{source}:1")
+    assert failed.returncode == 1 and "HTTP response to HTTPS client" in failed.stderr
+    failed = ctl("image", "import", "--insecure", "box", f"{source}:2")
+    assert failed.returncode == 1 and "manifest unknown" in failed.stderr
+    assert "box" not in images.list()
+
+
+@needs_registry
+def test_a_registry_that_dies_inside_a_layer(images, relay):
+    dying = relay("dead")
+    start = time.monotonic()
+    images.refuses("UNKNOWN", "skopeo failed: ", "box", f"docker://127.0.0.1:{dying.port}/box:1",
+                   insecure=True)
+    assert dying.reached.is_set() and time.monotonic() - start < 30
+
+
+@needs_registry
+@pytest.mark.parametrize("how", ["interrupt", "cancel"])
+def test_a_slow_registry_and_a_client_that_goes(images, popen, relay, how):
+    slow = relay("slow")
+    source = f"docker://127.0.0.1:{slow.port}/box:1"
+
+    def fetches():
+        return subprocess.run(["pgrep", "-f", f"^skopeo .*{source}"],
+                              capture_output=True).returncode == 0
+
+    if how == "interrupt":
+        client = popen("image", "import", "--insecure", "box", source)
+    else:
+        call = images.begin("box", source, insecure=True)
+    assert slow.reached.wait(20)
+    assert fetches() and os.listdir(images.path(".staging"))
+    if how == "interrupt":
+        client.send_signal(signal.SIGINT)
+        assert client.wait(10) != 0
+    else:
+        call.cancel()
+    wait_until(lambda: not fetches(), "the end of skopeo")
+    gone(images)
+    assert set(images.list()) == {"busybox"}
 
 
 # --- bounds ---
