@@ -155,5 +155,5 @@ fi
 cat <<END
 $(du -sh --apparent-size "$directory" | cut -f 1) in $directory, archive: $archive
 An administrator's sandbox of it:    sandboxctl create --image $directory
-For everybody, as the image 'dev':   see docs/operations.md, "An image to work in"
+For everybody, as the image 'dev':   sandboxctl image import dev $archive
 END

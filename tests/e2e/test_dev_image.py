@@ -180,3 +180,14 @@ def test_archive():
     assert len(names) == 1 + sum(1 for _ in IMAGE.rglob("*"))
     assert {f"./{path}" for path in ("etc/passwd", "opt/sandbox-skel/.profile", "usr/bin/npm",
                                      "run/sandboxd/runtimed")} <= set(names)
+
+
+def test_imported(api, ctl, runtime):
+    """The archive, as everybody's image."""
+    done = ctl("image", "import", "dev", str(ARCHIVE), timeout=300)
+    assert done.returncode == 0 and done.stdout.startswith("dev sha256:"), done.stderr
+    sandbox = api.create(runtime=runtime, image="dev")
+    assert api.sh(sandbox.id, "node -p '6 * 7'; python3 -c 'print(6 * 7)'") == "42\n42\n"
+    assert api.sh(sandbox.id, "set -e; git init -q a; cd a; echo one >file; git add file;"
+                              " git commit -qm first; git log --format='%an: %s'") == \
+        "sandbox: first\n"
