@@ -6,19 +6,17 @@
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
+#include "daemon/image_accounts.h"
 
 #define FILE_MAX    MiB
 #define ENTRIES_MAX 1024
 #define BYTES_MAX   (64 * KiB) /* of all strings of a list; a program gets them at every start */
-#define ACCOUNTS    MiB        /* of etc/passwd or etc/group */
-#define ID_MAX      INT32_MAX  /* the largest that every runtime takes */
 
 static int broken(const char *rootfs, const char *key, const char *expected, struct err *e)
 {
@@ -121,64 +119,21 @@ static int take_workdir(const char *rootfs, const json_t *config, struct image_c
 
 /* --- the user ------------------------------------------------------------------------------ */
 
-/* "etc/passwd" or "etc/group" as the image has it, its own links followed within it; "" where it
- * has none. The caller frees. */
+/* "" where the image has none. The caller frees. */
 static int read_accounts(const char *rootfs, const char *file, char **ret, struct err *e)
 {
-        char path[64];
-        struct stat st;
-
         _cleanup_close_ int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (root < 0)
                 return err_errno(e, errno, "open image '%s'", rootfs);
-        _cleanup_close_ int fd = io_open_in_root(root, file, O_PATH);
-        if (fd == -ENOENT) {
+        int r = image_accounts_read(root, file, ret);
+        if (r == -ENOENT) {
                 *ret = strdup("");
                 return *ret ? 0 : err_oom(e);
         }
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return err_errno(e, fd < 0 ? -fd : errno, "open '%s' of image '%s'", file, rootfs);
-        if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > ACCOUNTS)
+        if (r == -EINVAL || r == -EFBIG)
                 return err_set(e, STATUS_FAILED_PRECONDITION,
                                "the image's '%s/%s' is no file of 1 MiB at most", rootfs, file);
-        (void)str_format(path, sizeof(path), "/proc/self/fd/%d", fd); /* it fits */
-        return io_read_file(path, ACCOUNTS, ret, NULL, e);
-}
-
-static bool parse_id(const char *s, unsigned *ret)
-{
-        uint64_t id;
-
-        if (!str_to_u64(s, ID_MAX, &id))
-                return false;
-        *ret = (unsigned)id;
-        return true;
-}
-
-struct account {
-        unsigned id, gid; /* gid: of a user */
-};
-
-/* "name:password:id:...": the first line with that name or, where name is NULL, that id. text is
- * taken apart. */
-static bool find_account(char *text, const char *name, unsigned id, bool user, struct account *ret)
-{
-        char *line;
-
-        while ((line = strsep(&text, "\n"))) {
-                const char *found = strsep(&line, ":");
-                (void)strsep(&line, ":"); /* the password */
-                const char *number = strsep(&line, ":"), *group = strsep(&line, ":");
-                struct account a = {0};
-                if (!number || !parse_id(number, &a.id) ||
-                    (user && (!group || !parse_id(group, &a.gid))))
-                        continue;
-                if (name ? str_eq(found, name) : a.id == id) {
-                        *ret = a;
-                        return true;
-                }
-        }
-        return false;
+        return r < 0 ? err_errno(e, -r, "open '%s' of image '%s'", file, rootfs) : 0;
 }
 
 static int unknown(const char *rootfs, const char *what, const char *name, const char *file,
@@ -192,16 +147,16 @@ static int unknown(const char *rootfs, const char *what, const char *name, const
 }
 
 /* A number without an entry is a user whose group has the same number: never root's by default. */
-static int find_user(const char *rootfs, const char *name, struct account *ret, struct err *e)
+static int find_user(const char *rootfs, const char *name, struct image_account *ret, struct err *e)
 {
         _cleanup_free_ char *text = NULL;
-        bool numeric = parse_id(name, &ret->id);
+        bool numeric = image_account_parse_id(name, &ret->id);
 
         int r = read_accounts(rootfs, "etc/passwd", &text, e);
         if (r < 0)
                 return r;
         ret->gid = ret->id;
-        if (!find_account(text, numeric ? NULL : name, ret->id, true, ret) && !numeric)
+        if (!image_account_find(text, numeric ? NULL : name, ret->id, true, ret) && !numeric)
                 return unknown(rootfs, "user", name, "etc/passwd", e);
         return 0;
 }
@@ -209,14 +164,14 @@ static int find_user(const char *rootfs, const char *name, struct account *ret, 
 static int find_group(const char *rootfs, const char *name, unsigned *ret, struct err *e)
 {
         _cleanup_free_ char *text = NULL;
-        struct account group;
+        struct image_account group;
 
-        if (parse_id(name, ret))
+        if (image_account_parse_id(name, ret))
                 return 0;
         int r = read_accounts(rootfs, "etc/group", &text, e);
         if (r < 0)
                 return r;
-        if (!find_account(text, name, 0, false, &group))
+        if (!image_account_find(text, name, 0, false, &group))
                 return unknown(rootfs, "group", name, "etc/group", e);
         *ret = group.id;
         return 0;
@@ -226,7 +181,7 @@ static int find_group(const char *rootfs, const char *name, unsigned *ret, struc
 static int take_user(const char *rootfs, const json_t *config, struct image_config *c,
                      struct err *e)
 {
-        struct account user = {0};
+        struct image_account user = {0};
         const char *value;
 
         int r = get_string(rootfs, config, "User", &value, e);

@@ -2,18 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
-
-#define ACCOUNTS_MAX (1 * MiB) /* of /etc/passwd; a longer one is left as it is */
+#include "daemon/bundle.h"
+#include "daemon/image_accounts.h"
 
 static int open_directory(int rootfs, const char *name)
 {
@@ -89,47 +87,26 @@ static int make_resolv_conf(int etc, struct err *e)
         return replace_file(etc, "resolv.conf", "", 0, e);
 }
 
-/* Does an account of this number stand there: "name:x:1000:..."? */
-static bool has_number(const char *text, const char *number)
+/* "" where there is none that could be read. */
+static int read_accounts(int rootfs, const char *path, char **ret)
 {
-        while (*text) {
-                const char *field = text;
-                size_t line = strcspn(text, "\n");
-                for (int i = 0; i < 2 && field < text + line; i++)
-                        field += strcspn(field, ":\n") + 1;
-                if (field < text + line && str_is(number, field, strcspn(field, ":\n")))
-                        return true;
-                text += line + (text[line] == '\n');
-        }
-        return false;
-}
+        int r = image_accounts_read(rootfs, path, ret);
 
-/* The text of a file in the image, "" where there is none; -EFBIG. */
-static int read_inside(int rootfs, const char *path, char **ret)
-{
-        const struct open_how how = {
-                .flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC,
-                .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
-        };
-        struct stat st;
-        char proc[64];
-
-        _cleanup_close_ int fd = (int)syscall(SYS_openat2, rootfs, path, &how, sizeof(how));
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-                *ret = strdup("");
-                return *ret ? 0 : -ENOMEM;
-        }
-        (void)str_format(proc, sizeof(proc), "/proc/self/fd/%d", fd); /* it fits */
-        return io_read_file(proc, ACCOUNTS_MAX, ret, NULL, NULL);
+        if (r == 0 || r == -EFBIG || r == -ENOMEM || r == -EIO)
+                return r;
+        *ret = strdup("");
+        return *ret ? 0 : -ENOMEM;
 }
 
 static int add_account(int rootfs, int etc, const char *name, const char *root, const char *line,
                        struct err *e)
 {
         _cleanup_free_ char *text = NULL, *path = str_printf("etc/%s", name);
-        int r = path ? read_inside(rootfs, path, &text) : -ENOMEM;
+        int r = path ? read_accounts(rootfs, path, &text) : -ENOMEM;
+        struct image_account found;
 
-        if (r == -EFBIG || (r == 0 && has_number(text, "1000")))
+        /* A longer one than anybody reads is left as it is. */
+        if (r == -EFBIG || (r == 0 && image_account_find(text, NULL, BUNDLE_UID, false, &found)))
                 return 0;
         if (r < 0)
                 return err_errno(e, -r, "read the image's /etc/%s", name);
