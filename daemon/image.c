@@ -34,7 +34,7 @@ bool image_name_is_valid(const char *s)
         return n > 0 && n <= IMAGE_NAME_MAX && s[n] == '\0' && s[0] != '.';
 }
 
-static bool has_dotdot(const char *path)
+bool image_path_has_dotdot(const char *path)
 {
         for (const char *p = strstr(path, ".."); p; p = strstr(p + 1, ".."))
                 if ((p == path || p[-1] == '/') && (p[2] == '/' || p[2] == '\0'))
@@ -99,7 +99,7 @@ static int check_resolv_conf(const char *rootfs, struct err *e)
         ssize_t n = readlink(path, target, sizeof(target) - 1);
         target[MAX(n, 0)] = '\0';
         if ((str_starts(target, "/run/") || str_starts(target, "../run/")) &&
-            !has_dotdot(target + 3))
+            !image_path_has_dotdot(target + 3))
                 return 0;
         return err_set(e, STATUS_FAILED_PRECONDITION,
                        "the image's '%s' is neither a file nor a link into /run; repair it: "
@@ -130,7 +130,7 @@ static int reference_path(const char *images_dir, const char *reference, char pa
 {
         bool absolute = reference[0] == '/';
 
-        if (absolute ? has_dotdot(reference) : !image_name_is_valid(reference))
+        if (absolute ? image_path_has_dotdot(reference) : !image_name_is_valid(reference))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "image '%s': expected a name of [a-z0-9._-]{1,63} that does not "
                                "begin with '.', or an absolute path without '..'",

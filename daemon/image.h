@@ -10,6 +10,7 @@
 #define IMAGE_NAME_MAX 63
 
 bool image_name_is_valid(const char *s);
+bool image_path_has_dotdot(const char *path); /* ".." is a part of it */
 
 /* The root file system that a reference stands for, without symlinks in its path, and checked: it
  * has what the sandbox's mounts need, so that no runtime makes anything in a shared tree. Names are

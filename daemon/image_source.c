@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/image.h"
 
 static const struct {
         const char *prefix;
@@ -51,14 +52,6 @@ static int wrong(const char *text, struct err *e)
                        str_escape(shown, sizeof(shown), text, strnlen(text, 60)));
 }
 
-static bool has_dotdot(const char *path)
-{
-        for (const char *p = strstr(path, "/.."); p; p = strstr(p + 1, "/.."))
-                if (p[3] == '/' || p[3] == '\0')
-                        return true;
-        return false;
-}
-
 /* The path, and behind its colon what only skopeo's have. */
 static int take_path(const char *text, const char *rest, struct image_source *s, struct err *e)
 {
@@ -67,7 +60,7 @@ static int take_path(const char *text, const char *rest, struct image_source *s,
 
         if (rest[0] != '/' ||
             !str_format(s->path, sizeof(s->path), "%.*s", (int)MIN(n, PATH_MAX), rest) ||
-            has_dotdot(s->path))
+            image_path_has_dotdot(s->path))
                 return wrong(text, e);
         if (colon &&
             (!is_reference(colon + 1) || !str_format(s->rest, sizeof(s->rest), "%s", colon + 1)))

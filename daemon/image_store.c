@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -81,10 +80,14 @@ static int list_directory(int at, const char *path, char ***ret)
 
 /* --- what there is -------------------------------------------------------------------------- */
 
+bool image_is_sha256(const char *hex)
+{
+        return strlen(hex) == HEX_LEN && strspn(hex, "0123456789abcdef") == HEX_LEN;
+}
+
 static bool is_content_name(const char *s)
 {
-        return str_starts(s, PREFIX) && strlen(s) == strlen(PREFIX) + HEX_LEN &&
-               strspn(s + strlen(PREFIX), "0123456789abcdef") == HEX_LEN;
+        return str_starts(s, PREFIX) && image_is_sha256(s + strlen(PREFIX));
 }
 
 /* The content's name that a link leads to; false for what is no link of ours. */

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,8 @@
 
 #define IMAGES_MAX       10000 /* that a list holds */
 #define IMAGE_DIGEST_MAX (sizeof("sha256:") + 64)
+
+bool image_is_sha256(const char *hex); /* 64 digits in lower case */
 
 struct image_info {
         char *name, *source, *digest; /* source, digest: "" for what was made by hand */

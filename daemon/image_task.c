@@ -18,7 +18,6 @@
 #define BLOB_MAX        (4 * MiB) /* the index, a manifest, a configuration */
 #define DISK_FLOOR      (512 * MiB)
 #define DISK_FLOOR_PART 20 /* or a twentieth of the disk, if that is less */
-#define HEX_LEN         64
 
 void image_job_unref(void *job)
 {
@@ -160,8 +159,7 @@ static json_t *load(const char *path, struct err *e)
 
 static bool is_digest(const char *s)
 {
-        return s && str_starts(s, "sha256:") && strlen(s) == strlen("sha256:") + HEX_LEN &&
-               strspn(s + strlen("sha256:"), "0123456789abcdef") == HEX_LEN;
+        return s && str_starts(s, "sha256:") && image_is_sha256(s + strlen("sha256:"));
 }
 
 /* The blob that a descriptor names. */
