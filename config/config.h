@@ -76,6 +76,13 @@ struct config {
                 uint64_t max_files;         /* of one image */
                 uint64_t import_timeout_ms; /* of an import as a whole */
         } images;
+        struct config_network {
+                char *conflist;       /* the operator's own; "" for ours */
+                char **plugins;       /* directories of CNI plugins */
+                char **subnets;       /* at most one of each family */
+                uint64_t pool;        /* namespaces made ahead */
+                char **allow, **deny; /* as net_rule_parse reads them */
+        } network;
         struct config_access {
                 struct config_grants users, groups;
         } access;

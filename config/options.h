@@ -10,15 +10,18 @@
 
 enum option_type {
         /* Text, held as a char *. */
-        OPTION_STRING,  /* printable ASCII */
-        OPTION_NAME,    /* as name_is_valid says */
-        OPTION_PATH,    /* absolute */
-        OPTION_PROGRAM, /* an absolute path, or a name to look up in PATH */
-        OPTION_CHOICE,  /* one of words */
-        OPTION_ADDRESS, /* IPv4 or IPv6 */
-        OPTION_DOMAIN,  /* a DNS name */
-        OPTION_WORD,    /* printable ASCII without spaces */
-        OPTION_METHOD,  /* of an RPC service: package.Service/Method */
+        OPTION_STRING,        /* printable ASCII */
+        OPTION_NAME,          /* as name_is_valid says */
+        OPTION_PATH,          /* absolute */
+        OPTION_OPTIONAL_PATH, /* absolute, or "" */
+        OPTION_PROGRAM,       /* an absolute path, or a name to look up in PATH */
+        OPTION_CHOICE,        /* one of words */
+        OPTION_ADDRESS,       /* IPv4 or IPv6 */
+        OPTION_DOMAIN,        /* a DNS name */
+        OPTION_WORD,          /* printable ASCII without spaces */
+        OPTION_SUBNET,        /* addresses of base/net_rule.h */
+        OPTION_RULE,          /* one of base/net_rule.h */
+        OPTION_METHOD,        /* of an RPC service: package.Service/Method */
         /* Numbers, held as a uint64_t in the unit that is said here. */
         OPTION_SIZE,     /* in bytes */
         OPTION_DURATION, /* in milliseconds */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/id.h"
+#include "base/net_rule.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "base/util.h"
@@ -54,6 +55,11 @@ static bool is_path(const char *s)
         return s[0] == '/' && is_string(s);
 }
 
+static bool is_optional_path(const char *s)
+{
+        return !*s || is_path(s);
+}
+
 static bool is_program(const char *s)
 {
         return is_path(s) || (is_string(s) && !strchr(s, '/'));
@@ -71,6 +77,18 @@ static bool is_domain(const char *s)
         return n >= 1 && n <= DOMAIN_MAX && s[n] == '\0';
 }
 
+static bool is_rule(const char *s)
+{
+        struct net_rule rule;
+        return net_rule_parse(s, strlen(s), &rule, NULL) == 0;
+}
+
+static bool is_subnet(const char *s)
+{
+        struct net_rule rule;
+        return net_rule_parse(s, strlen(s), &rule, NULL) == 0 && net_rule_is_subnet(&rule);
+}
+
 static bool is_method(const char *s)
 {
         const char *slash = strchr(s, '/');
@@ -84,10 +102,16 @@ static const struct text_type {
         [OPTION_STRING] = {"printable ASCII text", is_string},
         [OPTION_NAME] = {"a name of a-z, 0-9 and, between them, '-'", name_is_valid},
         [OPTION_PATH] = {"an absolute path in printable ASCII", is_path},
+        [OPTION_OPTIONAL_PATH] = {"an absolute path in printable ASCII, or \"\"", is_optional_path},
         [OPTION_PROGRAM] = {"an absolute path or a name without '/'", is_program},
         [OPTION_ADDRESS] = {"an IPv4 or IPv6 address", is_address},
         [OPTION_DOMAIN] = {"a DNS name", is_domain},
         [OPTION_WORD] = {"a word of at most 64 printable ASCII characters", is_word},
+        [OPTION_SUBNET] = {"a subnet such as 10.0.0.0/8, without bits beyond its prefix",
+                           is_subnet},
+        [OPTION_RULE] =
+                {"ADDRESS[/PREFIX][:PORT[-PORT]][/tcp|/udp], IPv6 in brackets before a port",
+                 is_rule},
         [OPTION_METHOD] = {"a method such as sandboxd.v1.SandboxService/Create", is_method},
 };
 
@@ -536,11 +560,14 @@ size_t option_size(const struct config_option *o)
         case OPTION_STRING:
         case OPTION_NAME:
         case OPTION_PATH:
+        case OPTION_OPTIONAL_PATH:
         case OPTION_PROGRAM:
         case OPTION_CHOICE:
         case OPTION_ADDRESS:
         case OPTION_DOMAIN:
         case OPTION_WORD:
+        case OPTION_SUBNET:
+        case OPTION_RULE:
         case OPTION_METHOD:
                 return sizeof(char *);
         case OPTION_SIZE:

@@ -25,9 +25,9 @@ struct network_lease {
 };
 
 /* instance: [a-z0-9_]{1,24}, what tells the tables of several daemons on a host apart; see
- * network_instance. The configuration is read again at each use, but for the subnets, the conflist
- * and the directories of plugins, which need a restart. Reads what an earlier daemon has left;
- * nothing is changed. Blocks: before the loop runs. Neither plugins nor nft need be there. */
+ * network_instance. The configuration stays the caller's and outlives the network. Reads what an
+ * earlier daemon has left; nothing is changed. Blocks: before the loop runs. Neither plugins nor
+ * nft need be there. */
 int network_open(uv_loop_t *loop, struct proc *proc, const struct config *config,
                  const char *instance, struct network **ret, struct err *e);
 
@@ -39,11 +39,13 @@ const char *network_instance(const char *state_dir, char *out, size_t size);
  * with. 0, or -ENOENT: it has none. After network_open, before network_begin. */
 int network_claim(struct network *n, const char *id);
 
-/* After all claims: removes what nobody claimed, writes the rules anew in one step (those of the
- * claimed are never away), and fills the pool, if `defaults.network` is bridge; else the pool
- * begins with the first take. A failure is logged, tried again with growing pauses, and told by
+/* After all claims: removes what nobody claimed, and writes the rules anew in one step: those of
+ * the claimed are never away. A failure is logged, tried again with growing pauses, and told by
  * take. */
 void network_begin(struct network *n);
+
+/* Fills the pool now (for `defaults.network: bridge`), not only from the first take on. */
+void network_want(struct network *n);
 
 /* A lease for a sandbox, with an egress policy (daemon/egress.h; "" is "open"). done comes once,
  * never before the return: with the lease, its rules in force, or NULL and what was wrong. One that
@@ -70,10 +72,3 @@ unsigned network_pool_free(const struct network *n);
  * free leases are removed; those of sandboxes stay, as do the rules. on_closed comes once, never
  * before the return, and the memory is freed. NULL is no network. */
 void network_close(struct network *n, void (*on_closed)(void *data), void *data);
-
-/* --- for `doctor` --- */
-
-/* Whether what `bridge` needs is there: NULL when it is, else a text that names what to install or
- * change. Blocks (stat, readlink): any thread, with a copy of the configuration's plugin
- * directories, NULL at the end. */
-const char *network_missing(const char *const *plugins, char *out, size_t size);

@@ -119,8 +119,8 @@ static int make_output(void)
         return TAKE_FD(fd);
 }
 
-static int start_run(struct proc *p, const char *const *argv, int output_file, bool die_with_us,
-                     unsigned timeout_ms,
+static int start_run(struct proc *p, const char *const *argv, const struct proc_how *how,
+                     int output_file, bool die_with_us, unsigned timeout_ms,
                      void (*done)(void *data, const struct proc_result *result), void *data,
                      struct err *e)
 {
@@ -134,9 +134,10 @@ static int start_run(struct proc *p, const char *const *argv, int output_file, b
                 return err_oom(e);
         const struct spawn s = {
                 .argv = argv,
-                .stdin_fd = -1,
+                .envp = how->envp,
+                .stdin_fd = how->stdin_file,
                 .stdout_fd = output,
-                .stderr_fd = output,
+                .stderr_fd = how->only_stdout ? -1 : output,
                 .new_session = true,
                 .death_signal = die_with_us ? SIGKILL : 0,
         };
@@ -154,10 +155,19 @@ static int start_run(struct proc *p, const char *const *argv, int output_file, b
         return 0;
 }
 
+static const struct proc_how plainly = {.stdin_file = -1};
+
+int proc_run_how(struct proc *p, const char *const *argv, const struct proc_how *how,
+                 unsigned timeout_ms, void (*done)(void *data, const struct proc_result *result),
+                 void *data, struct err *e)
+{
+        return start_run(p, argv, how, -1, true, timeout_ms, done, data, e);
+}
+
 int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
              void (*done)(void *data, const struct proc_result *result), void *data, struct err *e)
 {
-        return start_run(p, argv, output_file, true, timeout_ms, done, data, e);
+        return start_run(p, argv, &plainly, output_file, true, timeout_ms, done, data, e);
 }
 
 int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_file,
@@ -165,7 +175,7 @@ int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_fil
                          void (*done)(void *data, const struct proc_result *result), void *data,
                          struct err *e)
 {
-        return start_run(p, argv, output_file, false, timeout_ms, done, data, e);
+        return start_run(p, argv, &plainly, output_file, false, timeout_ms, done, data, e);
 }
 
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e)
