@@ -6,7 +6,7 @@
 #include "config/config.h"
 #include "config/values.h"
 
-#define RUNTIME_MEMBERS 2 /* type and path */
+#define RUNTIME_MEMBERS 3 /* type, path and network_stack */
 
 /* --- what differs ---------------------------------------------------------------------------- */
 
@@ -48,7 +48,7 @@ static int compare_option(struct config_changes *changes, const struct config_op
 static int compare_runtime(struct config_changes *changes, const struct config_runtime *running,
                            const struct config_runtime *wanted, struct err *e)
 {
-        static const char *const members[RUNTIME_MEMBERS] = {"type", "path"};
+        static const char *const members[RUNTIME_MEMBERS] = {"type", "path", "network_stack"};
         const char *name = running ? running->name : wanted->name;
         int r = 0;
 

@@ -159,10 +159,13 @@ static int complete_runtime(struct loader *l, struct config_runtime *r, const st
 {
         int result = r->type ? 0 : choose_type(l, r, origin);
 
-        if (result < 0 || r->path)
+        if (result < 0)
                 return result;
-        r->path = strdup(r->type);
-        return r->path ? 0 : err_oom(l->e);
+        if (!r->path)
+                r->path = strdup(r->type);
+        if (!r->network_stack)
+                r->network_stack = strdup(option_find(OPTION_RUNTIMES, "network_stack")->fallback);
+        return r->path && r->network_stack ? 0 : err_oom(l->e);
 }
 
 static int complete_runtimes(struct loader *l)
@@ -416,7 +419,7 @@ static int read_defaults(struct loader *l)
                 r = add_runtime(l, "runsc", &table, &added);
         for (size_t i = 0; r == 0 && i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                if (o->fallback)
+                if (o->fallback && !option_in_section(o, OPTION_RUNTIMES))
                         r = set_from_text(l, o, &l->config, &table, o->fallback);
         }
         return r;
@@ -544,6 +547,7 @@ static void runtime_done(struct config_runtime *r)
         free(r->name);
         free(r->type);
         free(r->path);
+        free(r->network_stack);
 }
 
 void config_done(struct config *c)

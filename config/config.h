@@ -15,6 +15,7 @@ struct config_runtime {
         char *name; /* as used in `runtime:` and in Create */
         char *type; /* "runc", "runsc" or "crun": how it is driven; default: the name */
         char *path; /* the program; without "/" it is looked up in PATH; default: the type */
+        char *network_stack; /* of runsc: "auto", "netstack" or "host"; default: "auto" */
 };
 
 #define CONFIG_RUNTIMES_MAX 16 /* runc and runsc among them */

@@ -25,6 +25,7 @@
 #define MEMBER(f)       offsetof(struct config_runtime, f)
 
 static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
+static const char *const network_stacks[] = {"auto", "netstack", "host", NULL};
 static const char *const engines[] = {"oci", NULL};
 static const char *const levels[] = {
         [LOG_LEVEL_ERROR] = "error",
@@ -75,6 +76,13 @@ const struct config_option config_options[] = {
          .implied = "the type",
          .max = PATH_LEN_MAX,
          .help = "The program; without a slash it is looked up in PATH."},
+        {.name = "runtimes.*.network_stack",
+         .type = OPTION_CHOICE,
+         .offset = MEMBER(network_stack),
+         .fallback = "auto",
+         .words = network_stacks,
+         .help = "Whose network stack serves a gVisor sandbox that has a network: gVisor's own, or "
+                 "the host's in the sandbox's namespace; auto: gVisor's where it can be had."},
         {.name = "engine",
          .type = OPTION_CHOICE,
          .offset = FIELD(engine),

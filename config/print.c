@@ -21,6 +21,7 @@ static void print_runtimes(const struct config *c, FILE *f)
 {
         const struct config_option *type = option_find(OPTION_RUNTIMES, "type");
         const struct config_option *path = option_find(OPTION_RUNTIMES, "path");
+        const struct config_option *stack = option_find(OPTION_RUNTIMES, "network_stack");
 
         (void)fputs("runtimes:\n", f);
         for (size_t i = 0; i < c->n_runtimes; i++) {
@@ -28,6 +29,7 @@ static void print_runtimes(const struct config *c, FILE *f)
                 (void)fprintf(f, "  %s:\n", r->name);
                 print_value(type, r, "type", "    ", f);
                 print_value(path, r, "path", "    ", f);
+                print_value(stack, r, "network_stack", "    ", f);
         }
 }
 

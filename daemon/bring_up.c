@@ -196,8 +196,8 @@ static void on_prepared(void *ctx, void *preparation)
         }
         sandbox_step_is(s, "runtime");
         FAILPOINT("bring_up.bundle");
-        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, time_left(s), on_run, s,
-                             &s->err) < 0)
+        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &(struct engine_network){0},
+                             time_left(s), on_run, s, &s->err) < 0)
                 done(s);
 }
 

@@ -52,8 +52,8 @@ static const struct mount {
         {"cgroup", "cgroup", "/sys/fs/cgroup", "nosuid,noexec,nodev,relatime,ro"},
 };
 
-/* Each without a path: a fresh one. So the network has the loopback interface alone. */
-static const char *const namespace_types[] = {"pid", "network", "ipc", "uts", "mount", "cgroup"};
+/* Each without a path: a fresh one. */
+static const char *const namespace_types[] = {"pid", "ipc", "uts", "mount", "cgroup"};
 
 static const char *const readonly_paths[] = {
         "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
@@ -232,22 +232,31 @@ static json_t *resources(const struct bundle_spec *s)
                          "cpu", "quota", quota, "period", CPU_PERIOD_US, "pids", "limit", pids);
 }
 
-static json_t *namespaces(void)
+/* A network namespace without a path is a fresh one, which has the loopback interface alone. */
+static json_t *namespaces(const struct bundle_spec *s)
 {
         json_t *list = json_array();
+        int failed = list == NULL;
 
         for (size_t i = 0; i < ARRAY_SIZE(namespace_types); i++)
-                if (json_array_append_new(list, json_pack("{s:s}", "type", namespace_types[i])) <
-                    0) {
-                        json_decref(list);
-                        return NULL;
-                }
+                failed |=
+                        json_array_append_new(list, json_pack("{s:s}", "type", namespace_types[i]));
+        if (!s->host_network)
+                failed |= json_array_append_new(
+                        list, json_pack("{s:s, s:s*}", "type", "network", "path", s->netns));
+        if (failed) {
+                json_decref(list);
+                return NULL;
+        }
         return list;
 }
 
-/* Of the sandbox's own network: a process without capabilities may serve port 80, and ping. */
-static json_t *sysctl(void)
+/* Of the sandbox's own network: a process without capabilities may serve port 80, and ping. The
+ * host's own network is not for a sandbox to set, and runc refuses it. */
+static json_t *sysctl(const struct bundle_spec *s)
 {
+        if (s->host_network)
+                return json_object();
         return json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0",
                          "net.ipv4.ping_group_range", "0 2147483647");
 }
@@ -256,10 +265,10 @@ static json_t *linux_part(const struct bundle_spec *s)
 {
         return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", s->cgroup,
                          "rootfsPropagation", "rprivate", "resources", resources(s), "namespaces",
-                         namespaces(), "maskedPaths",
+                         namespaces(s), "maskedPaths",
                          string_array(masked_paths, ARRAY_SIZE(masked_paths)), "readonlyPaths",
                          string_array(readonly_paths, ARRAY_SIZE(readonly_paths)), "sysctl",
-                         sysctl(), "seccomp", seccomp_profile());
+                         sysctl(s), "seccomp", seccomp_profile());
 }
 
 static json_t *config(const char *dir, const struct bundle_spec *s)
@@ -290,6 +299,7 @@ static int check_spec(const struct bundle_spec *s, struct err *e)
                 {"the path of runtimed", s->runtimed},
                 {"the path of resolv.conf", s->resolv_conf},
                 {"the cgroup", s->cgroup},
+                {"the path of the network namespace", s->netns ? s->netns : ""},
         };
         int r = 0;
 

@@ -2,6 +2,7 @@
  * hardened that can be (docs/sandboxes.md). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -25,6 +26,9 @@ struct bundle_spec {
         const char *runtimed;    /* host path of the static binary */
         const char *resolv_conf; /* host path */
         const char *cgroup;      /* cgroupsPath, absolute within the hierarchies */
+        bool host_network;       /* the host's own network; netns is NULL then */
+        const char *netns;       /* host path of its network namespace; NULL: a fresh one, which
+                                  * has loopback alone */
         const char *const *env;  /* "K=V", on top of HOME, PATH, TERM and the image's; NULL at the
                                   * end */
         const struct image_config

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <uv.h>
 
 #include "base/offload.h"
@@ -314,11 +313,33 @@ static void try_runtime(struct doctor *d)
         skip_runtime(d);
 }
 
-/* gVisor's two ways into the host's kernel. */
-static void tell_gvisor(struct doctor *d, const struct runtime_version *version)
+static void tell_network_stack(struct doctor *d)
 {
         const struct engine_runtime *r = current_runtime(d);
-        struct utsname name;
+        bool netstack = str_eq(r->network, "netstack");
+        struct finding f;
+
+        init_runtime_finding(d, &f, "network",
+                             "it decides whose network stack a sandbox with a network has");
+        finding_set(&f, r->network_fails ? FINDING_WARN : FINDING_OK, "%s: %s",
+                    netstack ? "gVisor's own stack" : "the host's stack", r->network_why);
+        if (r->network_fails)
+                finding_repair(&f,
+                               "do what it says, or set runtimes.%s.network_stack: host; then "
+                               "systemctl restart sandboxd",
+                               r->name);
+        if (!netstack && str_eq(r->platform, "ptrace")) {
+                finding_add(&f, FINDING_WARN, "with it a runsc so old loses most requests");
+                finding_repair(&f, "install a runsc of 2023 or newer, then systemctl restart "
+                                   "sandboxd");
+        }
+        tell(d, &f);
+}
+
+/* gVisor's two ways into the host's kernel. */
+static void tell_gvisor(struct doctor *d)
+{
+        const struct engine_runtime *r = current_runtime(d);
         struct finding f;
 
         init_runtime_finding(d, &f, "platform",
@@ -333,16 +354,7 @@ static void tell_gvisor(struct doctor *d, const struct runtime_version *version)
                                    "sandboxd");
         }
         tell(d, &f);
-        init_runtime_finding(d, &f, "network", "it decides what a sandbox can reach");
-        finding_set(&f, FINDING_OK, "--network=%s: loopback only, as every sandbox has it",
-                    r->network);
-        (void)uname(&name); /* fails for a bad pointer only */
-        if (runsc_netstack_is_broken(version->text, name.release))
-                finding_add(&f, FINDING_OK,
-                            "this runsc's own network stack would not start on Linux %s "
-                            "(google/gvisor#10704), but it is not used",
-                            name.release);
-        tell(d, &f);
+        tell_network_stack(d);
 }
 
 /* "1.2.8 or 1.3.3" */
@@ -408,7 +420,7 @@ static void on_version(void *data, const struct proc_result *result)
                 judge_version(d, &version, &f);
                 tell(d, &f);
                 if (current_runtime(d)->platform[0])
-                        tell_gvisor(d, &version);
+                        tell_gvisor(d);
                 try_runtime(d);
         }
         settle(d);

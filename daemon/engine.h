@@ -14,13 +14,19 @@
 
 /* One runtime as the engine found it. Lives as long as the engine. */
 struct engine_runtime {
-        const char *name, *type;    /* of the configuration */
-        char *path;                 /* "" when no such program was found */
-        char *version;              /* "" when it could not be asked */
-        char *problem;              /* "" when it can be used; else why not, and the way out */
-        bool netstack;              /* it has a network stack of its own, inside the sandbox */
-        const char *platform;       /* how it takes the guest's system calls; "" for none */
-        const char *network;        /* what it is told about networks: "none"; "" for nothing */
+        const char *name, *type; /* of the configuration */
+        char *path;              /* "" when no such program was found */
+        char *version;           /* "" when it could not be asked */
+        char *problem;           /* "" when it can be used; else why not, and the way out */
+        bool netstack;           /* it has a network stack of its own, inside the sandbox */
+        const char *platform;    /* how it takes the guest's system calls; "" for none */
+        /* Whose network stack serves a sandbox that has a network: "netstack" (gVisor's own),
+         * "host" (the kernel's, by gVisor's calls to it), "" (the kernel's, the sandbox's own
+         * calls). */
+        const char *network;
+        char *network_why;          /* for people: why this one, and what was done for it */
+        bool network_fails;         /* no sandbox with a network can start: network_why says it */
+        bool hides_net_core;        /* netstack starts with /proc/sys/net/core hidden only */
         uint64_t pids_min;          /* a lower limit would kill the sandbox, not its processes */
         const char *no_socket_hint; /* why runtimed's socket may not be seen; "" for no idea */
 };
@@ -33,6 +39,12 @@ struct engine {
         size_t n_runtimes;
 };
 
+/* The network of a sandbox; all zeros: a fresh namespace that has loopback alone. */
+struct engine_network {
+        bool host;         /* the host's own, with nothing between; netns is NULL then */
+        const char *netns; /* host path of the network namespace that it joins; NULL for none */
+};
+
 /* What a container is made of. */
 struct engine_spec {
         const char *id;
@@ -43,6 +55,7 @@ struct engine_spec {
         const char *resolv_conf;        /* the text of the sandbox's /etc/resolv.conf */
         const char *const *env;         /* "K=V", NULL at the end */
         const struct image_config *image;
+        struct engine_network network;
         uint64_t memory, cpu_millis, pids, nofile, tmp_size;
 };
 
@@ -73,13 +86,14 @@ struct engine_ops {
          * any thread. NOT_FOUND (-ENOENT): nothing is laid down. */
         int (*set_resolv_conf)(struct engine *e, const char *id, const char *text, struct err *err);
 
-        /* Makes and starts the container from what prepare laid down. done comes once, never before
-         * the return, timeout_ms later at most: with the main process on the host, which is in the
-         * sandbox's cgroup or has ended, or with the error. After an error there may be remains:
-         * remove them. */
+        /* Makes and starts the container from what prepare laid down, with the network it was told
+         * then. done comes once, never before the return, timeout_ms later at most: with the main
+         * process on the host, which is in the sandbox's cgroup or has ended, or with the error.
+         * After an error there may be remains: remove them. */
         int (*run)(struct engine *e, const struct engine_runtime *runtime, const char *id,
-                   unsigned timeout_ms, void (*done)(void *data, pid_t pid, const struct err *err),
-                   void *data, struct err *err);
+                   const struct engine_network *network, unsigned timeout_ms,
+                   void (*done)(void *data, pid_t pid, const struct err *err), void *data,
+                   struct err *err);
 
         /* Freezes or thaws all processes of a container, and looks whether that is so. One that is
          * frozen (thawed) already is fine. done comes once, never before the return, 10 s later at

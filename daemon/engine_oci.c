@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -22,21 +24,19 @@ struct oci_type {
         const char *name;
         const char *flags[4]; /* global ones; NULL at the end */
         bool netstack;
-        const char *network; /* as the flags say it */
         uint64_t pids_min;
         const char *no_socket_hint;
 };
 
 static const struct oci_type types[] = {
-        {.name = "runc", .network = "", .no_socket_hint = ""},
-        {.name = "crun", .network = "", .no_socket_hint = ""},
+        {.name = "runc", .no_socket_hint = ""},
+        {.name = "crun", .no_socket_hint = ""},
         {
                 .name = "runsc",
-                /* The first is what lets the host reach a socket that the guest made. Loopback is
-                 * the only network; the read-only root needs no overlay. */
+                /* The first is what lets the host reach a socket that the guest made. Only `run`
+                 * is told of another network; the read-only root needs no overlay. */
                 .flags = {"--host-uds=create", "--network=none", "--overlay2=none"},
                 .netstack = true,
-                .network = "none",
                 /* pids.max counts the sentry's own threads, and hitting it kills the sandbox. */
                 .pids_min = 4096,
                 .no_socket_hint = "gVisor shows the host a socket made in the sandbox only when "
@@ -173,8 +173,7 @@ static void on_version(void *data, const struct proc_result *result)
         probe_done(probe);
 }
 
-/* The absolute path of a program: as given, or found in PATH. NULL when there is none. */
-static char *find_program(const char *name)
+char *oci_find_program(const char *name)
 {
         const char *path = getenv("PATH");
 
@@ -200,7 +199,7 @@ static void probe_one(struct engine_oci *e, size_t i)
         const struct config_runtime *configured = &e->config->runtimes[i];
         struct engine_runtime *r = &e->runtimes[i];
         struct probe *probe = malloc(sizeof(*probe));
-        char *path = find_program(configured->path);
+        char *path = oci_find_program(configured->path);
         struct err err = {0};
 
         if (path) {
@@ -230,6 +229,29 @@ static void probe_all(struct engine_oci *e)
                 (void)uv_run(e->loop, UV_RUN_ONCE); /* each probe has its deadline */
 }
 
+/* gVisor's network stack takes packets off the interface through one of these. */
+static bool has_packet_sockets(void)
+{
+        _cleanup_close_ int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+        return fd >= 0 || errno != EAFNOSUPPORT;
+}
+
+static int choose_networks(struct engine_oci *e)
+{
+        bool packets = has_packet_sockets();
+        struct utsname kernel;
+        int r = 0;
+
+        (void)uname(&kernel); /* fails for a bad pointer only */
+        e->unshare = oci_find_program("unshare");
+        e->nsenter = oci_find_program("nsenter");
+        for (size_t i = 0; r == 0 && i < e->base.n_runtimes; i++)
+                r = oci_network_choose(e, &e->runtimes[i], e->config->runtimes[i].network_stack,
+                                       packets, kernel.release);
+        return r;
+}
+
 /* --- prepare ------------------------------------------------------------------------------- */
 
 static int write_bundle(const struct engine_oci *e, const char *dir, const char *resolv_conf,
@@ -246,6 +268,8 @@ static int write_bundle(const struct engine_oci *e, const char *dir, const char 
                 .cgroup = cgroup,
                 .env = spec->env,
                 .image = spec->image,
+                .host_network = spec->network.host,
+                .netns = spec->network.netns,
                 .memory = spec->memory,
                 .cpu_millis = spec->cpu_millis,
                 .pids = spec->pids,
@@ -368,11 +392,14 @@ static void on_run_done(void *data, const struct proc_result *result)
 }
 
 static char **run_command(const struct engine_oci *e, const struct engine_runtime *runtime,
-                          const char *id, const char *pid_file)
+                          const char *id, const struct engine_network *network,
+                          const char *pid_file)
 {
         struct strv_builder argv = {0};
 
+        oci_add_network_way(e, runtime, network, &argv);
         oci_add_program(e, runtime, &argv);
+        oci_add_network(runtime, network, &argv);
         /* Where gVisor's kernel writes when it breaks down, and nothing else: no guest fills it. */
         if (str_eq(runtime->type, "runsc"))
                 strv_addf(&argv, "--panic-log=%s/bundles/%s/" PANIC_LOG, e->state_dir, id);
@@ -397,13 +424,15 @@ static int open_log(const struct engine_oci *e, const char *id, struct err *err)
 }
 
 static int oci_run(struct engine *base, const struct engine_runtime *runtime, const char *id,
-                   unsigned timeout_ms, void (*done)(void *data, pid_t pid, const struct err *err),
-                   void *data, struct err *err)
+                   const struct engine_network *network, unsigned timeout_ms,
+                   void (*done)(void *data, pid_t pid, const struct err *err), void *data,
+                   struct err *err)
 {
         struct engine_oci *e = (struct engine_oci *)base;
         _cleanup_free_ struct run_job *job = calloc(1, sizeof(*job));
         _cleanup_free_ char *pid_file = oci_bundle_path(e, id, "pid");
-        _cleanup_strv_ char **argv = pid_file ? run_command(e, runtime, id, pid_file) : NULL;
+        _cleanup_strv_ char **argv =
+                pid_file ? run_command(e, runtime, id, network, pid_file) : NULL;
 
         if (!job || !argv)
                 return err_oom(err);
@@ -485,7 +514,10 @@ static void oci_destroy(struct engine *base)
                 free(e->runtimes[i].path);
                 free(e->runtimes[i].version);
                 free(e->runtimes[i].problem);
+                free(e->runtimes[i].network_why);
         }
+        free(e->unshare);
+        free(e->nsenter);
         free(e->state_dir);
         free(e);
 }
@@ -540,11 +572,12 @@ static int add_runtime(struct engine_oci *e, const struct config_runtime *config
                 .problem = strdup(""),
                 .netstack = e->types[i]->netstack,
                 .platform = str_eq(configured->type, "runsc") ? "systrap" : "",
-                .network = e->types[i]->network,
+                .network = "",
+                .network_why = strdup(""),
                 .pids_min = e->types[i]->pids_min,
                 .no_socket_hint = e->types[i]->no_socket_hint,
         };
-        if (!r->path || !r->version || !r->problem)
+        if (!r->path || !r->version || !r->problem || !r->network_why)
                 return err_oom(err);
         _cleanup_free_ char *root = oci_runtime_root(e, r->name);
         return root ? io_mkdir_all(root, 0700, err) : err_oom(err);
@@ -574,6 +607,10 @@ int engine_oci_new(uv_loop_t *loop, const struct config *config, const char *ins
                 return r;
         }
         probe_all(e);
+        if (choose_networks(e) < 0) {
+                engine_release(&e->base);
+                return err_oom(err);
+        }
         *ret = &e->base;
         return 0;
 }

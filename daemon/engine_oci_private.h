@@ -1,5 +1,6 @@
 /* What the files of the OCI engine share: engine_oci.c makes it and runs containers, _remove takes
- * them away, _ask asks the runtimes and tells them to pause, _survey looks for what there is. */
+ * them away, _ask asks the runtimes and tells them to pause, _survey looks for what there is,
+ * _network says what a runtime is told of a sandbox's network. */
 #pragma once
 
 #include "daemon/engine_oci.h"
@@ -20,7 +21,8 @@ struct engine_oci {
         char instance[ID_LEN + 1]; /* "": not known */
         struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
         const struct oci_type *types[CONFIG_RUNTIMES_MAX];
-        unsigned probes; /* under way */
+        unsigned probes;         /* under way */
+        char *unshare, *nsenter; /* the programs of util-linux; NULL: they are not there */
 };
 
 /* The paths below are the caller's to free; NULL when there is no memory. */
@@ -40,6 +42,23 @@ void oci_cgroups_of(const struct engine_oci *e, const char *id, struct oci_cgrou
 
 /* Begins a command line: the program and the flags that it always gets. */
 void oci_add_program(const struct engine_oci *e, const struct engine_runtime *runtime,
+                     struct strv_builder *argv);
+
+/* The absolute path of a program: as given, or found in PATH or where the system's are. NULL when
+ * there is none. */
+char *oci_find_program(const char *name);
+
+/* Whose network stack this runtime is to use, once its version is known: fills the members of
+ * engine_runtime that say so. wanted: as the key runtimes.*.network_stack has it; packets: the
+ * kernel has packet sockets; release: the kernel's. -ENOMEM. */
+int oci_network_choose(const struct engine_oci *e, struct engine_runtime *runtime,
+                       const char *wanted, bool packets, const char *release);
+/* What stands before the program's name in the command line that runs a container: nothing, or what
+ * it takes for netstack to start. */
+void oci_add_network_way(const struct engine_oci *e, const struct engine_runtime *runtime,
+                         const struct engine_network *network, struct strv_builder *argv);
+/* The flag that tells it; overrides that of oci_add_program. */
+void oci_add_network(const struct engine_runtime *runtime, const struct engine_network *network,
                      struct strv_builder *argv);
 
 /* The id in the name of something in a runtime's root; false when there is none. runc and crun make

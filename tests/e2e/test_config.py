@@ -110,7 +110,8 @@ def test_default_runtime(make_daemon):
     daemon.configure(runtime="other", runtimes=daemon.config["runtimes"] | {"other": {"type": "runc"}})
     response = daemon.api.reload()
     assert keys(response.applied) == []
-    assert keys(response.needs_restart) == ["runtime", "runtimes.other.type", "runtimes.other.path"]
+    assert keys(response.needs_restart) == ["runtime", *(f"runtimes.other.{key}" for key in (
+        "type", "path", "network_stack"))]
     assert daemon.api.info().runtime == "runsc"
 
 

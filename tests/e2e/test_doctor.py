@@ -84,7 +84,7 @@ def test_under_each_runtime(daemon, runtime):
     assert ("--host-uds=create" in found[f"runtime.{runtime}.socket"].found) == (runtime == "runsc")
     if runtime == "runsc":
         assert found["runtime.runsc.platform"].found == "systrap"
-        assert "loopback only" in found["runtime.runsc.network"].found
+        assert found["runtime.runsc.network"].found.startswith("gVisor's own stack: ")
     else:
         assert "runtime.runc.platform" not in found
 

@@ -163,6 +163,30 @@ static void every_namespace_is_fresh(void **state)
         json_decref(root);
 }
 
+/* A process without capabilities may serve port 80 and ping: in a network of the sandbox's own. */
+static void the_network_is_a_fresh_one_a_given_one_or_the_hosts(void **state)
+{
+        struct bundle_spec spec = valid;
+
+        (void)state;
+        json_t *root = written(&spec);
+        assert_int_equal(json_object_size(at(root, "linux/sysctl")), 2);
+        json_decref(root);
+        spec.netns = "/run/sandboxd/network/1/netns";
+        root = written(&spec);
+        json_t *ns = find(at(root, "linux/namespaces"), "type", "network", NULL);
+        assert_string_equal(json_string_value(json_object_get(ns, "path")), spec.netns);
+        assert_int_equal(json_object_size(at(root, "linux/sysctl")), 2);
+        json_decref(root);
+        spec.netns = NULL;
+        spec.host_network = true;
+        root = written(&spec);
+        assert_null(find(at(root, "linux/namespaces"), "type", "network", NULL));
+        assert_int_equal(json_array_size(at(root, "linux/namespaces")), 5);
+        assert_int_equal(json_object_size(at(root, "linux/sysctl")), 0);
+        json_decref(root);
+}
+
 static void assert_bind(json_t *root, const char *destination, const char *source, bool writable)
 {
         json_t *mount = find(at(root, "mounts"), "destination", destination, NULL);
@@ -404,6 +428,7 @@ int main(void)
                 cmocka_unit_test(no_process_has_privileges),
                 cmocka_unit_test(marks),
                 cmocka_unit_test(every_namespace_is_fresh),
+                cmocka_unit_test(the_network_is_a_fresh_one_a_given_one_or_the_hosts),
                 cmocka_unit_test(host_files_are_where_they_belong),
                 cmocka_unit_test(mounts_come_after_what_they_lie_in),
                 cmocka_unit_test(limits_are_as_given),

@@ -117,7 +117,7 @@ static void nothing_said_means_the_defaults(void **state)
 
 static const char full[] = "runtime: safe\n"
                            "runtimes:\n"
-                           "  safe: {type: runsc, path: /opt/run sc}\n"
+                           "  safe: {type: runsc, path: /opt/run sc, network_stack: host}\n"
                            "  crun: {}\n"
                            "  runc: {path: runc-1.2}\n"
                            "engine: oci\n"
@@ -178,6 +178,8 @@ static void every_key_reaches_its_field(void **state)
         assert_string_equal(config_find_runtime(&c, "crun")->path, "crun");
         assert_string_equal(config_find_runtime(&c, "runc")->path, "runc-1.2");
         assert_string_equal(config_find_runtime(&c, "runsc")->path, "runsc");
+        assert_string_equal(config_find_runtime(&c, "runsc")->network_stack, "auto");
+        assert_string_equal(config_find_runtime(&c, "safe")->network_stack, "host");
         assert_null(config_find_runtime(&c, "youki"));
         assert_string_equal(c.socket, "/tmp/a \"b\" \\ # c");
         assert_string_equal(c.data_dir, "/srv/data");
@@ -307,6 +309,7 @@ static void assert_same(const struct config *a, const struct config *b)
                 assert_string_equal(a->runtimes[i].name, b->runtimes[i].name);
                 assert_string_equal(a->runtimes[i].type, b->runtimes[i].type);
                 assert_string_equal(a->runtimes[i].path, b->runtimes[i].path);
+                assert_string_equal(a->runtimes[i].network_stack, b->runtimes[i].network_stack);
         }
         assert_string_equal(a->engine, b->engine);
         assert_string_equal(a->socket, b->socket);

@@ -86,8 +86,11 @@ static void runtimes_need_a_restart(void **state)
         assert_differ("runtimes: {a: {type: runc}, runc: {path: /old}}\n",
                       "runtimes: {b: {type: runsc, path: /b}, runc: {path: /new}}\n",
                       CHANGES("-runtimes.runc.path: /old > /new", "-runtimes.a.type: runc > ",
-                              "-runtimes.a.path: runc > ", "-runtimes.b.type:  > runsc",
-                              "-runtimes.b.path:  > /b"));
+                              "-runtimes.a.path: runc > ", "-runtimes.a.network_stack: auto > ",
+                              "-runtimes.b.type:  > runsc", "-runtimes.b.path:  > /b",
+                              "-runtimes.b.network_stack:  > auto"));
+        assert_differ("", "runtimes: {runsc: {network_stack: host}}\n",
+                      CHANGES("-runtimes.runsc.network_stack: auto > host"));
 }
 
 static void what_needs_another_runtime_waits_for_it(void **state)
@@ -98,7 +101,8 @@ static void what_needs_another_runtime_waits_for_it(void **state)
         /* One that it does not, or takes for another. */
         assert_differ("", "runtimes: {crun: {}}\nruntime: crun\n",
                       CHANGES("-runtime: runc > crun", "-runtimes.crun.type:  > crun",
-                              "-runtimes.crun.path:  > crun"));
+                              "-runtimes.crun.path:  > crun",
+                              "-runtimes.crun.network_stack:  > auto"));
         assert_differ("runtimes: {a: {type: runsc}}\n",
                       "runtimes: {a: {type: runc}}\nruntime: a\ndns: {servers: [127.0.0.1]}\n",
                       CHANGES("-runtime: runc > a", "-runtimes.a.type: runsc > runc",
@@ -144,7 +148,7 @@ static void what_is_taken_is_in_place(void **state)
                          0);
         assert_int_equal(config_compare(&p.running, &p.wanted, &p.changes, NULL), 0);
         assert_changes(&p, CHANGES("-runtimes.a.type: runc > ", "-runtimes.a.path: runc > ",
-                                   "-socket: /a > /b"));
+                                   "-runtimes.a.network_stack: auto > ", "-socket: /a > /b"));
         done(&p);
 }
 

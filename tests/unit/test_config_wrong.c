@@ -226,6 +226,9 @@ static const struct wrong {
          "t.yaml:1:25: runtimes.kata.type: expected one of runc, runsc, crun, found 'kata'"},
         {"runtimes: {runc: {typ: runc}}\n",
          "t.yaml:1:19: runtimes.runc.typ: unknown key; did you mean 'type'?"},
+        {"runtimes: {runsc: {network_stack: own}}\n",
+         "t.yaml:1:35: runtimes.runsc.network_stack: expected one of auto, netstack, host, found "
+         "'own'"},
         {"runtimes: {runc: {path: bin/runc}}\n",
          "t.yaml:1:25: runtimes.runc.path: expected an absolute path or a name without '/', of at "
          "most 4095 bytes, found 'bin/runc'"},

@@ -31,6 +31,8 @@
         "[ -e $dir/on-$verb ] && . $dir/on-$verb\n"                    \
         "exit 0\n"
 
+static const struct engine_network no_network;
+
 struct fixture {
         struct loop_fixture l;
         struct temp_dir dir;
@@ -191,7 +193,7 @@ static void run_one(struct fixture *f, const char *script)
         prepare_one(f, f->id);
         put(f, "on-run", script);
         f->n_done = 0;
-        if (f->engine->ops->run(f->engine, f->runtime, f->id, 5000, on_run, f, &e) < 0)
+        if (f->engine->ops->run(f->engine, f->runtime, f->id, &no_network, 5000, on_run, f, &e) < 0)
                 fail_msg("%s", e.msg);
         assert_int_equal(f->n_done, 0);
         LOOP_UNTIL(&f->l, f->n_done);
@@ -320,7 +322,9 @@ static void a_runtime_that_lies_or_hangs(void **state)
         assert_non_null(strstr(f->err.msg, "the reason"));
         put(f, "on-run", "exec sleep 60\n");
         f->n_done = 0;
-        assert_int_equal(f->engine->ops->run(f->engine, f->runtime, f->id, 100, on_run, f, &e), 0);
+        assert_int_equal(
+                f->engine->ops->run(f->engine, f->runtime, f->id, &no_network, 100, on_run, f, &e),
+                0);
         LOOP_UNTIL(&f->l, f->n_done);
         assert_int_equal(f->err.code, STATUS_DEADLINE_EXCEEDED);
         remove_one(f, f->runtime);
