@@ -10,7 +10,8 @@
 
 #include "base/err.h"
 
-#define NET_RULE_MAX 72 /* bytes of one as text, with its NUL */
+#define NET_RULE_MAX     72 /* bytes of one as text, with its NUL */
+#define EGRESS_RULES_MAX 64 /* of one list that a sandbox is held to (daemon/egress.h) */
 
 enum net_protocol { NET_ANY_PROTOCOL, NET_TCP, NET_UDP };
 

@@ -3,6 +3,7 @@
 
 #include "base/util.h"
 #include "cli/command.h"
+#include "cli/egress.h"
 #include "cli/event_view.h"
 #include "cli/history.h"
 #include "cli/output.h"
@@ -55,6 +56,7 @@ int command_create(struct session *s, const struct options *o, char **operands)
         Sandboxd__V1__Resources resources = SANDBOXD__V1__RESOURCES__INIT;
         Sandboxd__V1__Dns dns = SANDBOXD__V1__DNS__INIT;
         Sandboxd__V1__SandboxServiceCreateRequest__EnvEntry entries[ENV_MAX], *env[ENV_MAX];
+        struct egress_request egress;
         struct err e;
 
         (void)operands;
@@ -84,6 +86,13 @@ int command_create(struct session *s, const struct options *o, char **operands)
         dns.options = (char **)o->dns_options.words;
         dns.n_options = o->dns_options.n;
         request.dns = &dns;
+        request.network = o->network;
+        if (o->egress && egress_request_parse(o->egress, &egress, &e) < 0) {
+                complain("--egress: %s", e.msg);
+                return EXIT_USAGE;
+        }
+        if (o->egress)
+                request.egress = &egress.message;
         const Sandboxd__V1__SandboxServiceCreateResponse *reply =
                 session_call_if(s, &sandbox_service, SANDBOX_SERVICE_CREATE, &request.base,
                                 o->request_key != NULL, &e);

@@ -124,7 +124,8 @@ static const struct command commands[] = {
                 .options = OPTION(NAME) | OPTION(IMAGE) | OPTION(RUNTIME) | OPTION(MEMORY) |
                            OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV) | OPTION(REQUEST_KEY) |
                            OPTION(TTL) | OPTION(EXPIRY) | OPTION(WORKSPACE) | OPTION(DNS) |
-                           OPTION(DNS_SEARCH) | OPTION(DNS_OPTION),
+                           OPTION(DNS_SEARCH) | OPTION(DNS_OPTION) | OPTION(NETWORK) |
+                           OPTION(EGRESS),
                 .run = command_create,
         },
         {

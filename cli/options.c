@@ -144,6 +144,17 @@ static bool parse_expiry(void *field, char *value)
         return str_eq(value, "delete") || str_eq(value, "stop");
 }
 
+static bool parse_network(void *field, char *value)
+{
+        Sandboxd__V1__NetworkMode *mode = field;
+
+        *mode = str_eq(value, "none")     ? SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_NONE
+                : str_eq(value, "bridge") ? SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE
+                : str_eq(value, "host")   ? SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST
+                                          : SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_UNSPECIFIED;
+        return *mode != SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_UNSPECIFIED;
+}
+
 static bool parse_overflow(void *field, char *value)
 {
         Sandboxd__V1__OutputOverflow *overflow = field;
@@ -180,6 +191,7 @@ static const struct option_type type_states = {
 static const struct option_type type_since = {
         parse_since, "the number of an event, from 1, or a duration such as 10m"};
 static const struct option_type type_expiry = {parse_expiry, "'stop' or 'delete'"};
+static const struct option_type type_network = {parse_network, "'none', 'bridge' or 'host'"};
 static const struct option_type type_overflow = {parse_overflow, "'wait' or 'drop'"};
 static const struct option_type type_signal = {parse_signal,
                                                "a signal such as TERM, SIGKILL or 10 (1 to 64)"};
@@ -241,6 +253,11 @@ static const struct option_row {
                             "end its time to live: it may stay"},
         [OPTION_EXPIRY] = {"expiry", 0, "stop|delete", &type_expiry, FIELD(expiry),
                            "what happens when its time is over (default: stop)"},
+        [OPTION_NETWORK] = {"network", 0, "none|bridge|host", &type_network, FIELD(network),
+                            "its network: loopback alone, one that reaches out, the host's own"},
+        [OPTION_EGRESS] = {"egress", 0, "POLICY", &type_string, FIELD(egress),
+                           "where it may connect to: open, closed, or rules such as "
+                           "10.0.0.0/8,192.0.2.7:443/tcp"},
         [OPTION_REQUEST_KEY] = {"request-key", 0, "KEY", &type_string, FIELD(request_key),
                                 "the same key again makes no second sandbox"},
         [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),

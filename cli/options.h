@@ -37,6 +37,8 @@ enum option_id {
         OPTION_TTL,
         OPTION_FOREVER,
         OPTION_EXPIRY,
+        OPTION_NETWORK,
+        OPTION_EGRESS,
         OPTION_REQUEST_KEY,
         OPTION_WORKSPACE,
         OPTION_DNS,
@@ -112,6 +114,8 @@ struct options {
         uint64_t ttl_ms;
         bool forever;
         Sandboxd__V1__ExpiryAction expiry;
+        Sandboxd__V1__NetworkMode network;
+        char *egress;
         char *request_key, *workspace;
         struct word_list dns_servers, dns_search, dns_options;
         bool interactive, tty, detach, cancel;

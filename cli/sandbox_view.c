@@ -1,11 +1,13 @@
 #include "cli/sandbox_view.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "cli/egress.h"
 #include "cli/output.h"
 #include "cli/words.h"
 
@@ -87,15 +89,26 @@ static json_t *exit_json(const Sandboxd__V1__SandboxExit *end)
                          (int)end->signal, "at", time_json(end->at));
 }
 
+/* As `create --egress` takes it. */
+static json_t *egress_json(const Sandboxd__V1__Egress *egress)
+{
+        char *text = egress ? egress_text(egress) : NULL;
+        json_t *json = text ? json_string(text) : json_null();
+
+        free(text);
+        return json;
+}
+
 json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
 {
-        char state[WORD_MAX], expiry[WORD_MAX];
+        char state[WORD_MAX], expiry[WORD_MAX], network[WORD_MAX];
 
         word_of_state(s->state, state);
         word_of_expiry(s->expiry_action, expiry);
+        word_of_network(s->network, network);
         /* clang-format off */
         return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o,"
-                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s, s:o}",
+                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:s, s:o, s:o}",
                          "id", s->id,
                          "name", s->name,
                          "state", state,
@@ -114,7 +127,10 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
                          "ttl_millis", (json_int_t)s->ttl_millis,
                          "expiry_action", expiry,
                          "request_key", s->request_key,
-                         "dns", dns_json(s->dns));
+                         "dns", dns_json(s->dns),
+                         "network", network,
+                         "egress", egress_json(s->egress),
+                         "addresses", list_json(s->addresses, s->n_addresses));
         /* clang-format on */
 }
 
@@ -283,6 +299,20 @@ static void add_expiry(struct table *t, const Sandboxd__V1__Sandbox *s, int64_t 
         }
 }
 
+static void add_network(struct table *t, const Sandboxd__V1__Sandbox *s)
+{
+        char network[WORD_MAX];
+        char *egress = s->egress ? egress_text(s->egress) : NULL;
+
+        word_of_network(s->network, network);
+        table_add_field(t, "network", network);
+        for (size_t i = 0; i < s->n_addresses; i++)
+                table_add_field(t, "address", s->addresses[i]);
+        if (egress)
+                table_add_field(t, "egress", egress);
+        free(egress);
+}
+
 int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
 {
         struct table t = {.columns = 2};
@@ -299,6 +329,7 @@ int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
         table_add_field(&t, "runtime", s->runtime);
         table_add_field(&t, "image", s->image);
         add_resources(&t, s->resources);
+        add_network(&t, s);
         add_env(&t, s);
         add_dns(&t, s->dns);
         table_add_field(&t, "owner", owner);

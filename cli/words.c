@@ -36,6 +36,11 @@ void word_of_expiry(Sandboxd__V1__ExpiryAction action, char ret[WORD_MAX])
         word(&sandboxd__v1__expiry_action__descriptor, (int)action, "EXPIRY_ACTION_", ret);
 }
 
+void word_of_network(Sandboxd__V1__NetworkMode mode, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__network_mode__descriptor, (int)mode, "NETWORK_MODE_", ret);
+}
+
 void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX])
 {
         word(&sandboxd__v1__event_kind__descriptor, (int)kind, "EVENT_KIND_", ret);

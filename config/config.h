@@ -71,6 +71,8 @@ struct config {
                 uint64_t tmp_size;         /* bytes, of /tmp */
                 uint64_t start_timeout_ms; /* from the start of the runtime to runtimed's hello */
                 uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
+                char *network;             /* "none" or "bridge" */
+                char *egress;              /* "open", "closed" or a list (daemon/egress.h) */
         } defaults;
         struct config_images {
                 uint64_t max_size;          /* bytes on the disk, of one image */

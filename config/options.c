@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "base/net_rule.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "config/config.h"
@@ -16,8 +17,9 @@
 #define TiB             (MiB * MiB)
 #define SOCKET_MAX      107            /* sun_path without its NUL, unix(7) */
 #define PATH_LEN_MAX    (PATH_MAX - 1) /* without the NUL */
-#define PIDS_MAX        (4ULL * MiB)   /* PID_MAX_LIMIT of the kernel, proc(5) */
-#define NOFILE_MAX      (1ULL * MiB)   /* the kernel's default of fs.nr_open, proc(5) */
+#define EGRESS_LEN_MAX  (EGRESS_RULES_MAX * NET_RULE_MAX - 1) /* likewise */
+#define PIDS_MAX        (4ULL * MiB) /* PID_MAX_LIMIT of the kernel, proc(5) */
+#define NOFILE_MAX      (1ULL * MiB) /* the kernel's default of fs.nr_open, proc(5) */
 #define CONNECTIONS_MAX 65536
 #define MESSAGE_MIN     (256 * KiB) /* holds the greatest Create: 128 KiB of variables */
 #define MESSAGE_MAX     (4 * MiB)   /* of ttrpc's frames */
@@ -25,6 +27,7 @@
 #define MEMBER(f)       offsetof(struct config_runtime, f)
 
 static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
+static const char *const networks[] = {"none", "bridge", NULL};
 static const char *const network_stacks[] = {"auto", "netstack", "host", NULL};
 static const char *const engines[] = {"oci", NULL};
 static const char *const levels[] = {
@@ -208,6 +211,21 @@ const struct config_option config_options[] = {
          .max = MINUTES(10),
          .reloadable = true,
          .help = "How long a stopping sandbox has between SIGTERM and SIGKILL."},
+        {.name = "defaults.network",
+         .type = OPTION_CHOICE,
+         .offset = FIELD(defaults.network),
+         .fallback = "none",
+         .words = networks,
+         .reloadable = true,
+         .help = "The network of a sandbox: none but loopback, or one that reaches out."},
+        {.name = "defaults.egress",
+         .type = OPTION_EGRESS,
+         .offset = FIELD(defaults.egress),
+         .fallback = "open",
+         .max = EGRESS_LEN_MAX,
+         .reloadable = true,
+         .help = "Where a sandbox with a network may connect to: open, closed, or a list of rules "
+                 "separated by commas."},
         {.name = "images.max_size",
          .type = OPTION_SIZE,
          .offset = FIELD(images.max_size),

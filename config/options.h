@@ -21,6 +21,7 @@ enum option_type {
         OPTION_WORD,          /* printable ASCII without spaces */
         OPTION_SUBNET,        /* addresses of base/net_rule.h */
         OPTION_RULE,          /* one of base/net_rule.h */
+        OPTION_EGRESS,        /* "open", "closed", or rules of base/net_rule.h, and commas */
         OPTION_METHOD,        /* of an RPC service: package.Service/Method */
         /* Numbers, held as a uint64_t in the unit that is said here. */
         OPTION_SIZE,     /* in bytes */

@@ -97,12 +97,13 @@ static const char *const type_names[] = {
         [OPTION_PROGRAM] = "program",   [OPTION_CHOICE] = "word",
         [OPTION_ADDRESS] = "addresses", [OPTION_DOMAIN] = "domains",
         [OPTION_WORD] = "words",        [OPTION_SUBNET] = "subnets",
-        [OPTION_RULE] = "rules",        [OPTION_METHOD] = "methods",
-        [OPTION_SIZE] = "size",         [OPTION_DURATION] = "duration",
-        [OPTION_CPUS] = "number",       [OPTION_COUNT] = "count",
-        [OPTION_ENUM] = "word",         [OPTION_LIST] = "list",
-        [OPTION_SIZES] = "sizes",       [OPTION_MAP] = "mapping",
-        [OPTION_USER] = "user",         [OPTION_GROUP] = "group",
+        [OPTION_RULE] = "rules",        [OPTION_EGRESS] = "policy",
+        [OPTION_METHOD] = "methods",    [OPTION_SIZE] = "size",
+        [OPTION_DURATION] = "duration", [OPTION_CPUS] = "number",
+        [OPTION_COUNT] = "count",       [OPTION_ENUM] = "word",
+        [OPTION_LIST] = "list",         [OPTION_SIZES] = "sizes",
+        [OPTION_MAP] = "mapping",       [OPTION_USER] = "user",
+        [OPTION_GROUP] = "group",
 };
 
 static void print_type(const struct config_option *o, FILE *f)

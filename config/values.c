@@ -89,6 +89,27 @@ static bool is_subnet(const char *s)
         return net_rule_parse(s, strlen(s), &rule, NULL) == 0 && net_rule_is_subnet(&rule);
 }
 
+/* As daemon/egress.h has it. */
+static bool is_egress(const char *s)
+{
+        struct net_rule rule;
+
+        if (str_eq(s, "open") || str_eq(s, "closed"))
+                return true;
+        for (size_t i = 0, n; i < EGRESS_RULES_MAX; i++, s += n + 1) {
+                s += strspn(s, " ");
+                n = strcspn(s, ",");
+                size_t trimmed = n;
+                while (trimmed > 0 && s[trimmed - 1] == ' ')
+                        trimmed--;
+                if (net_rule_parse(s, trimmed, &rule, NULL) < 0)
+                        return false;
+                if (!s[n])
+                        return true;
+        }
+        return false;
+}
+
 static bool is_method(const char *s)
 {
         const char *slash = strchr(s, '/');
@@ -112,6 +133,8 @@ static const struct text_type {
         [OPTION_RULE] =
                 {"ADDRESS[/PREFIX][:PORT[-PORT]][/tcp|/udp], IPv6 in brackets before a port",
                  is_rule},
+        [OPTION_EGRESS] = {"open, closed, or at most 64 rules such as 10.0.0.0/8,192.0.2.7:443/tcp",
+                           is_egress},
         [OPTION_METHOD] = {"a method such as sandboxd.v1.SandboxService/Create", is_method},
 };
 
@@ -568,6 +591,7 @@ size_t option_size(const struct config_option *o)
         case OPTION_WORD:
         case OPTION_SUBNET:
         case OPTION_RULE:
+        case OPTION_EGRESS:
         case OPTION_METHOD:
                 return sizeof(char *);
         case OPTION_SIZE:

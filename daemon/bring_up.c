@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/network.h"
 #include "daemon/prepare.h"
 #include "daemon/resolv_refresh.h"
 #include "daemon/sandbox_private.h"
@@ -196,9 +197,55 @@ static void on_prepared(void *ctx, void *preparation)
         }
         sandbox_step_is(s, "runtime");
         FAILPOINT("bring_up.bundle");
-        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &(struct engine_network){0},
-                             time_left(s), on_run, s, &s->err) < 0)
+        const struct network_lease *lease = network_lease_of(s->registry->network, s->rec.id);
+        const struct engine_network network = {
+                .host = s->rec.network == NETWORK_HOST,
+                .netns = lease ? lease->netns : NULL,
+        };
+        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &network, time_left(s), on_run,
+                             s, &s->err) < 0)
                 done(s);
+}
+
+/* --- the network --------------------------------------------------------------------------- */
+
+/* On a turn of its own: a whole line may fail at once. */
+static void on_not_begun(uv_timer_t *timer)
+{
+        done(CONTAINER(timer, struct sandbox, timer));
+}
+
+static void prepare(struct sandbox *s)
+{
+        sandbox_step_is(s, "preparing");
+        if (prepare_start(s->registry, &s->rec, s->any_workspace, time_left(s), on_prepared, s,
+                          &s->err) < 0)
+                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
+}
+
+static void on_lease(void *data, const struct network_lease *lease, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (!lease) {
+                s->err = *e;
+                done(s);
+                return;
+        }
+        FAILPOINT("bring_up.network");
+        if (s->given_up)
+                give_up(s);
+        else
+                prepare(s);
+}
+
+/* One of its own for each time it comes up: take_down gives it back. */
+static void lease_network(struct sandbox *s)
+{
+        sandbox_step_is(s, "network");
+        if (network_take(s->registry->network, s->rec.id, s->rec.egress, time_left(s), on_lease, s,
+                         &s->err) < 0)
+                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
 }
 
 /* --- slots --------------------------------------------------------------------------------- */
@@ -208,22 +255,16 @@ static void on_slot_over(uv_timer_t *timer)
         leave_slot(CONTAINER(timer, struct sandbox, timer));
 }
 
-/* On a turn of its own: a whole line may fail at once. */
-static void on_not_begun(uv_timer_t *timer)
-{
-        done(CONTAINER(timer, struct sandbox, timer));
-}
-
 static void bring_up_now(struct sandbox *s)
 {
         s->waits_for_slot = false;
         s->coming_up = true;
         s->registry->n_coming_up++;
         (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
-        sandbox_step_is(s, "preparing");
-        if (prepare_start(s->registry, &s->rec, s->any_workspace, time_left(s), on_prepared, s,
-                          &s->err) < 0)
-                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* as above */
+        if (s->rec.network == NETWORK_BRIDGE)
+                lease_network(s);
+        else
+                prepare(s);
 }
 
 static void leave_the_line(struct sandbox *s)

@@ -26,6 +26,7 @@
 #include "daemon/lock.h"
 #include "daemon/loop_lag.h"
 #include "daemon/metrics.h"
+#include "daemon/network.h"
 #include "daemon/nofile.h"
 #include "daemon/notify.h"
 #include "daemon/reconcile.h"
@@ -57,6 +58,7 @@ struct daemon {
         char *instance_path; /* of the lock; NULL: none was taken */
         struct proc *proc;
         struct engine *engine;
+        struct network *network;
         struct store *store;
         struct registry registry;
         struct reconciler reconciler;
@@ -240,6 +242,23 @@ static int read_host_boot_id(char ret[HOST_BOOT_ID_LEN + 1], struct err *e)
         return r;
 }
 
+static int open_network(struct daemon *d, struct err *e)
+{
+        char instance[25];
+
+        return network_open(&d->loop, d->proc, d->config,
+                            network_instance(d->config->state_dir, instance, sizeof(instance)),
+                            &d->network, e);
+}
+
+/* Not with a database that cannot be trusted: what nobody claims may be in use. */
+static void begin_networks(struct daemon *d)
+{
+        network_begin(d->network);
+        if (str_eq(d->config->defaults.network, "bridge"))
+                network_want(d->network);
+}
+
 static int open_parts(struct daemon *d, struct err *e)
 {
         int r = proc_new(&d->loop, &d->proc, e);
@@ -251,6 +270,8 @@ static int open_parts(struct daemon *d, struct err *e)
         if (r == 0)
                 r = engine_oci_new(&d->loop, d->config, store_instance(d->store), d->proc,
                                    &d->engine, e);
+        if (r == 0)
+                r = open_network(d, e);
         if (r < 0)
                 return r;
         d->registry = (struct registry){
@@ -258,6 +279,7 @@ static int open_parts(struct daemon *d, struct err *e)
                 .config = d->config,
                 .proc = d->proc,
                 .engine = d->engine,
+                .network = d->network,
                 .store = d->store,
                 .runtimed = d->runtimed,
         };
@@ -265,7 +287,11 @@ static int open_parts(struct daemon *d, struct err *e)
         TAILQ_INIT(&d->registry.waiting);
         watch_hub_init(&d->hub, d->store);
         r = read_host_boot_id(d->registry.host_boot_id, e);
-        return r == 0 ? reconcile_open(&d->reconciler, &d->registry, e) : r;
+        if (r == 0)
+                r = reconcile_open(&d->reconciler, &d->registry, e);
+        if (r == 0 && !store_problem(d->store))
+                begin_networks(d);
+        return r;
 }
 
 /* May new work be sent here? */
@@ -383,12 +409,23 @@ static void close_handles(struct daemon *d)
         loop_lag_close(&d->lag);
 }
 
-static void on_server_closed(void *data)
+static void on_network_closed(void *data)
 {
         struct daemon *d = data;
 
         close_parts(d);
         close_handles(d);
+}
+
+/* No sandbox is about to take or give back a network any more. */
+static void on_server_closed(void *data)
+{
+        struct daemon *d = data;
+
+        if (d->network)
+                network_close(TAKE(d->network), on_network_closed, d);
+        else
+                on_network_closed(d);
 }
 
 /* Whoever waited for an operation has his answer in the socket now. */

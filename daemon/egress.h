@@ -11,8 +11,7 @@
 #include "base/err.h"
 #include "base/net_rule.h"
 
-#define EGRESS_RULES_MAX 64
-#define EGRESS_TEXT_MAX  (EGRESS_RULES_MAX * NET_RULE_MAX) /* of a policy as text, with its NUL */
+#define EGRESS_TEXT_MAX (EGRESS_RULES_MAX * NET_RULE_MAX) /* of a policy as text, with its NUL */
 
 enum egress_mode { EGRESS_OPEN, EGRESS_CLOSED, EGRESS_LIST };
 

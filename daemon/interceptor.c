@@ -9,8 +9,10 @@
 #include "daemon/sandbox.h"
 #include "rpc/protowire.h"
 
-#define SANDBOX_ID_FIELD 1 /* of every request that is about a sandbox */
-#define IMAGE_FIELD      3 /* of SandboxServiceCreateRequest */
+#define SANDBOX_ID_FIELD 1  /* of every request that is about a sandbox */
+#define IMAGE_FIELD      3  /* of SandboxServiceCreateRequest */
+#define NETWORK_FIELD    11 /* likewise */
+#define NETWORK_HOSTS    3  /* NETWORK_MODE_HOST of that field */
 
 #define WHERE "roles are given under 'access' in sandboxd's configuration"
 
@@ -163,6 +165,28 @@ static int admit_image(struct rpc_call *call, const uint8_t *message, size_t n, 
         return deny_role(call, "image: a directory of the host", audiences[FOR_ADMINS].words, e);
 }
 
+/* The last value counts, as for a decoder. */
+static bool asks_for_host_network(const uint8_t *message, size_t n)
+{
+        struct protowire_field field;
+        uint64_t mode = 0;
+
+        while (protowire_next(&message, &n, &field))
+                if (field.number == NETWORK_FIELD && field.type == PROTOBUF_C_WIRE_TYPE_VARINT)
+                        mode = field.value;
+        return (int32_t)mode == NETWORK_HOSTS;
+}
+
+/* Whoever has the host's network has all that it serves itself. */
+static int admit_create(struct rpc_call *call, const uint8_t *message, size_t n, struct err *e)
+{
+        int r = admit_image(call, message, n, e);
+
+        if (r < 0 || rpc_call_rights(call) & ROLE_ADMIN || !asks_for_host_network(message, n))
+                return r;
+        return deny_role(call, "network: the host's own", audiences[FOR_ADMINS].words, e);
+}
+
 static int admit(void *ctx, struct rpc_call *call, const uint8_t *message, size_t n, struct err *e)
 {
         const struct interceptor *i = ctx;
@@ -174,7 +198,7 @@ static int admit(void *ctx, struct rpc_call *call, const uint8_t *message, size_
                 return deny_role(call, row->method, audiences[row->audience].words, e);
         if (audiences[row->audience].one_sandbox)
                 return admit_sandbox(i, row, call, message, n, e);
-        return row->audience == FOR_CREATORS ? admit_image(call, message, n, e) : 0;
+        return row->audience == FOR_CREATORS ? admit_create(call, message, n, e) : 0;
 }
 
 /* --- what is told of it ---------------------------------------------------------------------- */

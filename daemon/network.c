@@ -642,6 +642,15 @@ int network_give_back(struct network *n, const char *id,
         return 0;
 }
 
+unsigned network_give_back_ms(const struct network *n)
+{
+        size_t plugins = json_array_size(json_object_get(n->conflist, "plugins"));
+
+        /* The policy goes out of the table, the plugins take the link away, it goes out too, and
+         * then the directory (lease_remove). */
+        return (unsigned)(plugins + 3) * NETWORK_STEP_MS;
+}
+
 const struct network_lease *network_lease_of(const struct network *n, const char *id)
 {
         const struct lease *l = find(n, id);

@@ -62,6 +62,10 @@ int network_take(struct network *n, const char *id, const char *egress, unsigned
 int network_give_back(struct network *n, const char *id,
                       void (*done)(void *data, const struct err *e), void *data, struct err *e);
 
+/* The longest that one takes once its turn has come, in milliseconds: what nft, the plugins and the
+ * removal of the directory may take. */
+unsigned network_give_back_ms(const struct network *n);
+
 /* NULL when it has none, or none yet. */
 const struct network_lease *network_lease_of(const struct network *n, const char *id);
 

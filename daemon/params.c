@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/egress.h"
 #include "daemon/metrics.h"
 #include "daemon/resolv.h"
 
@@ -126,6 +127,31 @@ static int check_workspace_of(const char *id, struct err *e)
                        str_escape(shown, sizeof(shown), id, strlen(id)));
 }
 
+/* ret: in its one form. A policy that is nobody's but the configuration's does no harm where there
+ * is nothing to apply it to. */
+static int choose_network(const struct config_defaults *defaults, const struct sandbox_params *p,
+                          struct record *rec, char egress[EGRESS_TEXT_MAX], struct err *e)
+{
+        struct egress policy = {.mode = EGRESS_OPEN};
+        int n = 0;
+
+        rec->network = p->network;
+        if (!p->network_given && network_mode_parse(defaults->network, &rec->network) < 0)
+                rec->network = NETWORK_NONE; /* it has no such word */
+        if (p->egress[0])
+                n = egress_parse(p->egress, &policy, e);
+        else if (rec->network == NETWORK_BRIDGE)
+                n = egress_parse(defaults->egress, &policy, e);
+        if (n < 0)
+                return n;
+        if (rec->network != NETWORK_BRIDGE && policy.mode != EGRESS_OPEN)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "egress: a policy other than open needs network bridge, it is %s",
+                               network_mode_name(rec->network));
+        rec->egress = (char *)egress_format(&policy, egress, EGRESS_TEXT_MAX);
+        return 0;
+}
+
 static int check(struct registry *r, const struct sandbox_params *p, const struct record *rec,
                  struct err *e)
 {
@@ -177,7 +203,11 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
                 .state = SANDBOX_CREATING,
         };
 
+        char egress[EGRESS_TEXT_MAX];
+
         int n = check(r, p, &given, e);
+        if (n == 0)
+                n = choose_network(defaults, p, &given, egress, e);
         if (n < 0)
                 return n;
         (void)str_format(given.request_key, sizeof(given.request_key), "%s",
@@ -234,13 +264,24 @@ static bool is_same_number(uint64_t asked, uint64_t is)
         return !asked || asked == is;
 }
 
+static bool is_same_egress(const char *asked, const char *is)
+{
+        char text[EGRESS_TEXT_MAX];
+        struct egress policy;
+
+        return !*asked || (egress_parse(asked, &policy, NULL) == 0 &&
+                           str_eq(egress_format(&policy, text, sizeof(text)), is));
+}
+
 int params_check_same(const struct sandbox_params *p, const struct record *rec, struct err *e)
 {
         if (str_eq(p->name, rec->name) && is_same_text(p->runtime, rec->runtime) &&
             is_same_text(p->image, rec->image) && is_same_env(p->env, rec->env) &&
             is_same_dns(&p->dns, &rec->dns) && is_same_number(p->memory, rec->memory) &&
             is_same_number(p->cpu_millis, rec->cpu_millis) && is_same_number(p->pids, rec->pids) &&
-            str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry)
+            str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry &&
+            (!p->network_given || p->network == rec->network) &&
+            is_same_egress(p->egress, rec->egress))
                 return 0;
         return err_set(e, STATUS_ALREADY_EXISTS,
                        "request_key '%s' was used for sandbox %s, with other values; make up "

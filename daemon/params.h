@@ -15,6 +15,9 @@ struct sandbox_params {
         bool any_workspace;                 /* it may be that of another owner's sandbox */
         uint32_t owner;                     /* uid on the host */
         uint64_t ttl_ms;                    /* 0: none */
+        bool network_given;                 /* else network is the configuration's */
+        enum network_mode network;
+        const char *egress; /* as egress_parse reads it; "" for the default */
         enum expiry_action expiry;
 };
 

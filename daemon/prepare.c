@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/failpoint.h"
 #include "base/offload.h"
@@ -9,6 +10,7 @@
 #include "base/util.h"
 #include "daemon/image.h"
 #include "daemon/image_config.h"
+#include "daemon/network.h"
 #include "daemon/nofile.h"
 #include "daemon/resolv.h"
 #include "daemon/workspaces.h"
@@ -30,6 +32,7 @@ static int make_bundle(const struct preparation *p, const char *rootfs,
                 .resolv_conf = resolv_conf,
                 .env = (const char *const *)rec->env,
                 .image = image,
+                .network = {.host = rec->network == NETWORK_HOST, .netns = p->netns},
                 .memory = rec->memory,
                 .cpu_millis = rec->cpu_millis,
                 .pids = engine_pids_limit(runtime, rec->pids),
@@ -109,6 +112,7 @@ void preparation_free(void *data)
         if (!p)
                 return;
         record_done(&p->record);
+        free(p->netns);
         resolv_dns_done(&p->dns);
         free(p);
         atomic_fetch_sub(&preparations, 1);
@@ -127,11 +131,14 @@ int prepare_start(const struct registry *r, const struct record *rec, bool any_w
         }
         p->registry = r;
         p->any_workspace = any_workspace;
+        const struct network_lease *lease = network_lease_of(r->network, rec->id);
+        p->netns = lease ? strdup(lease->netns) : NULL;
         p->dns_generation = r->dns_generation;
         p->nofile = r->config->defaults.nofile;
         p->tmp_size = r->config->defaults.tmp_size;
         p->deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
-        int n = resolv_dns_copy(&r->config->dns, &p->dns) < 0 ? err_oom(e) : 0;
+        int n = resolv_dns_copy(&r->config->dns, &p->dns) < 0 || (lease && !p->netns) ? err_oom(e)
+                                                                                      : 0;
         if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX)
                 n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
                             "%d sandboxes wait for their images, on file systems that hang; retry "

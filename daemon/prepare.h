@@ -11,6 +11,7 @@ struct preparation {
         /* its own */
         struct record record;
         bool any_workspace;
+        char *netns; /* NULL: it joins none */
         const struct registry *registry;
         /* What a reload may change meanwhile, as it was at the start; the thread takes it from
          * here. */
@@ -21,9 +22,10 @@ struct preparation {
 };
 void preparation_free(void *p); /* a struct preparation; NULL is fine */
 
-/* On a thread of its own. any_workspace: the kept workspace that it takes over may have had any
- * owner. done comes once, never before the return: with a struct preparation,
- * the outcome, which is the callee's, or with NULL when it did not end in time. */
+/* On a thread of its own, with the network it has leased by now. any_workspace: the kept workspace
+ * that it takes over may have had any owner. done comes once, never before the return: with a
+ * struct preparation, the outcome, which is the callee's, or with NULL when it did not end in time.
+ */
 int prepare_start(const struct registry *r, const struct record *rec, bool any_workspace,
                   unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
                   struct err *e);

@@ -30,7 +30,9 @@ static int on_record(void *data, struct record *record, struct err *e)
                 record_done(record);
                 return n;
         }
-        if (sandbox_recover(s, &why) < 0)
+        bool unknown = sandbox_recover(s, &why) < 0;
+        sandbox_claim_network(s, unknown);
+        if (unknown)
                 sandbox_log(LOG_LEVEL_ERROR, sandbox_record(s)->id, sandbox_record(s)->runtime,
                             "it cannot be adopted: %s; trying again", why.msg);
         return 0;

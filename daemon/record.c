@@ -31,6 +31,12 @@ static const char *const cause_names[EXIT_CAUSES] = {
         [EXIT_UNKNOWN] = "unknown",
 };
 
+static const char *const network_names[NETWORK_MODES] = {
+        [NETWORK_NONE] = "none",
+        [NETWORK_BRIDGE] = "bridge",
+        [NETWORK_HOST] = "host",
+};
+
 /* The place of a name in a list; -EINVAL when it is not in it. */
 static int find_name(const char *const *names, int n, const char *name)
 {
@@ -91,6 +97,21 @@ int exit_cause_parse(const char *name, enum exit_cause *ret)
         return 0;
 }
 
+const char *network_mode_name(enum network_mode mode)
+{
+        return network_names[mode];
+}
+
+int network_mode_parse(const char *name, enum network_mode *ret)
+{
+        int i = find_name(network_names, NETWORK_MODES, name);
+
+        if (i < 0)
+                return i;
+        *ret = (enum network_mode)i;
+        return 0;
+}
+
 int64_t record_now(void)
 {
         struct timespec now;
@@ -106,9 +127,10 @@ int record_copy(const struct record *from, struct record *ret)
         ret->name = strdup(from->name);
         ret->runtime = strdup(from->runtime);
         ret->image = strdup(from->image);
+        ret->egress = strdup(from->egress);
         ret->env =
                 strv_copy((const char *const *)from->env, strv_len((const char *const *)from->env));
-        if (ret->name && ret->runtime && ret->image && ret->env &&
+        if (ret->name && ret->runtime && ret->image && ret->egress && ret->env &&
             resolv_dns_copy(&from->dns, &ret->dns) == 0)
                 return 0;
         record_done(ret);
@@ -120,8 +142,9 @@ void record_done(struct record *r)
         free(r->name);
         free(r->runtime);
         free(r->image);
+        free(r->egress);
         strv_free(r->env);
         resolv_dns_done(&r->dns);
-        r->name = r->runtime = r->image = NULL;
+        r->name = r->runtime = r->image = r->egress = NULL;
         r->env = NULL;
 }

@@ -72,6 +72,16 @@ struct exit_info {
 
 enum expiry_action { EXPIRY_STOP, EXPIRY_DELETE };
 
+enum network_mode {
+        NETWORK_NONE, /* its own, with loopback alone */
+        NETWORK_BRIDGE,
+        NETWORK_HOST,
+        NETWORK_MODES,
+};
+
+const char *network_mode_name(enum network_mode mode); /* "bridge" */
+int network_mode_parse(const char *name, enum network_mode *ret);
+
 #define OWNER_UNKNOWN    UINT32_MAX /* (uid_t)-1 is nobody's, chown(2) */
 #define REASON_MAX       512
 #define REQUEST_KEY_MAX  128 /* without the NUL */
@@ -90,6 +100,8 @@ struct record {
         char request_key[REQUEST_KEY_MAX + 1]; /* "" for none */
         char workspace_of[ID_LEN + 1];         /* whose kept workspace it takes over; "" for none */
         uint32_t owner;                        /* uid on the host */
+        enum network_mode network;
+        char *egress; /* as egress_format has it; "open" unless network is BRIDGE */
 
         uint64_t ttl_ms; /* 0: none */
         enum expiry_action expiry;

@@ -36,6 +36,7 @@ struct registry {
         struct resolv_refresh *resolv;
         struct proc *proc;
         struct engine *engine;
+        struct network *network; /* of those with a network of their own */
         struct store *store;
         const char *runtimed; /* host path of the supervisor */
         const char *socket;   /* that clients connect to */

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/network.h"
 #include "daemon/sandbox_private.h"
 
 #define GRACE_MAX_MS 600000
@@ -119,12 +120,14 @@ static void move(struct sandbox *s, enum sandbox_state to, const char *reason, b
 static uint64_t time_for(const struct sandbox *s, const struct op *op)
 {
         const struct config_defaults *defaults = &s->registry->config->defaults;
-        uint64_t end = KILL_TIMEOUT_MS + REMOVE_TIMEOUT_MS;
+        uint64_t network =
+                s->rec.network == NETWORK_BRIDGE ? network_give_back_ms(s->registry->network) : 0;
+        uint64_t end = KILL_TIMEOUT_MS + REMOVE_TIMEOUT_MS + network;
 
         switch (op->kind) {
         case OPERATION_CREATE:
         case OPERATION_START:
-                return REMOVE_TIMEOUT_MS + defaults->start_timeout_ms + end;
+                return REMOVE_TIMEOUT_MS + network + defaults->start_timeout_ms + end;
         case OPERATION_STOP:
                 return FREEZE_TIMEOUT_MS + op->grace_ms + end;
         case OPERATION_PAUSE:
@@ -553,6 +556,12 @@ int sandbox_create(struct registry *r, const struct sandbox_params *p, sandbox_d
 const struct record *sandbox_record(const struct sandbox *s)
 {
         return &s->rec;
+}
+
+const struct network_lease *sandbox_lease(const struct sandbox *s)
+{
+        return s->rec.network == NETWORK_BRIDGE ? network_lease_of(s->registry->network, s->rec.id)
+                                                : NULL;
 }
 
 unsigned sandbox_count_running(struct registry *r)

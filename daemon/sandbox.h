@@ -16,6 +16,7 @@
 #include "runtimed-client/runtimed_client.h"
 
 struct sandbox;
+struct network_lease;
 
 /* The end of an operation: once, never before the call has returned. s is NULL once it is gone. May
  * be NULL where nobody waits. */
@@ -45,6 +46,10 @@ unsigned sandbox_count_running(struct registry *r); /* in SANDBOX_RUNNING */
 /* How many operations wait behind the one under way. */
 unsigned sandbox_waiting(const struct sandbox *s);
 
+/* Its network; NULL when it has none of its own, or none now. Valid until the next return to the
+ * loop. */
+const struct network_lease *sandbox_lease(const struct sandbox *s);
+
 /* Told of every committed change of state; s is NULL, once and last, when it is gone or the daemon
  * lets go of it (e says which). Embedded by its owner. */
 struct sandbox_observer {
@@ -66,6 +71,8 @@ int sandbox_restore(struct registry *r, struct record *record, struct sandbox **
  * takes; records that it has ended; takes up the operation that was under way, or takes it back.
  * An error: whether it is alive is not known, and it was left alone; sandbox_mend tries again. */
 int sandbox_recover(struct sandbox *s, struct err *e);
+/* Keeps the network of one whose processes live, or may: before network_begin. */
+void sandbox_claim_network(struct sandbox *s, bool may_live);
 /* Tries again what could not be done at its time: to save it, to find it again. */
 void sandbox_mend(struct sandbox *s);
 /* Refuses further operations, lets those under way end, and lets go of every sandbox (they go on

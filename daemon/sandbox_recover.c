@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/network.h"
 #include "daemon/sandbox_private.h"
 
 #define MEND_FIRST_MS 5000
@@ -107,6 +108,16 @@ int sandbox_recover(struct sandbox *s, struct err *e)
         else if (kind != OPERATION_NONE && !problem)
                 take_up_again(s, kind);
         return 0;
+}
+
+void sandbox_claim_network(struct sandbox *s, bool may_live)
+{
+        if (s->rec.network != NETWORK_BRIDGE || !(s->lifeline || may_live))
+                return;
+        if (network_claim(s->registry->network, s->rec.id) < 0)
+                sandbox_say(s, LOG_LEVEL_WARN,
+                            "its network is not known any more; a restart of it "
+                            "makes another");
 }
 
 static void on_mended(void *data, const struct err *e)

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/egress.h"
 #include "daemon/resolv.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
@@ -101,18 +102,33 @@ static int check_create(const Sandboxd__V1__SandboxServiceCreateRequest *request
         return 0;
 }
 
+static int check_network(const Sandboxd__V1__SandboxServiceCreateRequest *request, bool *ret_given,
+                         enum network_mode *ret, struct err *e)
+{
+        if (network_from_wire(request->network, ret_given, ret) == 0)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "network is %d, it must be from 0 to %d",
+                       (int)request->network, SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST);
+}
+
 static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
         const struct service_sandbox *service = ctx;
         enum expiry_action expiry;
         struct config_dns dns;
+        enum network_mode network;
+        bool network_given;
+        char egress[EGRESS_TEXT_MAX];
         struct err e;
         const Sandboxd__V1__SandboxServiceCreateRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
 
         if (!request)
                 return;
-        if (check_create(request, &expiry, &e) < 0 || dns_from_wire(request->dns, &dns, &e) < 0) {
+        if (check_create(request, &expiry, &e) < 0 ||
+            check_network(request, &network_given, &network, &e) < 0 ||
+            egress_from_wire(request->egress, egress, &e) < 0 ||
+            dns_from_wire(request->dns, &dns, &e) < 0) {
                 rpc_call_finish(call, &e);
                 return;
         }
@@ -129,6 +145,9 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .owner = rpc_call_peer(call)->uid,
                 .ttl_ms = request->ttl_millis,
                 .expiry = expiry,
+                .network_given = network_given,
+                .network = network,
+                .egress = egress,
         };
         if (request->resources) {
                 params.memory = request->resources->memory_bytes;

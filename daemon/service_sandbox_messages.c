@@ -6,6 +6,8 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/access.h"
+#include "daemon/egress.h"
+#include "daemon/network.h"
 #include "daemon/resolv.h"
 
 static const Sandboxd__V1__SandboxState wire_states[SANDBOX_STATES] = {
@@ -38,6 +40,21 @@ static const Sandboxd__V1__ExitCause wire_causes[EXIT_CAUSES] = {
         [EXIT_OUT_OF_MEMORY] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_OUT_OF_MEMORY,
         [EXIT_UNKNOWN] = SANDBOXD__V1__EXIT_CAUSE__EXIT_CAUSE_UNKNOWN,
 };
+
+static const Sandboxd__V1__NetworkMode wire_networks[NETWORK_MODES] = {
+        [NETWORK_NONE] = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_NONE,
+        [NETWORK_BRIDGE] = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE,
+        [NETWORK_HOST] = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST,
+};
+
+static const Sandboxd__V1__EgressPolicy wire_policies[] = {
+        [EGRESS_OPEN] = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_OPEN,
+        [EGRESS_CLOSED] = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_CLOSED,
+        [EGRESS_LIST] = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_LIST,
+};
+
+static const char *const protocol_names[] = {
+        [NET_ANY_PROTOCOL] = "", [NET_TCP] = "tcp", [NET_UDP] = "udp"};
 
 static const Sandboxd__V1__ExpiryAction wire_expiries[] = {
         [EXPIRY_STOP] = SANDBOXD__V1__EXPIRY_ACTION__EXPIRY_ACTION_STOP,
@@ -170,6 +187,55 @@ static Sandboxd__V1__SandboxExit *exit_message(struct arena *a, const struct exi
         return m;
 }
 
+static Sandboxd__V1__EgressRule *rule_message(struct arena *a, const struct net_rule *rule)
+{
+        const struct net_rule subnet = {.v6 = rule->v6, .prefix = rule->prefix};
+        Sandboxd__V1__EgressRule *m = arena_alloc(a, sizeof(*m));
+        char *cidr = arena_alloc(a, NET_RULE_MAX);
+
+        if (!m || !cidr)
+                return NULL;
+        struct net_rule addresses = subnet;
+        memcpy(addresses.address, rule->address, sizeof(addresses.address));
+        sandboxd__v1__egress_rule__init(m);
+        m->cidr = (char *)net_rule_format(&addresses, cidr, NET_RULE_MAX);
+        m->port_from = rule->first;
+        m->port_to = rule->last;
+        m->protocol = (char *)protocol_names[rule->protocol];
+        return m;
+}
+
+/* NULL where there is nothing that it could hold for. */
+static Sandboxd__V1__Egress *egress_message(struct arena *a, const struct record *rec)
+{
+        Sandboxd__V1__Egress *m =
+                rec->network == NETWORK_BRIDGE ? arena_alloc(a, sizeof(*m)) : NULL;
+        struct egress policy;
+
+        if (!m || egress_parse(rec->egress, &policy, NULL) < 0)
+                return NULL;
+        sandboxd__v1__egress__init(m);
+        m->policy = wire_policies[policy.mode];
+        m->rules = arena_alloc(a, policy.n * sizeof(*m->rules));
+        for (size_t i = 0; m->rules && i < policy.n; i++) {
+                if (!(m->rules[i] = rule_message(a, &policy.rules[i])))
+                        return NULL;
+                m->n_rules++;
+        }
+        return m;
+}
+
+/* They stay the lease's, for as long as the loop does not turn. */
+static void put_addresses(const struct sandbox *s, Sandboxd__V1__Sandbox *m)
+{
+        const struct network_lease *lease = sandbox_lease(s);
+
+        if (!lease)
+                return;
+        m->addresses = (char **)lease->addresses;
+        m->n_addresses = strv_len(lease->addresses);
+}
+
 Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct sandbox *s)
 {
         const struct record *rec = sandbox_record(s);
@@ -196,6 +262,9 @@ Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct sandbox *s)
         m->expiry_action = wire_expiries[rec->expiry];
         m->request_key = (char *)rec->request_key;
         m->dns = dns_message(a, &rec->dns);
+        m->network = wire_networks[rec->network];
+        m->egress = egress_message(a, rec);
+        put_addresses(s, m);
         return m;
 }
 
@@ -256,6 +325,89 @@ int state_from_wire(Sandboxd__V1__SandboxState wire, enum sandbox_state *ret)
                 }
         }
         return -EINVAL;
+}
+
+int network_from_wire(Sandboxd__V1__NetworkMode wire, bool *ret_given, enum network_mode *ret)
+{
+        *ret_given = false;
+        *ret = NETWORK_NONE;
+        if (wire == SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_UNSPECIFIED)
+                return 0;
+        for (int i = 0; i < NETWORK_MODES; i++) {
+                if (wire_networks[i] == wire) {
+                        *ret_given = true;
+                        *ret = (enum network_mode)i;
+                        return 0;
+                }
+        }
+        return -EINVAL;
+}
+
+static int protocol_from_wire(const char *name, enum net_protocol *ret, struct err *e)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(protocol_names); i++) {
+                if (str_eq(name, protocol_names[i])) {
+                        *ret = (enum net_protocol)i;
+                        return 0;
+                }
+        }
+        return err_set(e, STATUS_INVALID_ARGUMENT, "egress: a rule's protocol must be tcp or udp");
+}
+
+static int rule_from_wire(const Sandboxd__V1__EgressRule *wire, struct net_rule *ret, struct err *e)
+{
+        uint32_t last = wire->port_to ? wire->port_to : wire->port_from;
+        struct net_rule rule;
+
+        int r = net_rule_parse(wire->cidr, strlen(wire->cidr), &rule, e);
+        if (r < 0)
+                return err_prefix(e, "egress");
+        if (!net_rule_is_subnet(&rule))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "egress: a rule's cidr must be an address or a subnet alone; ports "
+                               "and protocol have fields of their own");
+        if (last > UINT16_MAX || wire->port_from > last || (last && !wire->port_from))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "egress: a rule's ports are from %u to %u, they must be from 1 to "
+                               "65535 and rise",
+                               wire->port_from, wire->port_to);
+        rule.first = (uint16_t)wire->port_from;
+        rule.last = (uint16_t)last;
+        r = protocol_from_wire(wire->protocol, &rule.protocol, e);
+        if (r == 0)
+                *ret = rule;
+        return r;
+}
+
+int egress_from_wire(const Sandboxd__V1__Egress *wire, char *out, struct err *e)
+{
+        struct egress policy = {.mode = EGRESS_LIST};
+        bool unsaid =
+                !wire || wire->policy == SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_UNSPECIFIED;
+
+        *out = '\0';
+        if (!wire || (unsaid && wire->n_rules == 0))
+                return 0;
+        for (size_t i = 0; !unsaid && i < ARRAY_SIZE(wire_policies); i++)
+                if (wire_policies[i] == wire->policy)
+                        policy.mode = (enum egress_mode)i;
+        if (!unsaid && wire_policies[policy.mode] != wire->policy)
+                return err_set(e, STATUS_INVALID_ARGUMENT, "egress: no policy has the number %d",
+                               (int)wire->policy);
+        if ((policy.mode == EGRESS_LIST) != (wire->n_rules > 0))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "egress: a list has rules, and no other policy has any");
+        if (wire->n_rules > EGRESS_RULES_MAX)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "egress has %zu rules, at most %d are possible", wire->n_rules,
+                               EGRESS_RULES_MAX);
+        for (; policy.n < wire->n_rules; policy.n++) {
+                int r = rule_from_wire(wire->rules[policy.n], &policy.rules[policy.n], e);
+                if (r < 0)
+                        return r;
+        }
+        (void)egress_format(&policy, out, EGRESS_TEXT_MAX);
+        return 0;
 }
 
 int expiry_from_wire(Sandboxd__V1__ExpiryAction wire, enum expiry_action *ret)

@@ -131,6 +131,9 @@ static const char *const migrations[] = {
         [3] = "ALTER TABLE sandbox ADD COLUMN dns_servers TEXT NOT NULL DEFAULT '[]';"
               "ALTER TABLE sandbox ADD COLUMN dns_search TEXT NOT NULL DEFAULT '[]';"
               "ALTER TABLE sandbox ADD COLUMN dns_options TEXT NOT NULL DEFAULT '[]';",
+        /* As before there were networks: loopback alone, to which a policy means nothing. */
+        [4] = "ALTER TABLE sandbox ADD COLUMN network TEXT NOT NULL DEFAULT 'none';"
+              "ALTER TABLE sandbox ADD COLUMN egress TEXT NOT NULL DEFAULT 'open';",
 };
 #define SCHEMA_VERSION  ((unsigned)ARRAY_SIZE(migrations))
 #define FIRST_WITH_SUMS 2

@@ -5,6 +5,7 @@
 
 #include "base/failpoint.h"
 #include "base/util.h"
+#include "daemon/network.h"
 #include "daemon/sandbox_private.h"
 #include "daemon/workspaces.h"
 
@@ -12,16 +13,35 @@
 
 /* --- what the container leaves ------------------------------------------------------------- */
 
-static void on_removed(void *data, const struct err *e)
+static void removed(struct sandbox *s, const struct err *e)
 {
-        struct sandbox *s = data;
-
         if (e && !s->err.code)
                 s->err = *e;
         s->frozen = false;
         s->rec.pid = 0;
         s->rec.pid_start_time = 0;
         s->after_take_down(s);
+}
+
+static void on_given_back(void *data, const struct err *e)
+{
+        FAILPOINT("take_down.network");
+        removed(data, e);
+}
+
+/* What may be left of the container keeps its network: no other sandbox may get its addresses. */
+static void on_removed(void *data, const struct err *e)
+{
+        struct sandbox *s = data;
+        struct err failed;
+
+        if (e || s->rec.network != NETWORK_BRIDGE) {
+                removed(s, e);
+                return;
+        }
+        sandbox_step_is(s, "network");
+        if (network_give_back(s->registry->network, s->rec.id, on_given_back, s, &failed) < 0)
+                removed(s, &failed);
 }
 
 static void remove_container(struct sandbox *s)

@@ -13,6 +13,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/network.h"
 #include "daemon/sandbox.h"
 #include "daemon/stats.h"
 #include "daemon/watch.h"
@@ -39,6 +40,9 @@ static struct asked {
         const char *what;
         char key[REQUEST_KEY_MAX + 1], workspace_of[ID_LEN + 1];
         char dns[3][64]; /* the first server, domain and option */
+        bool network_given;
+        enum network_mode network;
+        char egress[256];
         uint32_t owner;
         uint64_t ttl_ms;
         enum expiry_action expiry;
@@ -60,6 +64,15 @@ static unsigned n_reads; /* pages */
 const struct record *sandbox_record(const struct sandbox *s)
 {
         return &s->rec;
+}
+
+/* The lease of those with a network of their own. */
+const struct network_lease *sandbox_lease(const struct sandbox *s)
+{
+        static const char *const addresses[] = {"10.137.0.5/32", "fd73::5/128", NULL};
+        static const struct network_lease lease = {.netns = "/netns", .addresses = addresses};
+
+        return s->rec.network == NETWORK_BRIDGE ? &lease : NULL;
 }
 
 unsigned sandbox_waiting(const struct sandbox *s)
@@ -97,6 +110,9 @@ int sandbox_create(struct registry *r, const struct sandbox_params *params, sand
         for (size_t i = 0; i < ARRAY_SIZE(dns); i++)
                 (void)str_format(asked.dns[i], sizeof(asked.dns[i]), "%s",
                                  dns[i] && dns[i][0] ? dns[i][0] : ""); /* the tests' fit */
+        asked.network_given = params->network_given;
+        asked.network = params->network;
+        assert_true(str_format(asked.egress, sizeof(asked.egress), "%s", params->egress));
         asked.owner = params->owner;
         asked.ttl_ms = params->ttl_ms;
         asked.expiry = params->expiry;
@@ -271,7 +287,7 @@ static void fill_reason(char reason[REASON_MAX])
 /* Ids rise. */
 static struct sandbox *add_sandbox(unsigned number)
 {
-        static char none[] = "", runtime[] = "runc", image[] = "busybox";
+        static char none[] = "", runtime[] = "runc", image[] = "busybox", open[] = "open";
         static char *env[] = {NULL};
         struct sandbox *s = calloc(1, sizeof(*s));
 
@@ -282,6 +298,7 @@ static struct sandbox *add_sandbox(unsigned number)
         s->rec.runtime = runtime;
         s->rec.image = image;
         s->rec.env = env;
+        s->rec.egress = open;
         s->rec.state = SANDBOX_RUNNING;
         s->rec.memory = 1024;
         s->rec.pids = 64;

@@ -104,6 +104,7 @@ static inline struct record make_record(unsigned i)
                 .name = str_printf("box-%u", i),
                 .runtime = str_printf("runc"),
                 .image = str_printf("default"),
+                .egress = str_printf("open"),
                 .env = strv_copy(NULL, 0),
                 .memory = 512 * MiB,
                 .desired = SANDBOX_STOPPED,
@@ -133,6 +134,9 @@ static inline struct record make_full_record(unsigned i)
         r.dns.servers = strv_copy(dns, 2);
         r.dns.search = strv_copy(dns + 1, 1);
         r.dns.options = strv_copy(dns + 2, 1);
+        r.network = NETWORK_BRIDGE;
+        free(r.egress);
+        r.egress = str_printf("10.0.0.0/8,192.0.2.7/32:443/tcp");
         r.memory = INT64_MAX;
         r.cpu_millis = 1500;
         r.pids = 1;
@@ -191,7 +195,8 @@ static inline bool record_is_same(const struct record *a, const struct record *b
 {
         return str_eq(a->id, b->id) && str_eq(a->name, b->name) && str_eq(a->runtime, b->runtime) &&
                str_eq(a->image, b->image) && list_is_same(a->env, b->env) &&
-               dns_is_same(&a->dns, &b->dns) && a->memory == b->memory &&
+               dns_is_same(&a->dns, &b->dns) && a->network == b->network &&
+               str_eq(a->egress, b->egress) && a->memory == b->memory &&
                a->cpu_millis == b->cpu_millis && a->pids == b->pids &&
                str_eq(a->request_key, b->request_key) && str_eq(a->workspace_of, b->workspace_of) &&
                a->owner == b->owner && a->ttl_ms == b->ttl_ms && a->expiry == b->expiry &&

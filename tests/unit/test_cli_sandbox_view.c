@@ -18,6 +18,8 @@ struct fixture {
         Sandboxd__V1__Sandbox__EnvEntry entry, *env[1];
         Google__Protobuf__Timestamp created;
         Sandboxd__V1__Dns dns;
+        Sandboxd__V1__Egress egress;
+        Sandboxd__V1__EgressRule rules[2], *rule_list[2];
 };
 
 static void fill(struct fixture *f)
@@ -58,6 +60,25 @@ static void fill(struct fixture *f)
         f->dns.options = options;
         f->dns.n_options = 1;
         f->sandbox.dns = &f->dns;
+        static char cidr_4[] = "10.0.0.0/8", cidr_6[] = "2001:db8::1/128", tcp[] = "tcp";
+        static char address[] = "10.137.0.5/32", *addresses[] = {address};
+        sandboxd__v1__egress__init(&f->egress);
+        for (size_t i = 0; i < ARRAY_SIZE(f->rules); i++) {
+                sandboxd__v1__egress_rule__init(&f->rules[i]);
+                f->rule_list[i] = &f->rules[i];
+        }
+        f->rules[0].cidr = cidr_4;
+        f->rules[1].cidr = cidr_6;
+        f->rules[1].port_from = 80;
+        f->rules[1].port_to = 81;
+        f->rules[1].protocol = tcp;
+        f->egress.policy = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_LIST;
+        f->egress.rules = f->rule_list;
+        f->egress.n_rules = ARRAY_SIZE(f->rules);
+        f->sandbox.network = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE;
+        f->sandbox.egress = &f->egress;
+        f->sandbox.addresses = addresses;
+        f->sandbox.n_addresses = 1;
 }
 
 static void json_has_every_field(void **state)
@@ -78,7 +99,10 @@ static void json_has_every_field(void **state)
                                   "\"ttl_millis\":0,\"expiry_action\":\"stop\","
                                   "\"request_key\":\"key\","
                                   "\"dns\":{\"servers\":[\"10.0.0.1\",\"::2\"],"
-                                  "\"search\":[],\"options\":[\"rotate\"]}}");
+                                  "\"search\":[],\"options\":[\"rotate\"]},"
+                                  "\"network\":\"bridge\","
+                                  "\"egress\":\"10.0.0.0/8,[2001:db8::1/128]:80-81/tcp\","
+                                  "\"addresses\":[\"10.137.0.5/32\"]}");
         assert_int_equal(json_object_size(json), sandboxd__v1__sandbox__descriptor.n_fields);
         free(text);
         json_decref(json);
@@ -122,6 +146,9 @@ static void text_escapes(void **state)
                                   "memory:       512MiB\n"
                                   "cpus:         1.5\n"
                                   "pids:         64\n"
+                                  "network:      bridge\n"
+                                  "address:      10.137.0.5/32\n"
+                                  "egress:       10.0.0.0/8,[2001:db8::1/128]:80-81/tcp\n"
                                   "env:          A=1\\x0a2\n"
                                   "dns:          10.0.0.1\n"
                                   "dns:          ::2\n"

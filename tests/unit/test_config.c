@@ -137,6 +137,8 @@ static const char full[] = "runtime: safe\n"
                            "  tmp_size: 1536KiB\n"
                            "  start_timeout: 1500ms\n"
                            "  stop_timeout: 0\n"
+                           "  network: bridge\n"
+                           "  egress: '10.0.0.0/8, [2001:db8::1]:443/tcp'\n"
                            "images:\n"
                            "  max_size: 3MiB\n"
                            "  max_files: 101\n"
@@ -196,6 +198,8 @@ static void every_key_reaches_its_field(void **state)
         assert_int_equal(c.defaults.tmp_size, 1536 * KiB);
         assert_int_equal(c.defaults.start_timeout_ms, 1500);
         assert_int_equal(c.defaults.stop_timeout_ms, 0);
+        assert_string_equal(c.defaults.network, "bridge");
+        assert_string_equal(c.defaults.egress, "10.0.0.0/8, [2001:db8::1]:443/tcp");
         assert_int_equal(c.images.max_size, 3 * MiB);
         assert_int_equal(c.images.max_files, 101);
         assert_int_equal(c.images.import_timeout_ms, 7000);
@@ -327,6 +331,8 @@ static void assert_same(const struct config *a, const struct config *b)
         assert_int_equal(a->defaults.tmp_size, b->defaults.tmp_size);
         assert_int_equal(a->defaults.start_timeout_ms, b->defaults.start_timeout_ms);
         assert_int_equal(a->defaults.stop_timeout_ms, b->defaults.stop_timeout_ms);
+        assert_string_equal(a->defaults.network, b->defaults.network);
+        assert_string_equal(a->defaults.egress, b->defaults.egress);
         assert_int_equal(a->images.max_size, b->images.max_size);
         assert_int_equal(a->images.max_files, b->images.max_files);
         assert_int_equal(a->images.import_timeout_ms, b->images.import_timeout_ms);

@@ -232,6 +232,17 @@ static const struct wrong {
         {"runtimes: {runc: {path: bin/runc}}\n",
          "t.yaml:1:25: runtimes.runc.path: expected an absolute path or a name without '/', of at "
          "most 4095 bytes, found 'bin/runc'"},
+        {"defaults: {network: host}\n",
+         "t.yaml:1:21: defaults.network: expected one of none, bridge, found 'host'"},
+        {"defaults: {egress: ''}\n",
+         "t.yaml:1:20: defaults.egress: expected open, closed, or at most 64 rules such as "
+         "10.0.0.0/8,192.0.2.7:443/tcp, of at most 4607 bytes, found nothing"},
+        {"defaults: {egress: '10.0.0.0/8,'}\n",
+         "t.yaml:1:20: defaults.egress: expected open, closed, or at most 64 rules such as "
+         "10.0.0.0/8,192.0.2.7:443/tcp, of at most 4607 bytes, found '10.0.0.0/8,'"},
+        {"defaults: {egress: 10.0.0.1/8}\n",
+         "t.yaml:1:20: defaults.egress: expected open, closed, or at most 64 rules such as "
+         "10.0.0.0/8,192.0.2.7:443/tcp, of at most 4607 bytes, found '10.0.0.1/8'"},
         {"runtime: crun\n", "t.yaml:1:10: runtime: expected runc, runsc or a name given under "
                             "'runtimes', found 'crun'"},
         {"runtime: Crun\n", "t.yaml:1:10: runtime: expected a name of a-z, 0-9 and, between them, "

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "daemon/interceptor.h"
 #include "methods.h"
+#include "sandboxd/v1/sandbox.pb-c.h"
 
 #define ALICE    1001
 #define BOB      1002
@@ -335,6 +336,45 @@ static void an_image_of_the_host(void **state)
         assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
 }
 
+static void the_network_of_the_host(void **state)
+{
+        static const uint8_t host[] = {0x58, 3}, bridge[] = {0x58, 2};
+        static const uint8_t host_last[] = {0x58, 2, 0x58, 3}, host_first[] = {0x58, 3, 0x58, 2};
+        /* Longer than needed, and with bits that a decoder drops. */
+        static const uint8_t padded[] = {0x58, 0x83, 0x80, 0x00};
+        static const uint8_t high[] = {0x58, 0x83, 0x80, 0x80, 0x80, 0x10};
+        static const uint8_t name[] = {0x1a, 1, 'x', 0x58, 3};
+        struct err e;
+
+        (void)state;
+        need_root();
+        /* The number in the bytes above, and in interceptor.c. */
+        assert_int_equal(protobuf_c_message_descriptor_get_field_by_name(
+                                 sandbox_service.methods[SANDBOX_SERVICE_CREATE].request, "network")
+                                 ->id,
+                         11);
+        assert_int_equal(SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST, 3);
+#define CREATE_AS(who, grants, bytes) \
+        call_as(who, grants, &sandbox_service, "Create", bytes, sizeof(bytes), NULL)
+        e = CREATE_AS(ALICE, USERS, host);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        assert_non_null(strstr(e.msg, "role admin"));
+        e = CREATE_AS(ALICE, USERS, host_last);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        e = CREATE_AS(ALICE, USERS, padded);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        e = CREATE_AS(ALICE, USERS, high);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        e = CREATE_AS(ALICE, USERS, name);
+        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        e = CREATE_AS(ALICE, USERS, bridge);
+        assert_int_equal(e.code, STATUS_OK);
+        e = CREATE_AS(ALICE, USERS, host_first); /* a decoder sees bridge */
+        assert_int_equal(e.code, STATUS_OK);
+        e = CREATE_AS(0, 0, host);
+        assert_int_equal(e.code, STATUS_OK);
+}
+
 /* Every request that is about one sandbox names it by the field that is asked for. */
 static void the_field_is_the_same_everywhere(void **state)
 {
@@ -424,6 +464,7 @@ int main(void)
                 TEST(own_and_foreign),
                 TEST(two_names_in_one_request),
                 TEST(an_image_of_the_host),
+                TEST(the_network_of_the_host),
                 TEST(the_field_is_the_same_everywhere),
                 TEST(audit_line),
                 TEST(request_ids),

@@ -1,4 +1,4 @@
-/* daemon/params.c: name servers that a client asks for. */
+/* daemon/params.c: name servers and networks that a client asks for. */
 #include "daemon/params.h"
 
 #include <errno.h>
@@ -19,6 +19,8 @@ static const struct config config = {
         .runtime = TEXT("bare"),
         .dns = {.servers = config_servers, .servers_given = true},
         .defaults = {.image = TEXT("busybox"),
+                     .network = TEXT("none"),
+                     .egress = TEXT("open"),
                      .memory = 1024 * MiB,
                      .cpu_millis = 1000,
                      .pids = 512},
@@ -37,6 +39,7 @@ static struct sandbox_params params_of(const char *runtime, const struct config_
                                        .image = "",
                                        .env = env,
                                        .dns = *dns,
+                                       .egress = "",
                                        .request_key = "key",
                                        .workspace_of = ""};
 }
@@ -198,6 +201,108 @@ static void a_repeated_request_says_the_same(void **state)
         record_done(&rec);
 }
 
+/* --- networks -------------------------------------------------------------------------------- */
+
+static const struct sandbox_params of_nothing = {.name = "",
+                                                 .runtime = "",
+                                                 .image = "",
+                                                 .env = (const char *const[]){NULL},
+                                                 .request_key = "key",
+                                                 .workspace_of = "",
+                                                 .egress = ""};
+
+/* What is chosen where the configuration says this; the message of the refusal, or NULL. */
+static void assert_chosen(const char *network, const char *egress, const struct sandbox_params *p,
+                          enum network_mode mode, const char *policy, const char *refusal)
+{
+        struct config c = config;
+        struct registry r = {.config = &c, .engine = &engine};
+        struct record rec;
+        struct err e = {0};
+
+        c.defaults.network = (char *)network;
+        c.defaults.egress = (char *)egress;
+        int n = params_check(&r, p, &rec, &e);
+        if (refusal) {
+                assert_int_equal(n, -EINVAL);
+                assert_int_equal(e.code, STATUS_INVALID_ARGUMENT);
+                assert_non_null(strstr(e.msg, refusal));
+                return;
+        }
+        assert_string_equal(e.msg, "");
+        assert_int_equal(rec.network, mode);
+        assert_string_equal(rec.egress, policy);
+        record_done(&rec);
+}
+
+static void a_network_is_chosen(void **state)
+{
+        struct sandbox_params p = of_nothing;
+
+        (void)state;
+        assert_chosen("none", "open", &p, NETWORK_NONE, "open", NULL);
+        assert_chosen("bridge", "open", &p, NETWORK_BRIDGE, "open", NULL);
+        assert_chosen("bridge", "closed", &p, NETWORK_BRIDGE, "closed", NULL);
+        assert_chosen("bridge", " 10.0.0.1 , ::/0", &p, NETWORK_BRIDGE, "10.0.0.1/32,::/0", NULL);
+        /* A default that is for other sandboxes does no harm. */
+        assert_chosen("none", "closed", &p, NETWORK_NONE, "open", NULL);
+        p.network_given = true;
+        p.network = NETWORK_HOST;
+        assert_chosen("bridge", "closed", &p, NETWORK_HOST, "open", NULL);
+        p.network = NETWORK_NONE;
+        assert_chosen("bridge", "closed", &p, NETWORK_NONE, "open", NULL);
+        p.network = NETWORK_BRIDGE;
+        assert_chosen("none", "10.0.0.0/8", &p, NETWORK_BRIDGE, "10.0.0.0/8", NULL);
+        p.egress = "open";
+        assert_chosen("none", "closed", &p, NETWORK_BRIDGE, "open", NULL);
+}
+
+static void a_policy_needs_a_network(void **state)
+{
+        struct sandbox_params p = of_nothing;
+
+        (void)state;
+        p.egress = "closed";
+        assert_chosen("none", "open", &p, 0, NULL, "needs network bridge, it is none");
+        assert_chosen("bridge", "open", &p, NETWORK_BRIDGE, "closed", NULL);
+        p.network_given = true;
+        p.network = NETWORK_HOST;
+        assert_chosen("bridge", "open", &p, 0, NULL, "needs network bridge, it is host");
+        p.egress = "open"; /* is what it has */
+        assert_chosen("bridge", "closed", &p, NETWORK_HOST, "open", NULL);
+        p.egress = "10.0.0.1/8";
+        assert_chosen("bridge", "open", &p, 0, NULL, "egress: ");
+}
+
+static void a_repeated_request_has_the_same_network(void **state)
+{
+        struct config c = config;
+        struct registry r = {.config = &c, .engine = &engine};
+        struct sandbox_params p = of_nothing;
+        struct record rec;
+        struct err e = {0};
+
+        (void)state;
+        p.network_given = true;
+        p.network = NETWORK_BRIDGE;
+        p.egress = "10.0.0.1,::/0";
+        assert_int_equal(params_check(&r, &p, &rec, &e), 0);
+        assert_int_equal(params_check_same(&p, &rec, &e), 0);
+        p.egress = "10.0.0.1/32, ::/0"; /* another text of it */
+        assert_int_equal(params_check_same(&p, &rec, &e), 0);
+        p.egress = "";
+        p.network_given = false; /* the default, whatever it was then */
+        assert_int_equal(params_check_same(&p, &rec, &e), 0);
+        p.egress = "10.0.0.1";
+        assert_true(params_check_same(&p, &rec, &e) < 0);
+        p.egress = "";
+        p.network_given = true;
+        p.network = NETWORK_NONE;
+        assert_true(params_check_same(&p, &rec, &e) < 0);
+        assert_int_equal(e.code, STATUS_ALREADY_EXISTS);
+        record_done(&rec);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -207,6 +312,9 @@ int main(void)
                 cmocka_unit_test(too_many_are_refused),
                 cmocka_unit_test(loopback_is_refused_where_it_is_no_use),
                 cmocka_unit_test(a_repeated_request_says_the_same),
+                cmocka_unit_test(a_network_is_chosen),
+                cmocka_unit_test(a_policy_needs_a_network),
+                cmocka_unit_test(a_repeated_request_has_the_same_network),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -427,6 +427,10 @@ static void create_with(struct rpc_client *c, const char *key, int expiry, struc
         dns.options = &option;
         dns.n_servers = dns.n_options = 1;
         request.dns = &dns;
+        Sandboxd__V1__Egress egress = SANDBOXD__V1__EGRESS__INIT;
+        egress.policy = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_CLOSED;
+        request.network = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE;
+        request.egress = &egress;
         request.request_key = (char *)key;
         request.workspace = (char *)"w";
         request.ttl_millis = 5000;
@@ -453,6 +457,9 @@ static void create_passes_on(void **state)
         assert_string_equal(asked.dns[0], "10.0.0.1");
         assert_string_equal(asked.dns[1], "");
         assert_string_equal(asked.dns[2], "rotate");
+        assert_true(asked.network_given);
+        assert_int_equal(asked.network, NETWORK_BRIDGE);
+        assert_string_equal(asked.egress, "closed");
         asked.done(asked.data, add_sandbox(1), NULL);
         LOOP_UNTIL(&f->l, good.n_done);
         assert_int_equal(good.err.code, STATUS_OK);

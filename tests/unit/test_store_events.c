@@ -338,6 +338,8 @@ static const char to_schema_2[] =
         "  reason, 0 FROM event_3;"
         "DROP TABLE event_3;"
         "CREATE INDEX event_of ON event (sandbox_id);"
+        "ALTER TABLE sandbox DROP COLUMN egress;"
+        "ALTER TABLE sandbox DROP COLUMN network;"
         "ALTER TABLE sandbox DROP COLUMN dns_options;"
         "ALTER TABLE sandbox DROP COLUMN dns_search;"
         "ALTER TABLE sandbox DROP COLUMN dns_servers;"

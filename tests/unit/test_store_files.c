@@ -453,9 +453,19 @@ static void migration_lost(void **state)
         assert_refused(f, STATUS_DATA_LOSS, "lacks the last 1 commits");
 }
 
-/* --- from a schema whose sandboxes had no name servers of their own --------------------------- */
+/* --- from schemas whose sandboxes had less of their own ----------------------------------------
+ */
 
-static void make_version_3(struct store_fixture *f)
+#define DROP_NETWORK                              \
+        "ALTER TABLE sandbox DROP COLUMN egress;" \
+        "ALTER TABLE sandbox DROP COLUMN network;"
+#define DROP_DNS                                       \
+        "ALTER TABLE sandbox DROP COLUMN dns_options;" \
+        "ALTER TABLE sandbox DROP COLUMN dns_search;"  \
+        "ALTER TABLE sandbox DROP COLUMN dns_servers;"
+
+/* Three full records, and what the tables had before this statement's columns came. */
+static void make_older(struct store_fixture *f, const char *sql)
 {
         struct store_db db = {0};
         struct err e = {0};
@@ -469,15 +479,20 @@ static void make_version_3(struct store_fixture *f)
         fixture_wait(f, 3);
         fixture_close(f);
         assert_int_equal(sqlite3_open(f->path, &db.sqlite), SQLITE_OK);
-        if (store_exec(&db,
-                       "ALTER TABLE sandbox DROP COLUMN dns_options;"
-                       "ALTER TABLE sandbox DROP COLUMN dns_search;"
-                       "ALTER TABLE sandbox DROP COLUMN dns_servers;"
-                       "PRAGMA user_version = 3",
-                       &e) < 0 ||
-            store_rows_register(&db, &e) < 0 || store_rows_sum(&db, &e) < 0)
+        if (store_exec(&db, sql, &e) < 0 || store_rows_register(&db, &e) < 0 ||
+            store_rows_sum(&db, &e) < 0)
                 fail_msg("%s", e.msg);
         assert_int_equal(sqlite3_close(db.sqlite), SQLITE_OK);
+}
+
+static void make_version_3(struct store_fixture *f)
+{
+        make_older(f, DROP_NETWORK DROP_DNS "PRAGMA user_version = 3");
+}
+
+static void make_version_4(struct store_fixture *f)
+{
+        make_older(f, DROP_NETWORK "PRAGMA user_version = 4");
 }
 
 static void free_dns(struct record *r)
@@ -488,23 +503,47 @@ static void free_dns(struct record *r)
         r->dns = (struct config_dns){0};
 }
 
+static void free_network(struct record *r)
+{
+        free(r->egress);
+        r->egress = str_printf("open");
+        r->network = NETWORK_NONE;
+}
+
+static void assert_brought_forward(struct store_fixture *f, bool with_dns)
+{
+        for (int i = 0; i < 2; i++) { /* once is enough, and every sum is right */
+                fixture_load(f);
+                assert_int_equal(f->n_loaded, 3);
+                for (unsigned k = 0; k < 3; k++) {
+                        struct record before = make_full_record(k + 1);
+                        free_network(&before);
+                        if (!with_dns)
+                                free_dns(&before);
+                        assert_true(record_is_same(&before, &f->loaded[k]));
+                        record_done(&before);
+                }
+        }
+}
+
 static void migration_to_name_servers(void **state)
 {
         struct store_fixture *f = *state;
         struct stat st;
 
         make_version_3(f);
-        for (int i = 0; i < 2; i++) { /* once is enough, and every sum is right */
-                fixture_load(f);
-                assert_int_equal(f->n_loaded, 3);
-                for (unsigned k = 0; k < 3; k++) {
-                        struct record before = make_full_record(k + 1);
-                        free_dns(&before);
-                        assert_true(record_is_same(&before, &f->loaded[k]));
-                        record_done(&before);
-                }
-        }
+        assert_brought_forward(f, false);
         assert_int_equal(stat(fixture_file(f, ".v3.backup"), &st), 0);
+}
+
+static void migration_to_networks(void **state)
+{
+        struct store_fixture *f = *state;
+        struct stat st;
+
+        make_version_4(f);
+        assert_brought_forward(f, true);
+        assert_int_equal(stat(fixture_file(f, ".v4.backup"), &st), 0);
 }
 
 /* --- what is read of the refused ----------------------------------------------------------- */
@@ -664,6 +703,23 @@ static void refused_version_3(void **state)
         assert_string_equal(f->loaded[0].name, "box-1");
         assert_string_equal(f->loaded[1].name, "box-3");
         assert_null(f->loaded[0].dns.servers[0]);
+        assert_int_equal(f->loaded[0].network, NETWORK_NONE);
+        close_refused(f);
+}
+
+static void refused_version_4(void **state)
+{
+        struct store_fixture *f = *state;
+        struct err why;
+
+        make_version_4(f);
+        fixture_sql(f, "UPDATE sandbox SET pid = 7 WHERE name = 'box-2'");
+        open_fails(f, STATUS_DATA_LOSS, "damaged", &why);
+        open_refused(f, &why);
+        assert_int_equal(f->n_loaded, 2);
+        assert_string_equal(f->loaded[1].dns.servers[0], "10.0.0.1");
+        assert_int_equal(f->loaded[1].network, NETWORK_NONE);
+        assert_string_equal(f->loaded[1].egress, "open");
         close_refused(f);
 }
 
@@ -704,12 +760,14 @@ int main(void)
                 TEST(migration_of_damaged_rows),
                 TEST(migration_lost),
                 TEST(migration_to_name_servers),
+                TEST(migration_to_networks),
                 TEST(refused_writes_nothing),
                 TEST(refused_rows),
                 TEST(refused_newer),
                 TEST(refused_version_1),
                 TEST(refused_version_2),
                 TEST(refused_version_3),
+                TEST(refused_version_4),
                 TEST(refused_is_not_there),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
