@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/failpoint.h"
 #include "base/io.h"
 #include "base/offload.h"
 #include "base/util.h"
@@ -482,6 +483,7 @@ static void on_kept(struct lease *l, const struct err *e)
 {
         struct err own;
 
+        FAILPOINT("network.kept");
         if (e) {
                 end_make(l, e);
                 return;
@@ -500,6 +502,7 @@ static void on_added(void *data, const struct proc_result *result)
         struct lease *l = data;
         struct err e;
 
+        FAILPOINT("network.added");
         json_t *told = result->exit_code == 0 ? json_loads(result->output, 0, NULL) : NULL;
         if (!told) {
                 plugin_error(l, result, "ADD", &e);
@@ -531,6 +534,7 @@ static void add_next(struct lease *l)
 
 static void on_namespace(struct lease *l, const struct err *e)
 {
+        FAILPOINT("network.namespace");
         if (e)
                 end_make(l, e);
         else
@@ -596,6 +600,7 @@ static void on_deleted(void *data, const struct proc_result *result)
         struct lease *l = data;
         struct err e;
 
+        FAILPOINT("network.deleted");
         if (result->exit_code != 0) {
                 plugin_error(l, result, "DEL", &e);
                 l->removed(l, &e);

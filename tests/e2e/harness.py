@@ -424,6 +424,9 @@ class Daemon:
         wait_until(lambda: not kill([str(self.dir), *ids]), "the end of every process")
         for point in mounts(self.dir):
             subprocess.run(["umount", "-l", point], check=False, timeout=20)
+        if shutil.which("nft"):  # the rules outlive their daemon
+            subprocess.run(["nft", "delete", "table", "inet", network_table(self.state)],
+                           check=False, timeout=20, stderr=subprocess.DEVNULL)
         for path in cgroups(ids):
             path.rmdir()
         shutil.rmtree(self.dir, ignore_errors=True)
@@ -490,6 +493,14 @@ def mounts(directory):
     """The mount points below a directory, the innermost first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [p for p in reversed(points) if p.startswith(f"{directory}/")]
+
+
+def network_table(state_dir):
+    """The name of the nftables table (inet) of a daemon with this state directory."""
+    hash_ = 0xcbf29ce484222325  # FNV-1a, as network_instance of daemon/network.c
+    for byte in str(state_dir).encode():
+        hash_ = (hash_ ^ byte) * 0x100000001b3 & (1 << 64) - 1
+    return f"sandboxd_{hash_:016x}"
 
 
 def cgroups(ids):

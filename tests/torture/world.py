@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 from sandboxd.v1 import sandbox_pb2
 
-from harness import ULID, mounts, processes, state_name
+from harness import ULID, mounts, network_table, processes, state_name
 
 ALIVE = {"RUNNING", "PAUSED"}
 # Words of a runtime's command line that is at work, and not a sandbox of it.
@@ -58,6 +58,38 @@ def tree_ids(top):
             for sandbox_id in re.findall(ULID, name):
                 found.setdefault(sandbox_id, f"{directory}/{name}")
     return found
+
+
+def leases(daemon):
+    """{lease: the id of its sandbox, or None} of networks."""
+    found = {}
+    for directory in (daemon.state / "network").glob("*/"):
+        if re.fullmatch(ULID, directory.name):
+            owner = directory / "sandbox"
+            found[directory.name] = json.loads(owner.read_text())["id"] if owner.exists() else None
+    return found
+
+
+def links(daemon):
+    """The interfaces that the packet filter holds for sandboxes."""
+    command = ["nft", "-j", "list", "set", "inet", network_table(daemon.state), "links"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    if result.returncode != 0:  # no sandbox of this daemon has had a network
+        return []
+    sets = [entry["set"] for entry in json.loads(result.stdout)["nftables"] if "set" in entry]
+    return [link for found in sets for link in found.get("elem", [])]
+
+
+def network_problems(daemon, listed):
+    """Whoever lives and shall have a network has one, and nobody else."""
+    wanted = [s for s in listed
+              if state_name(s) in ALIVE and s.network == sandbox_pb2.NETWORK_MODE_BRIDGE]
+    found = leases(daemon)
+    yield from unequal("leases", sorted(map(str, found.values())), sorted(s.id for s in wanted))
+    yield from unequal("mounts", sorted(mounts(daemon.dir)),
+                       sorted(str(daemon.state / "network" / name / "netns") for name in found))
+    yield from unequal("links in the rules", len(links(daemon)), len(wanted))
+    yield from (f"{s.id}: it has no address" for s in wanted if not s.addresses)
 
 
 def process_problems(daemon, alive, instance):
@@ -117,13 +149,14 @@ def differences(daemon, expected, kept=()):
     found += unequal("rows of operations", operations, {})
     found += unequal("containers", containers(daemon), alive)
     found += unequal("cgroups", cgroup_ids(instance, set(states)), set(alive))
-    found += unequal("mounts", mounts(daemon.dir), [])
+    found += network_problems(daemon, listed)
     for directory, wanted in {"workspaces": states, "kept": kept}.items():
         there = {path.name for path in (daemon.data / directory).glob("*")}
         found += unequal(directory, there, set(wanted))
     bundles = {path.name for path in (daemon.state / "bundles").glob("*")}
     found += unequal("bundles", bundles, set(alive))
-    for top, wanted in {daemon.data: {*states, *kept}, daemon.state: set(alive)}.items():
+    on_state = {*alive, *leases(daemon)}
+    for top, wanted in {daemon.data: {*states, *kept}, daemon.state: on_state}.items():
         found += [f"left: {path}" for i, path in tree_ids(top).items() if i not in wanted]
     found += process_problems(daemon, set(alive), instance)
     return found
