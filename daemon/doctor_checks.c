@@ -1,6 +1,7 @@
 #include "daemon/doctor_checks.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/str.h"
 #include "base/util.h"
@@ -40,11 +41,27 @@ static const struct doctor_check checks[] = {
          doctor_check_runtimed},
         {"image", "sandboxes are made of it where their creator names no other",
          doctor_check_image},
+        {"network.plugins", "they join a sandbox with the network 'bridge' to the host",
+         doctor_check_plugins},
+        {"network.filter", "it keeps sandboxes with the network 'bridge' from each other",
+         doctor_check_packet_filter},
 };
 
 const struct doctor_check *doctor_check(size_t i)
 {
         return i < ARRAY_SIZE(checks) ? &checks[i] : NULL;
+}
+
+static bool put_plugins(struct doctor_subject *s, char *const *directories)
+{
+        size_t n = 0;
+
+        for (; directories && *directories; directories++) {
+                if (!str_format(s->plugins + n, sizeof(s->plugins) - n, "%s\n", *directories))
+                        return false;
+                n += strlen(s->plugins + n);
+        }
+        return true;
 }
 
 int doctor_subject_init(struct doctor_subject *s, const struct registry *r, struct err *e)
@@ -57,8 +74,12 @@ int doctor_subject_init(struct doctor_subject *s, const struct registry *r, stru
                 .nofile = c->defaults.nofile,
                 .proc = "/proc",
                 .cgroup = "/sys/fs/cgroup",
+                .networks = c->defaults.network && str_eq(c->defaults.network, "bridge"),
         };
-        if (str_format(s->socket, sizeof(s->socket), "%s", r->socket) &&
+        const char *conflist = c->network.conflist ? c->network.conflist : "";
+        if (put_plugins(s, c->network.plugins) &&
+            str_format(s->conflist, sizeof(s->conflist), "%s", conflist) &&
+            str_format(s->socket, sizeof(s->socket), "%s", r->socket) &&
             str_format(s->data_dir, sizeof(s->data_dir), "%s", c->data_dir) &&
             str_format(s->state_dir, sizeof(s->state_dir), "%s", c->state_dir) &&
             str_format(s->image, sizeof(s->image), "%s", c->defaults.image) &&

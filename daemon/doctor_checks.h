@@ -20,7 +20,10 @@ struct doctor_subject {
         char instance_lock[PATH_MAX]; /* "" for none */
         char image[PATH_MAX];         /* the default one's reference */
         char runtimed[PATH_MAX];
-        uint64_t memory, nofile; /* of a sandbox, where its creator does not say */
+        char conflist[PATH_MAX];    /* network.conflist; "" for none */
+        char plugins[8 * PATH_MAX]; /* network.plugins, each with a line feed at its end */
+        bool networks;              /* sandboxes have one where their creator does not say */
+        uint64_t memory, nofile;    /* of a sandbox, where its creator does not say */
         /* Where the kernel tells of itself: static strings, which tests change. */
         const char *proc, *cgroup;
 };
@@ -71,3 +74,8 @@ void doctor_judge_disk(const char *path, const struct statvfs *disk,
                        const struct doctor_floor *floor, struct finding *f);
 /* Nobody but root may change a file, by itself or by the directories that lead to it. */
 void doctor_judge_path(const char *path, struct finding *f);
+
+/* --- doctor_checks_network.c --------------------------------------------------------------- */
+
+void doctor_check_plugins(const struct doctor_subject *s, struct finding *f);
+void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *f);

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "daemon/image_prepare.h"
 #include "daemon/image_tree.h"
+#include "daemon/proc.h"
 #include "daemon/record.h"
 
 #define BLOB_MAX        (4 * MiB) /* the index, a manifest, a configuration */
@@ -36,20 +37,6 @@ void image_job_unref(void *job)
 
 /* --- looking -------------------------------------------------------------------------------- */
 
-static bool is_in_path(const char *program)
-{
-        const char *path = getenv("PATH");
-        _cleanup_free_ char *copy = strdup(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
-        char *rest = copy;
-
-        for (char *dir = copy ? strsep(&rest, ":") : NULL; dir; dir = strsep(&rest, ":")) {
-                _cleanup_free_ char *full = str_printf("%s/%s", dir, program);
-                if (full && access(full, X_OK) == 0)
-                        return true;
-        }
-        return false;
-}
-
 static int check_programs(enum image_source_kind kind, struct err *e)
 {
         static const char *const skopeos[] = {"skopeo", "umoci", NULL}, *const others[] = {"tar",
@@ -57,7 +44,7 @@ static int check_programs(enum image_source_kind kind, struct err *e)
         const char *const *programs = image_source_is_skopeos(kind) ? skopeos : others;
 
         for (; *programs; programs++)
-                if (!is_in_path(*programs))
+                if (!proc_has_program(*programs))
                         return err_set(e, STATUS_FAILED_PRECONDITION,
                                        "the import takes the program '%s', which is not there; "
                                        "install it: apt install %s",

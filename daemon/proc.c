@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/reaper.h"
@@ -525,4 +526,18 @@ void proc_close(struct proc *p)
                 proc_watch_close(TAILQ_FIRST(&p->watches));
         (void)uv_idle_stop(&p->tell); /* never fails */
         reaper_close(&p->reaper, on_reaper_closed);
+}
+
+bool proc_has_program(const char *program)
+{
+        const char *path = getenv("PATH");
+        _cleanup_free_ char *copy = strdup(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
+        char *rest = copy;
+
+        for (char *dir = copy ? strsep(&rest, ":") : NULL; dir; dir = strsep(&rest, ":")) {
+                _cleanup_free_ char *full = str_printf("%s/%s", dir, program);
+                if (full && access(full, X_OK) == 0)
+                        return true;
+        }
+        return false;
 }

@@ -59,6 +59,9 @@ void proc_run_kill(struct proc *p, const void *data);
 /* result as an error: "runc run: exit status 1: <last line of its output>". -EIO or -ETIMEDOUT. */
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e);
 
+/* Is there such a program in PATH, where proc_run looks for it? Any thread. */
+bool proc_has_program(const char *program);
+
 /* --- processes that go on --- */
 
 /* SIGKILL for a process that nobody watches, if is_it says that it is the one that is meant: it is

@@ -21,7 +21,8 @@ from shim import Shim
 
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
         "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
-        "locks", "runtimed", "image", "store"]
+        "locks", "runtimed", "image", "network.plugins",
+        "network.filter", "store"]
 
 
 def begin(daemon, timeout=90, **fields):

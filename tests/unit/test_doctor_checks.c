@@ -392,6 +392,78 @@ static void image(void **state)
         assert_finding(f, FINDING_FAIL, "not found");
 }
 
+/* --- what networks take -------------------------------------------------------------------- */
+
+static void put_plugin(struct fixture *f, const char *name)
+{
+        assert_int_equal(chmod(put(f, name, "#!/bin/sh\n"), 0755), 0);
+}
+
+static void plugins(void **state)
+{
+        struct fixture *f = *state;
+
+        (void)str_format(f->subject.plugins, PATH_MAX, "/nowhere\n%s/cni\n", f->dir.path);
+        put_plugin(f, "cni/ptp");
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_non_null(strstr(f->f.repair, "containernetworking-plugins"));
+        assert_finding(f, FINDING_WARN, "ptp; host-local is not there");
+        f->subject.networks = true;
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "host-local is not there");
+        put(f, "cni/host-local", ""); /* nobody can execute it */
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "host-local is not there");
+        put_plugin(f, "cni/host-local");
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "ptp; host-local");
+        f->subject.plugins[0] = '\0';
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "ptp is not there");
+}
+
+static void plugins_of_the_operator(void **state)
+{
+        struct fixture *f = *state;
+
+        (void)str_format(f->subject.plugins, PATH_MAX, "%s/cni\n", f->dir.path);
+        (void)str_format(f->subject.conflist, PATH_MAX, "%s/conflist", f->dir.path);
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "network.conflist: ");
+        put(f, "conflist", "{");
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "names no plugins");
+        put(f, "conflist",
+            "{\"plugins\": [{\"type\": \"bridge\", \"ipam\": {\"type\": \"dhcp\"}},"
+            " {\"type\": \"../cni/bridge\"}]}");
+        put_plugin(f, "cni/bridge");
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "bridge; dhcp is not there; ../cni/bridge is not there");
+        put_plugin(f, "cni/dhcp");
+        put(f, "conflist",
+            "{\"plugins\": [{\"type\": \"bridge\", \"ipam\": {\"type\": \"dhcp\"}}]}");
+        doctor_check_plugins(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "bridge; dhcp");
+}
+
+static void packet_filter(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_free_ char *before = strdup(getenv("PATH"));
+
+        assert_int_equal(setenv("PATH", f->dir.path, 1), 0);
+        doctor_check_packet_filter(&f->subject, &f->f);
+        assert_non_null(strstr(f->f.repair, "nftables"));
+        assert_finding(f, FINDING_WARN, "nft is not there");
+        f->subject.networks = true;
+        doctor_check_packet_filter(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "nft is not there");
+        put_plugin(f, "nft");
+        doctor_check_packet_filter(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "nft is there");
+        assert_int_equal(setenv("PATH", before, 1), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -413,6 +485,9 @@ int main(void)
                 TEST(locks),
                 TEST(supervisor),
                 TEST(image),
+                TEST(plugins),
+                TEST(plugins_of_the_operator),
+                TEST(packet_filter),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
