@@ -227,16 +227,15 @@ static void on_lease(void *data, const struct network_lease *lease, const struct
 {
         struct sandbox *s = data;
 
-        if (!lease) {
+        FAILPOINT("bring_up.network");
+        if (s->given_up) {
+                give_up(s);
+        } else if (!lease) {
                 s->err = *e;
                 done(s);
-                return;
-        }
-        FAILPOINT("bring_up.network");
-        if (s->given_up)
-                give_up(s);
-        else
+        } else {
                 prepare(s);
+        }
 }
 
 /* One of its own for each time it comes up: take_down gives it back. */
@@ -317,7 +316,9 @@ void bring_up_abort(struct sandbox *s)
         s->given_up = true;
         if (s->waits_for_slot)
                 leave_the_line(s);
-        else if (!s->awaits_hello)
-                return; /* at the end of the step under way */
+        else if (!s->awaits_hello) { /* at the end of the step under way */
+                network_hurry(s->registry->network, s->rec.id);
+                return;
+        }
         give_up(s);
 }

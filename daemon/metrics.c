@@ -125,6 +125,8 @@ static const char *limit_value(unsigned i, unsigned label)
                 OWN(STORE_RESERVE) = "store_reserve",
                 OWN(IMPORTS) = "image_imports",
                 OWN(IMAGE_SIZE) = "image_size",
+                OWN(NETWORKS) = "networks",
+                OWN(NETWORK_TAKES) = "network_takes",
         };
 #undef OWN
 

@@ -66,8 +66,10 @@ enum metric_limit {
         LIMIT_ROUTED_CALLS,
         LIMIT_WATCHERS,
         LIMIT_STORE_RESERVE,
-        LIMIT_IMPORTS,    /* of images, at once */
-        LIMIT_IMAGE_SIZE, /* or its files, or the disk: an import was ended */
+        LIMIT_IMPORTS,       /* of images, at once */
+        LIMIT_IMAGE_SIZE,    /* or its files, or the disk: an import was ended */
+        LIMIT_NETWORKS,      /* of sandboxes, and in the pool */
+        LIMIT_NETWORK_TAKES, /* sandboxes that wait for one */
         METRIC_LIMITS,
 };
 

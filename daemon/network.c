@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/metrics.h"
 #include "daemon/network_private.h"
 
 #define LEASES_MAX   8192
@@ -65,10 +66,8 @@ unsigned network_pool_free(const struct network *n)
 
 /* --- the end --------------------------------------------------------------------------------- */
 
-static void on_handle_closed(uv_handle_t *handle)
+static void release(struct network *n)
 {
-        struct network *n = handle->data;
-
         if (--n->handles > 0)
                 return;
         void (*on_closed)(void *data) = n->on_closed;
@@ -85,6 +84,11 @@ static void on_handle_closed(uv_handle_t *handle)
                 on_closed(data);
 }
 
+static void on_handle_closed(uv_handle_t *handle)
+{
+        release(handle->data);
+}
+
 /* Once nothing is under way and the pool is empty. */
 static void close_handles(struct network *n)
 {
@@ -95,6 +99,7 @@ static void close_handles(struct network *n)
                 return; /* settle_pool is about to take them */
         uv_close((uv_handle_t *)&n->retry, on_handle_closed);
         uv_close((uv_handle_t *)&n->kick, on_handle_closed);
+        table_watch_close(n, on_handle_closed);
 }
 
 /* --- removal --------------------------------------------------------------------------------- */
@@ -105,14 +110,16 @@ static void on_retry(uv_timer_t *timer)
         struct lease *l;
 
         TAILQ_FOREACH (l, &n->leases, entry)
-                if (l->state == LEASE_BROKEN && !l->id[0])
+                if (l->state == LEASE_BROKEN)
                         l->state = LEASE_REMOVING;
         n->paused = false;
+        if (!n->written)
+                rules_write(n);
         network_settle(n);
 }
 
 /* The next try of what has failed comes later and later. */
-static void back_off(struct network *n)
+void network_back_off(struct network *n)
 {
         if (n->paused || n->closing)
                 return;
@@ -132,7 +139,7 @@ static void on_removed(struct lease *l, const struct err *e)
                 log_warn("network: lease %s cannot be removed: %s", l->name, e->msg);
                 l->state = LEASE_BROKEN;
                 l->started = false;
-                back_off(n);
+                network_back_off(n);
         } else {
                 TAILQ_REMOVE(&n->leases, l, entry);
                 n->n_leases--;
@@ -169,10 +176,7 @@ static void on_take_closed(uv_handle_t *handle)
 
         free(t);
         n->n_takes--;
-        if (--n->handles == 0) {
-                n->handles = 1;
-                on_handle_closed((uv_handle_t *)&n->retry);
-        }
+        release(n);
 }
 
 static void take_free(struct take *t)
@@ -191,10 +195,8 @@ static void end_take(struct lease *l, const struct err *e)
 
         l->busy = false;
         n->owning--;
-        if (e || (late && !l->was_taken)) {
-                l->id[0] = '\0';
+        if (e || l->gave_back || (late && !l->was_taken))
                 l->state = LEASE_REMOVING;
-        }
         tell(t, e ? NULL : &l->given, e);
         take_free(t);
         network_settle(n);
@@ -270,7 +272,7 @@ static void on_made(struct lease *l, const struct err *e)
         if (!str_eq(n->failure.msg, e->msg))
                 log_warn("network: %s", e->msg);
         n->failure = *e;
-        back_off(n);
+        network_back_off(n);
         /* Nothing that waiting would repair. */
         for (t = TAILQ_FIRST(&n->takes); t && e->code == STATUS_FAILED_PRECONDITION; t = next) {
                 next = TAILQ_NEXT(t, entry);
@@ -287,9 +289,11 @@ static int start_making(struct network *n, struct err *e)
 
         if (r < 0)
                 return err_errno(e, -r, "make an id");
-        if (n->n_leases >= LEASES_MAX)
+        if (n->n_leases >= LEASES_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_NETWORKS, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED, "there are %u networks already",
                                n->n_leases);
+        }
         struct lease *l = lease_new(n, name);
         if (!l)
                 return err_oom(e);
@@ -307,11 +311,14 @@ static int start_making(struct network *n, struct err *e)
 
 static void serve_takes(struct network *n)
 {
-        struct take *t;
+        struct take *t, *next;
         struct lease *l;
 
-        while ((t = TAILQ_FIRST(&n->takes)) && (l = find_state(n, LEASE_FREE))) {
+        for (t = TAILQ_FIRST(&n->takes); t && (l = find_state(n, LEASE_FREE)); t = next) {
                 struct err e;
+                next = TAILQ_NEXT(t, entry);
+                if (find(n, t->id))
+                        continue; /* what it had before is being removed */
                 int r = bind_lease(t, l, &e);
                 TAILQ_REMOVE(&n->takes, t, entry);
                 t->waits = false;
@@ -353,7 +360,7 @@ static void settle_pool(struct network *n)
                 struct err e;
                 if (start_making(n, &e) < 0) {
                         n->failure = e;
-                        back_off(n);
+                        network_back_off(n);
                 }
         }
         close_handles(n);
@@ -453,6 +460,7 @@ int network_open(uv_loop_t *loop, struct proc *proc, const struct config *config
         (void)uv_timer_init(loop, &n->kick);
         n->retry.data = n->kick.data = n;
         n->handles = 2;
+        table_watch_open(n);
         load_leases(n);
         *ret = n;
         return 0;
@@ -469,26 +477,15 @@ int network_claim(struct network *n, const char *id)
         return 0;
 }
 
-static void on_written(struct lease *l, const struct err *e)
-{
-        (void)l;
-        if (e)
-                log_error("network: the rules are not in force: %s", e->msg);
-}
-
 void network_begin(struct network *n)
 {
         struct lease *l;
-        struct err e;
 
         TAILQ_FOREACH (l, &n->leases, entry)
-                if (l->state == LEASE_LEFT) {
+                if (l->state == LEASE_LEFT)
                         l->state = LEASE_REMOVING;
-                        l->id[0] = '\0';
-                }
         n->begun = true;
-        if (n->n_leases > 0 && rules_change(n, NULL, NULL, on_written, &e) < 0)
-                on_written(NULL, &e);
+        rules_write(n);
         network_settle(n);
 }
 
@@ -496,6 +493,12 @@ void network_want(struct network *n)
 {
         n->wanted = true;
         network_settle(n);
+}
+
+void network_refresh(struct network *n)
+{
+        if (n && n->begun && !n->closing)
+                rules_write(n);
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -514,7 +517,7 @@ static void on_deadline(uv_timer_t *timer)
 static int check_take(const struct network *n, const char *id, const struct lease *l, struct err *e)
 {
         const struct take *t;
-        bool overlaps = l && (l->busy || l->state != LEASE_TAKEN);
+        bool overlaps = l && (l->busy || l->gave_back);
 
         if (!id_is_valid(id))
                 return err_set(e, STATUS_INVALID_ARGUMENT, "'%s' is no id of a sandbox", id);
@@ -526,10 +529,12 @@ static int check_take(const struct network *n, const char *id, const struct leas
         if (overlaps)
                 return err_set(e, STATUS_FAILED_PRECONDITION,
                                "sandbox %s is given a network, or gives it back, already", id);
-        if (n->n_takes >= TAKES_MAX)
+        if (n->n_takes >= TAKES_MAX) {
+                metrics_add(METRIC_LIMIT_HITS, LIMIT_NETWORK_TAKES, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "%u sandboxes wait for their networks already; retry later",
                                n->n_takes);
+        }
         return 0;
 }
 
@@ -538,6 +543,7 @@ int network_take(struct network *n, const char *id, const char *egress, unsigned
                  void *data, struct err *e)
 {
         struct lease *l = find(n, id);
+        bool has_one = l && l->state == LEASE_TAKEN; /* else what it had is being removed */
         int r = check_take(n, id, l, e);
         struct take *t = r == 0 ? calloc(1, sizeof(*t)) : NULL;
 
@@ -548,7 +554,7 @@ int network_take(struct network *n, const char *id, const char *egress, unsigned
         t->done = done;
         t->data = data;
         (void)str_format(t->id, sizeof(t->id), "%s", id);
-        if (r == 0 && l)
+        if (r == 0 && has_one)
                 r = bind_lease(t, l, e);
         if (r < 0) {
                 free(t);
@@ -558,7 +564,7 @@ int network_take(struct network *n, const char *id, const char *egress, unsigned
         (void)uv_timer_start(&t->timer, on_deadline, timeout_ms, 0);
         n->handles++;
         n->n_takes++;
-        if (!l) {
+        if (!has_one) {
                 t->waits = true;
                 TAILQ_INSERT_TAIL(&n->takes, t, entry);
                 n->wanted = true;
@@ -585,10 +591,7 @@ static void on_nothing_closed(uv_handle_t *handle)
         struct network *n = t->network;
 
         free(t);
-        if (--n->handles == 0) {
-                n->handles = 1;
-                on_handle_closed((uv_handle_t *)&n->retry);
-        }
+        release(n);
 }
 
 static void on_nothing(uv_timer_t *timer)
@@ -621,7 +624,7 @@ int network_give_back(struct network *n, const char *id,
 {
         struct lease *l = find(n, id);
         const struct take *t;
-        bool overlaps = l && (l->busy || (l->state != LEASE_TAKEN && l->state != LEASE_BROKEN));
+        bool overlaps = l && (l->gave_back || (l->busy && l->take->done));
 
         TAILQ_FOREACH (t, &n->takes, entry)
                 overlaps |= str_eq(t->id, id);
@@ -635,11 +638,21 @@ int network_give_back(struct network *n, const char *id,
                 return tell_nothing(n, done, data, e);
         l->gave_back = done;
         l->data = data;
-        l->started = false;
+        if (l->busy || l->state == LEASE_REMOVING)
+                return 0; /* a take that came too late ends in its removal; or that is under way */
         l->state = LEASE_REMOVING;
         /* Its turn comes on the loop: nothing is told before the return. */
         (void)uv_timer_start(&n->kick, rules_on_kick, 0, 0); /* never fails */
         return 0;
+}
+
+void network_hurry(struct network *n, const char *id)
+{
+        struct take *t;
+
+        TAILQ_FOREACH (t, &n->takes, entry)
+                if (str_eq(t->id, id))
+                        (void)uv_timer_start(&t->timer, on_deadline, 0, 0); /* never fails */
 }
 
 unsigned network_give_back_ms(const struct network *n)

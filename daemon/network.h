@@ -44,14 +44,18 @@ int network_claim(struct network *n, const char *id);
  * take. */
 void network_begin(struct network *n);
 
+/* The configuration has changed: puts its rules into force. A failure is as above. NULL is
+ * no network. */
+void network_refresh(struct network *n);
+
 /* Fills the pool now (for `defaults.network: bridge`), not only from the first take on. */
 void network_want(struct network *n);
 
 /* A lease for a sandbox, with an egress policy (daemon/egress.h; "" is "open"). done comes once,
  * never before the return: with the lease, its rules in force, or NULL and what was wrong. One that
- * the id has already is given again, with the new policy in force. The id's take and give_back must
- * not overlap: FAILED_PRECONDITION. Without plugins or nft FAILED_PRECONDITION names the packages.
- * On failure of network_take itself done does not come. */
+ * the id has already is given again, with the new policy in force; for one that is being removed it
+ * waits. The id's take and give_back must not overlap: FAILED_PRECONDITION. Without plugins or nft
+ * FAILED_PRECONDITION names the packages. On failure of network_take itself done does not come. */
 int network_take(struct network *n, const char *id, const char *egress, unsigned timeout_ms,
                  void (*done)(void *data, const struct network_lease *lease, const struct err *e),
                  void *data, struct err *e);
@@ -61,6 +65,9 @@ int network_take(struct network *n, const char *id, const char *egress, unsigned
  * for another try, or the next daemon; no sandbox gets it. done as above. */
 int network_give_back(struct network *n, const char *id,
                       void (*done)(void *data, const struct err *e), void *data, struct err *e);
+
+/* If the id's take waits for a lease, it ends now: DEADLINE_EXCEEDED. */
+void network_hurry(struct network *n, const char *id);
 
 /* The longest that one takes once its turn has come, in milliseconds: what nft, the plugins and the
  * removal of the directory may take. */

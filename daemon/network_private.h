@@ -60,7 +60,7 @@ struct change {
         TAILQ_ENTRY(change) entry;
         char *text; /* NULL: all of it, anew */
         struct lease *lease;
-        void (*done)(struct lease *l, const struct err *e);
+        void (*done)(struct lease *l, const struct err *e); /* NULL: rules_write */
 };
 
 struct network {
@@ -82,6 +82,9 @@ struct network {
         bool paused;            /* retry runs */
         bool settling, again;   /* network_settle is at it; and is to do so once more */
         uv_timer_t retry, kick; /* kick: the next change */
+        uv_poll_t watch;        /* of the table, from others */
+        int watch_fd;           /* -1: it is not watched */
+        bool table_gone;        /* within the transaction that the kernel tells of */
         unsigned handles;       /* open ones */
         unsigned pause_ms;      /* before the next try; 0: none has failed */
         struct err failure;     /* the last one of the pool */
@@ -95,6 +98,8 @@ struct network {
  * fails or is NULL, all of it anew in one step. done comes later, once; text is taken over. */
 int rules_change(struct network *n, char *text, struct lease *l,
                  void (*done)(struct lease *l, const struct err *e), struct err *e);
+/* All of it anew, for nobody in particular: a failure is logged, and tried again. */
+void rules_write(struct network *n);
 /* A file in memory with this text, to be read from its start: a program's input. Negative errno. */
 int rules_make_input(const char *text);
 void rules_on_kick(uv_timer_t *timer);
@@ -116,6 +121,13 @@ void lease_load(struct lease *l); /* what lies in its directory; blocks */
 /* "" as the path: our own. Blocks. */
 int lease_load_conflist(struct network *n, struct err *e);
 
+/* --- network_watch.c --- */
+
+void table_watch_open(struct network *n); /* without it all else works */
+void table_watch_close(struct network *n, uv_close_cb on_closed);
+
 /* --- network.c --- */
+
+void network_back_off(struct network *n); /* what has failed is tried again, later and later */
 
 void network_settle(struct network *n); /* something has ended: goes on, or closes */

@@ -238,6 +238,10 @@ static void end_change(struct network *n, const struct err *e)
 
         if (c->done)
                 c->done(c->lease, e);
+        else if (e) {
+                log_error("network: the rules are not in force: %s", e->msg);
+                network_back_off(n);
+        }
         change_free(c);
         (void)uv_timer_start(&n->kick, rules_on_kick, 0, 0); /* never fails */
         network_settle(n);
@@ -343,7 +347,23 @@ int rules_change(struct network *n, char *text, struct lease *l,
         c->text = text;
         c->lease = l;
         c->done = done;
-        TAILQ_INSERT_TAIL(&n->changes, c, entry); /* one for each lease at most, and the first */
+        TAILQ_INSERT_TAIL(&n->changes, c, entry); /* one for each lease, and rules_write's */
         (void)uv_timer_start(&n->kick, rules_on_kick, 0, 0); /* never fails */
         return 0;
+}
+
+void rules_write(struct network *n)
+{
+        const struct change *c;
+        struct err e;
+
+        if (n->n_leases == 0)
+                return; /* the first one writes it */
+        TAILQ_FOREACH (c, &n->changes, entry)
+                if (!c->done)
+                        return;
+        if (rules_change(n, NULL, NULL, NULL, &e) < 0) {
+                log_error("network: the rules are not in force: %s", e.msg);
+                network_back_off(n);
+        }
 }

@@ -1,10 +1,12 @@
-/* Networks of sandboxes, with the real plugins and the real nft, in this host's own namespace: with
- * a table, a directory and addresses of their own. "The internet" is a namespace beside. */
+/* Networks of sandboxes, with the real plugins and the real nft. The host is a namespace of the
+ * test's own, "the internet" is one beside. */
 #include "daemon/network.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "base/id.h"
@@ -154,6 +156,20 @@ static const char *missing(void)
                         skip();                                 \
                 }                                               \
         } while (0)
+
+/* Whatever else runs here neither sees nor disturbs this: links, rules, mounts. */
+static int enter_host(void **state)
+{
+        (void)state;
+        if (missing())
+                return 0;
+        if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+            mount("sysfs", "/sys", "sysfs", 0, NULL) < 0 ||
+            mount("tmpfs", "/run", "tmpfs", 0, "mode=755,size=1m") < 0)
+                fail_msg("%s", strerror(errno));
+        return run("ip link set lo up");
+}
 
 static void make_internet(struct fixture *f)
 {
@@ -415,9 +431,51 @@ static void lost_rules_come_back(void **state)
         (void)take(f, b, "closed");
         assert_int_equal(ask(f, first->netns, INTERNET("no", "no", "no", "no")), 0);
         MUST("nft list table " TABLE " | grep -q policy");
+        /* Nobody asks for anything: the kernel tells. */
+        MUST("nft flush ruleset");
+        for (int i = 0; run("nft list table " TABLE " 2>/dev/null | grep -q policy") != 0; i++) {
+                assert_true(i < 50);
+                loop_run_for(&f->l, 20);
+        }
+        assert_int_equal(ask(f, first->netns, INTERNET("no", "no", "no", "no")), 0);
         MUST("nft delete table " TABLE);
         give_back(f, a);
         give_back(f, b);
+}
+
+/* Whoever gave up may give back at once, and take again. */
+static void one_that_comes_too_late(void **state)
+{
+        struct fixture *f = *state;
+        struct outcome o = {0};
+        struct err e;
+
+        NEEDS_ALL();
+        open_network(f);
+        network_begin(f->n);
+        network_want(f->n);
+        LOOP_UNTIL(&f->l, network_pool_free(f->n) == 2);
+        assert_int_equal(network_take(f->n, a, "closed", 1, on_taken, &o, &e), 0);
+        LOOP_UNTIL(&f->l, o.done);
+        assert_int_equal(o.e.code, STATUS_DEADLINE_EXCEEDED);
+        give_back(f, a);
+        MUST("! grep -rqs %s %s/network/*/sandbox", a, f->dir.path);
+        (void)take(f, a, "closed");
+        give_back(f, a);
+        /* One that waits for a lease is told at once that it need not. */
+        close_network(f);
+        f->config.network.pool = 0;
+        open_network(f);
+        network_begin(f->n);
+        o = (struct outcome){0};
+        assert_int_equal(network_take(f->n, a, "open", TAKE_MS, on_taken, &o, &e), 0);
+        network_hurry(f->n, a);
+        assert_false(o.done);
+        uint64_t start = uv_hrtime();
+        LOOP_UNTIL(&f->l, o.done);
+        assert_int_equal(o.e.code, STATUS_DEADLINE_EXCEEDED);
+        assert_true(uv_hrtime() - start < NSEC_PER_SEC);
+        give_back(f, a);
 }
 
 /* A daemon that dies with three leases taken. */
@@ -617,11 +675,12 @@ int main(void)
                 cmocka_unit_test_setup_teardown(policies_hold, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_operator_allows, setup, teardown),
                 cmocka_unit_test_setup_teardown(lost_rules_come_back, setup, teardown),
+                cmocka_unit_test_setup_teardown(one_that_comes_too_late, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_crash_is_survived, setup, teardown),
                 cmocka_unit_test_setup_teardown(nothing_leaks, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_empty_pool_waits, setup, teardown),
                 cmocka_unit_test_setup_teardown(wrong_things_are_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_bridge_of_the_operator, setup, teardown),
         };
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        return cmocka_run_group_tests(tests, enter_host, NULL);
 }
