@@ -263,6 +263,7 @@ const struct config_option config_options[] = {
          .fallback = "/usr/lib/cni, /opt/cni/bin",
          .min = 1,
          .max = 8,
+         .reloadable = true,
          .help = "Where the CNI plugins are looked up, in this order."},
         {.name = "network.subnets",
          .type = OPTION_LIST,
@@ -286,6 +287,7 @@ const struct config_option config_options[] = {
          .offset = FIELD(network.allow),
          .fallback = "",
          .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
          .help = "What sandboxes reach although it is the host's own, another sandbox's or denied, "
                  "where their egress policy allows it."},
         {.name = "network.deny",
@@ -294,6 +296,7 @@ const struct config_option config_options[] = {
          .offset = FIELD(network.deny),
          .fallback = "169.254.0.0/16, fe80::/10, 100.100.100.200, fd00:ec2::254, 168.63.129.16",
          .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
          .help = "What no sandbox reaches, whatever its egress policy: the metadata services of "
                  "clouds."},
         {.name = "access.users",

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/network.h"
 #include "daemon/nofile.h"
 #include "daemon/notify.h"
 #include "daemon/rpc_limits.h"
@@ -107,6 +108,17 @@ static void on_refreshed(void *data)
         finish(r, r->resolv.problem.msg, NULL);
 }
 
+static void tell_network(struct reloader *r)
+{
+        struct network *n = r->registry->network;
+
+        if (changes_within(&r->changes, "network.") || changes_within(&r->changes, "dns."))
+                network_refresh(n);
+        if (changes_within(&r->changes, "defaults.network") &&
+            str_eq(r->config->defaults.network, "bridge"))
+                network_want(n);
+}
+
 /* Tells those who keep copies; the others see it in struct config. */
 static void apply(struct reloader *r, struct config *wanted)
 {
@@ -120,6 +132,7 @@ static void apply(struct reloader *r, struct config *wanted)
         if (r->server && changes_within(&r->changes, "rpc.") &&
             rpc_limits_apply(r->server, &c->rpc, &e) < 0)
                 log_error("%s", e.msg);
+        tell_network(r);
         if (!changes_within(&r->changes, "dns.")) {
                 finish(r, e.msg, NULL);
                 return;
