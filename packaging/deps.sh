@@ -38,7 +38,7 @@ test_packages=(
         iproute2 dnsmasq-base
 )
 host_packages=(
-        systemd systemd-sysv dbus runc busybox-static
+        systemd systemd-sysv dbus runc busybox-static containernetworking-plugins nftables
         libuv1-dev libprotobuf-c-dev libyaml-dev libnghttp2-dev libjansson-dev libsqlite3-dev
         libsystemd-dev libmicrohttpd-dev
 )

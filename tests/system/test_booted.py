@@ -2,6 +2,7 @@
 under load, the host goes down and comes up, and the package goes. One story, told in order."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -41,7 +42,7 @@ def identity(machine, name):
     sandbox = json.loads(checked(machine.ctl("--json", "get", name)).stdout)
     pid = machine.sh(f"cat /run/sandboxd/bundles/{sandbox['id']}/pid")
     return (sandbox["id"], checked(machine.ctl("exec", name, "--", "cat", "marker")).stdout, pid,
-            machine.sh(f"cut -d' ' -f22 /proc/{pid}/stat"))
+            machine.sh(f"cut -d' ' -f22 /proc/{pid}/stat"), sandbox.get("addresses"))
 
 
 def create(machine, name, *options):
@@ -74,7 +75,7 @@ def test_sandboxes(machine):
     STORY["boxes"] = {}
     for name in ("box", "other"):
         create(machine, name)
-    for id, _, pid, _ in STORY["boxes"].values():
+    for id, _, pid, *_ in STORY["boxes"].values():
         cgroup = machine.sh(f"cat /proc/{pid}/cgroup")
         assert id in cgroup and "sandboxd.service" not in cgroup
         assert machine.sh(f"cat /proc/{pid}/oom_score_adj").strip() == "0"
@@ -122,6 +123,19 @@ def test_gvisor(machine):
         pytest.skip("no runsc on this machine: run 'make deps'")
     create(machine, "gvisor", "--runtime", "runsc")
     assert are_the_same(machine)
+
+
+def test_network(machine):
+    """With the packages that ours recommends. Whatever the daemon lives through, its addresses stay,
+    and its link answers."""
+    create(machine, "net", "--network", "bridge")
+    assert len(STORY["boxes"]["net"][-1]) == 2
+    assert_link(machine)
+
+
+def assert_link(machine):
+    for address in STORY["boxes"]["net"][-1]:
+        machine.sh(f"busybox ping -c 1 -w 5 {address.partition('/')[0]}")
 
 
 def test_a_stream_begins(machine):
@@ -215,6 +229,7 @@ def test_upgrade_under_load(machine, stock, package):
 
 
 def test_the_streams_have_gone_on(machine):
+    assert_link(machine)
     for name, stream in zip(STORY["boxes"], STORY["streams"]):
         checked(machine.ctl("exec", name, "--", "touch", "stop"))
         numbers = [int(line) for line in stream.communicate(timeout=60)[0].splitlines()]
@@ -237,10 +252,12 @@ def test_shutdown_and_boot(machine):
 
 
 def test_purge(machine):
-    """Nothing is left: no file, no user, no unit, no process, no cgroup."""
+    """Nothing is left: no file, no user, no unit, no process, no cgroup, no link, no rule."""
     machine.sh("dpkg --purge sandboxd", timeout=120)
     left = machine.files() - STORY["files"]
     assert left == set()
     assert machine.sh("cat /etc/passwd /etc/group") == STORY["users"]
     assert machine.sh("systemctl list-units --all --no-legend 'sandboxd*'") == ""
     assert not {"sandboxd", "runtimed"} & set(machine.sh("cat /proc/[0-9]*/comm").split())
+    assert os.listdir(f"/proc/{machine.leader}/root/sys/class/net") == ["lo"]
+    assert machine.sh("nft list tables") == ""
