@@ -351,6 +351,7 @@ int trial_start(struct registry *r, const struct engine_runtime *runtime, uint32
                 .env = no_env,
                 .request_key = "",
                 .workspace_of = "",
+                .egress = "",
                 .owner = owner,
                 .ttl_ms = TTL_MS,
                 .expiry = EXPIRY_DELETE,
