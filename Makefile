@@ -227,7 +227,13 @@ $(INSIDE): $(BUILD)/obj/tests/e2e/inside.o
 	$(call say,LD,$@)
 	mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^
-e2e: all $(PY_STUBS) $(INSIDE)
+# With the C library of Alpine, for its resolver.
+REACH := $(BUILD)/tests/reach
+$(REACH): tests/e2e/reach.c
+	$(call say,CC,$@)
+	mkdir -p $(@D)
+	musl-gcc -O2 $(WARN) -static -o $@ $<
+e2e: all $(PY_STUBS) $(INSIDE) $(REACH)
 	$(E2E_ENV) $(PYTHON) -m pytest -c tests/e2e/pytest.ini tests/e2e $(PYTEST)
 
 # Other languages' stock clients, against echod.

@@ -1,6 +1,6 @@
 """Each test has a daemon of its own."""
 
-pytest_plugins = ["daemon_fixtures", "ctl_fixtures"]
+pytest_plugins = ["daemon_fixtures", "ctl_fixtures", "lab"]
 
 
 def pytest_collection_modifyitems(items):

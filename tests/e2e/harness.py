@@ -1,5 +1,6 @@
 """A daemon of its own for a test, its API, and what it may not leave behind."""
 
+import itertools
 import json
 import os
 import re
@@ -292,6 +293,9 @@ class Daemon:
         self.config = {"socket": str(self.socket), "data_dir": str(self.data),
                        "state_dir": str(self.state), "runtimes": runtimes(),
                        "log": {"level": "debug"}} | config
+        # No other daemon of this host gives its sandboxes these addresses.
+        self.subnets = next_subnets()
+        self.config["network"] = {"subnets": self.subnets} | config.get("network", {})
         self.pass_fds = ()
         self.process = None
         self.api = None
@@ -413,7 +417,34 @@ class Daemon:
         found += [f"cgroup {path}" for path in cgroups(ids)]
         found += [f"path {path}" for path in self.dir.rglob("*")
                   if any(id in path.name for id in ids)]
-        return found
+        return found + self.network_traces()
+
+    def network_traces(self):
+        """What there is of its sandboxes' networks, in files and in the kernel. Its table may stay,
+        empty."""
+        kept = self.state / "network"
+        if not (kept / "ipam").exists():  # no plugin has been at work
+            return []
+        found = [f"lease {path}" for path in kept.iterdir() if path.name != "ipam"]
+        found += [f"address {path}" for path in kept.glob("ipam/*/*")
+                  if not re.match("lock$|last_reserved_ip", path.name)]
+        for subnet in self.config["network"]["subnets"]:
+            for what in ["route", "show", "root"], ["address", "show", "to"]:
+                version = "-6" if ":" in subnet else "-4"
+                listed = subprocess.run(["ip", version, "-o", *what, subnet], check=True, timeout=20,
+                                        capture_output=True, text=True)
+                found += [f"{what[0]} {line}" for line in listed.stdout.splitlines()]
+        return found + self.rules()
+
+    def rules(self):
+        """What its table holds for single sandboxes."""
+        listed = subprocess.run(["nft", "-j", "list", "table", "inet", network_table(self.state)],
+                                capture_output=True, text=True, timeout=20, check=False)
+        objects = json.loads(listed.stdout)["nftables"] if listed.returncode == 0 else []
+        found = [f"{kind} {o[kind]['name']} {element}" for o in objects for kind in ("set", "map")
+                 if kind in o for element in o[kind].get("elem", [])]
+        return found + [f"chain {o['chain']['name']}" for o in objects
+                        if o.get("chain", {}).get("name", "").startswith("p_")]
 
     def destroy(self):
         """Whatever the state of things: nothing of this daemon stays."""
@@ -493,6 +524,15 @@ def mounts(directory):
     """The mount points below a directory, the innermost first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [p for p in reversed(points) if p.startswith(f"{directory}/")]
+
+
+SUBNETS = itertools.count(os.getpid() * 977)  # other tests may run on this host at once
+
+
+def next_subnets():
+    """For the sandboxes of a daemon."""
+    number = next(SUBNETS) % (1 << 13)
+    return [f"10.{144 + number // 256}.{number % 256}.0/24", f"fd73:616e:6478:{number:x}::/64"]
 
 
 def network_table(state_dir):
