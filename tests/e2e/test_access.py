@@ -256,6 +256,13 @@ def test_a_directory_of_the_host_is_no_image_for_users(shared_daemon, people):
         people[person].ok(f"{SANDBOX}/Create", {"image": rootfs}, seconds=60)
 
 
+def test_the_hosts_network_is_not_for_users(people):
+    denied = people["alice"].call(f"{SANDBOX}/Create", {"network": "NETWORK_MODE_HOST"})
+    assert denied["code"] == "PERMISSION_DENIED" and "role admin" in denied["details"]
+    for person in ("ada", "root"):
+        people[person].ok(f"{SANDBOX}/Create", {"network": "NETWORK_MODE_HOST"}, seconds=60)
+
+
 def test_a_reload_gives_and_takes_roles(shared_daemon, people, pool):
     """For calls from then on; what has begun goes on."""
     hers, = people["alice"].ok(f"{SANDBOX}/Create", seconds=60)
