@@ -497,8 +497,10 @@ void network_want(struct network *n)
 
 void network_refresh(struct network *n)
 {
-        if (n && n->begun && !n->closing)
-                rules_write(n);
+        if (!n || !n->begun || n->closing)
+                return;
+        rules_write(n);
+        network_settle(n); /* the pool may be another size */
 }
 
 static void on_deadline(uv_timer_t *timer)

@@ -168,6 +168,16 @@ def test_more_than_the_pool_has(lab, make_box, pool):
         assert box.reach(*world(lab)).keys() == set(world(lab))
 
 
+def test_a_pool_of_another_size(make_daemon):
+    """By a reload: what is missing is made at once."""
+    daemon = make_daemon(network={"pool": 0})
+    daemon.api.delete(daemon.api.create(network=BRIDGE).id)
+    assert traces(daemon).get("lease", 0) == 0
+    daemon.configure(network=daemon.config["network"] | {"pool": 3})
+    daemon.api.reload()
+    wait_until(lambda: traces(daemon).get("lease") == 3, "three leases")
+
+
 def test_no_address_left(make_daemon):
     daemon = make_daemon(start=False, defaults={"start_timeout": "3s"})
     daemon.config["network"] |= {"subnets": [daemon.subnets[0].replace("/24", "/29")], "pool": 0}
