@@ -258,7 +258,7 @@ def pool_is_settled(daemon):
 
 def cost_of_a_network(daemon, runtime):
     """What `bridge` takes longer than `none` until a sandbox is ready, in milliseconds: the median of
-    pairs. Nothing is made for the pool meanwhile."""
+    pairs. Its lease was made ahead, and as always the next one is made meanwhile."""
     def create(network):
         wait_until(lambda: pool_is_settled(daemon), "a warm pool")
         took, sandbox = milliseconds(lambda: daemon.api.create(runtime=runtime, network=network))
