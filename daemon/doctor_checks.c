@@ -45,6 +45,9 @@ static const struct doctor_check checks[] = {
          doctor_check_plugins},
         {"network.filter", "it keeps sandboxes with the network 'bridge' from each other",
          doctor_check_packet_filter},
+        {"network.forward",
+         "what another table drops comes to no sandbox, whatever its own rules say",
+         doctor_check_forward},
 };
 
 const struct doctor_check *doctor_check(size_t i)

@@ -79,3 +79,5 @@ void doctor_judge_path(const char *path, struct finding *f);
 
 void doctor_check_plugins(const struct doctor_subject *s, struct finding *f);
 void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *f);
+/* Other programs' tables of nftables, iptables' among them. */
+void doctor_check_forward(const struct doctor_subject *s, struct finding *f);

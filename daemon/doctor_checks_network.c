@@ -1,7 +1,15 @@
 /* What the network `bridge` takes: other people's programs (docs/network.md). */
 
+#include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -10,7 +18,10 @@
 #include "daemon/doctor_checks.h"
 #include "daemon/proc.h"
 
-#define CONFLIST_MAX (64 * KiB)
+#define CONFLIST_MAX   (64 * KiB)
+#define MESSAGES_SIZE  (32 * KiB) /* more than the kernel sends at once */
+#define MESSAGES_MAX   256
+#define KERNEL_SECONDS 5
 
 /* Who has not asked for networks may do without. */
 static enum finding_status severity(const struct doctor_subject *s)
@@ -94,4 +105,135 @@ void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *
         }
         finding_set(f, severity(s), "nft is not there");
         finding_repair(f, "apt-get install nftables");
+}
+
+/* --- other tables ---------------------------------------------------------------------------- */
+
+/* The value of an attribute of this type, among n bytes of attributes (linux/netlink.h); NULL:
+ * there is none. */
+static const void *find_attribute(const void *attributes, size_t n, int type, size_t *ret_size)
+{
+        const char *at = attributes;
+
+        while (n >= NLA_HDRLEN) {
+                const struct nlattr *a = (const void *)at;
+                if (a->nla_len < NLA_HDRLEN || a->nla_len > n)
+                        return NULL;
+                if ((a->nla_type & NLA_TYPE_MASK) == type) {
+                        *ret_size = a->nla_len - (size_t)NLA_HDRLEN;
+                        return at + NLA_HDRLEN;
+                }
+                size_t step = MIN((size_t)NLA_ALIGN(a->nla_len), n);
+                at += step;
+                n -= step;
+        }
+        return NULL;
+}
+
+static bool has_number(const void *attributes, size_t n, int type, uint32_t wanted)
+{
+        size_t size;
+        const void *value = find_attribute(attributes, n, type, &size);
+        uint32_t number = htonl(wanted);
+
+        return value && size == sizeof(number) && memcmp(value, &number, size) == 0;
+}
+
+static const char *family_name(uint8_t family)
+{
+        return family == NFPROTO_IPV4   ? "ip"
+               : family == NFPROTO_IPV6 ? "ip6"
+               : family == NFPROTO_INET ? "inet"
+                                        : NULL;
+}
+
+static const char *show(const void *attributes, size_t n, int type, char *out, size_t size)
+{
+        size_t length;
+        const char *text = find_attribute(attributes, n, type, &length);
+
+        return str_escape(out, size, text ? text : "", text ? strnlen(text, length) : 0);
+}
+
+/* A chain: is what is forwarded dropped where none of its rules accepts it? */
+static void judge_chain(const struct nlmsghdr *message, struct finding *f)
+{
+        const struct nfgenmsg *header = NLMSG_DATA(message);
+        const char *attributes = (const char *)header + NLMSG_ALIGN(sizeof(*header));
+        char table[128], chain[128];
+        size_t n, hook_size;
+
+        if (message->nlmsg_len < NLMSG_SPACE(sizeof(*header)))
+                return;
+        n = NLMSG_PAYLOAD(message, NLMSG_ALIGN(sizeof(*header)));
+        const void *hook = find_attribute(attributes, n, NFTA_CHAIN_HOOK, &hook_size);
+        if (!hook || !family_name(header->nfgen_family) ||
+            !has_number(hook, hook_size, NFTA_HOOK_HOOKNUM, NF_INET_FORWARD) ||
+            !has_number(attributes, n, NFTA_CHAIN_POLICY, NF_DROP))
+                return;
+        finding_add(f, FINDING_WARN, "%s of the table %s %s drops what it does not accept",
+                    show(attributes, n, NFTA_CHAIN_NAME, chain, sizeof(chain)),
+                    family_name(header->nfgen_family),
+                    show(attributes, n, NFTA_CHAIN_TABLE, table, sizeof(table)));
+}
+
+static int ask_for_chains(void)
+{
+        const struct timeval timeout = {.tv_sec = KERNEL_SECONDS};
+        struct {
+                struct nlmsghdr header;
+                struct nfgenmsg family;
+        } request = {
+                .header.nlmsg_len = sizeof(request),
+                .header.nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETCHAIN,
+                .header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+        };
+        _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+            send(fd, &request, sizeof(request), 0) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/* 1: more is to come; 0: that was all; or what is wrong. */
+static int judge_chains(const void *messages, size_t n, struct finding *f)
+{
+        const struct nlmsghdr *m = messages;
+
+        for (; NLMSG_OK(m, n); m = NLMSG_NEXT(m, n)) {
+                const struct nlmsgerr *error = NLMSG_DATA(m);
+                if (m->nlmsg_type == NLMSG_DONE)
+                        return 0;
+                if (m->nlmsg_type == NLMSG_ERROR)
+                        return m->nlmsg_len >= NLMSG_LENGTH(sizeof(*error)) ? error->error
+                                                                            : -EBADMSG;
+                judge_chain(m, f);
+        }
+        return 1;
+}
+
+/* The verdict of each table must let a packet pass: whatever ours says, a drop is final. */
+void doctor_check_forward(const struct doctor_subject *s, struct finding *f)
+{
+        _cleanup_free_ char *messages = malloc(MESSAGES_SIZE);
+        _cleanup_close_ int fd = messages ? ask_for_chains() : -ENOMEM;
+        int r = fd < 0 ? fd : 1;
+
+        (void)s;
+        for (int i = 0; r > 0 && i < MESSAGES_MAX; i++) {
+                ssize_t n = recv(fd, messages, MESSAGES_SIZE, 0);
+                r = n < 0 ? -errno : judge_chains(messages, (size_t)n, f);
+        }
+        if (r < 0) {
+                finding_set(f, FINDING_WARN, "the tables of nftables cannot be read: %s",
+                            strerror(-r));
+                finding_repair(f, "modprobe nf_tables");
+        } else if (f->status != FINDING_OK) {
+                finding_repair(f, "accept there what comes from network.subnets, and the answers; "
+                                  "for Docker's: iptables -I DOCKER-USER -s 10.137.0.0/16 -j "
+                                  "ACCEPT, and so on (docs/network.md)");
+        } else {
+                finding_set(f, FINDING_OK, "no table drops what it does not know");
+        }
 }

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -16,13 +17,13 @@ import grpc
 import pytest
 from sandboxd.v1 import host_pb2
 
-from harness import ENVIRON, BUILD, find_runtime, refused, runtimes, wait_until, within
+from harness import ENVIRON, BUILD, Daemon, find_runtime, refused, runtimes, wait_until, within
 from shim import Shim
 
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
         "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
         "locks", "runtimed", "image", "network.plugins",
-        "network.filter", "store"]
+        "network.filter", "network.forward", "store"]
 
 
 def begin(daemon, timeout=90, **fields):
@@ -71,7 +72,7 @@ def test_a_host_that_is_well(daemon):
     assert list(found)[:len(HOST)] == HOST and list(found)[-1] == "dns.servers"
     assert [f for f in found.values() if status(f) == "FAIL"] == []
     assert {f.id for f in found.values() if status(f) == "WARN"} <= {
-        "limits.nofile", "clock", "memory", "disk.data", "runtime.runc.version",
+        "limits.nofile", "clock", "memory", "disk.data", "network.forward", "runtime.runc.version",
         "runtime.runsc.version", "runtime.runsc-r22.version", "runtime.runsc-r22.platform"}
     for name in runtimes():
         for what in "program", "sandbox", "socket", "dns", "removal":
@@ -471,3 +472,53 @@ def test_without_the_right(daemon):
     assert done.returncode == 3
     assert "you (nobody) may not pass" in done.stdout and "mode 0700" in done.stdout
     assert re.search(r"^ok    daemon.process +process \d+ is a sandboxd", done.stdout, re.M)
+
+
+# --- other people's rules ---------------------------------------------------------------------
+
+
+class Elsewhere(Daemon):
+    """On a host of its own, as far as the network goes."""
+
+    netns = None
+
+    def command(self, *args):
+        return ["nsenter", f"--net={self.netns}", *super().command(*args)]
+
+
+@pytest.fixture
+def elsewhere(make_daemon):
+    name = f"sandboxd-doctor-{secrets.token_hex(4)}"
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=20)
+    daemon = make_daemon(start=False, of=Elsewhere)
+    daemon.netns = f"/run/netns/{name}"
+    daemon.start()
+    yield daemon
+    daemon.stop()
+    subprocess.run(["ip", "netns", "delete", name], check=True, timeout=20)
+    daemon.process = None
+
+
+def test_a_table_that_drops_what_is_forwarded(elsewhere):
+    def look(rules):
+        subprocess.run(["nsenter", f"--net={elsewhere.netns}", "nft", "-f", "-"], input=rules,
+                       text=True, check=True, timeout=20)
+        call = begin(elsewhere)
+        found = until(call, "network.forward")
+        call.cancel()
+        no_sandbox(elsewhere)
+        return status(found), found.found
+
+    assert look("") == ("OK", "no table drops what it does not know")
+    def table(name, *chains):
+        """chains: name, hook, policy"""
+        text = "".join(f"chain {chain} {{ type filter hook {hook} priority 0; policy {policy}; }}\n"
+                       for chain, hook, policy in chains)
+        return f"table {name} {{\n{text}chain plain {{\ndrop\n}}\n}}\n"
+
+    assert look(table("ip one", ("in", "input", "drop"), ("FORWARD", "forward", "accept")))[0] == "OK"
+    assert look(table("ip filter", ("FORWARD", "forward", "drop"))) == \
+        ("WARN", "FORWARD of the table ip filter drops what it does not accept")
+    many = "".join(table(f"inet t{n}", ("c", "forward", "drop")) for n in range(300))
+    state, found = look(many)
+    assert state == "WARN" and "FORWARD of the table ip filter" in found
