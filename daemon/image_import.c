@@ -28,7 +28,7 @@ struct image_import {
         const char *step;    /* as the client is told */
         const char *watched; /* below the staging directory: what the child fills; NULL: nothing */
         char *archive;       /* that is unpacked, where tar does it */
-        char *work, *rootfs; /* paths below the staging directory */
+        char *opened, *work, *rootfs; /* paths below the staging directory */
         uv_timer_t tick;
         uint64_t deadline; /* uv_now */
         bool running;      /* a child */
@@ -41,6 +41,8 @@ static void look(struct image_import *i);
 static void on_looked(struct image_import *i);
 static void on_kind(void *data, const struct proc_result *result);
 static void fetch(struct image_import *i);
+static void on_opened(void *data, const struct proc_result *result);
+static void copy(struct image_import *i);
 static void on_fetched(void *data, const struct proc_result *result);
 static void on_collected(void *data, const struct proc_result *result);
 static void check(struct image_import *i);
@@ -59,6 +61,7 @@ static void on_tick_closed(uv_handle_t *handle)
 
         image_job_unref(i->job);
         free(i->archive);
+        free(i->opened);
         free(i->work);
         free(i->rootfs);
         free(i);
@@ -79,6 +82,14 @@ static void fail(struct image_import *i, const struct err *why)
         if (i->running)
                 proc_run_kill(i->registry->proc, i);
         end(i);
+}
+
+static void out_of_memory(struct image_import *i)
+{
+        struct err e;
+
+        (void)err_oom(&e);
+        fail(i, &e);
 }
 
 static uint64_t time_left(const struct image_import *i)
@@ -335,18 +346,16 @@ static void on_looked(struct image_import *i)
                 "tar", "--force-local", "--warning=none", "-tf",           i->job->source.path,
                 "--",  "oci-layout",    "./oci-layout",   "manifest.json", "./manifest.json",
                 NULL};
-        struct err e;
 
+        i->opened = str_printf("%s/" IMAGE_TASK_OPENED, i->job->staging);
         i->work = str_printf("%s/layout", i->job->staging);
         i->rootfs = str_printf("%s/content/rootfs", i->job->staging);
-        if (!i->work || !i->rootfs) {
-                (void)err_oom(&e);
-                fail(i, &e);
-        } else if (i->job->source.kind == IMAGE_SOURCE_FOUND) {
+        if (!i->opened || !i->work || !i->rootfs)
+                out_of_memory(i);
+        else if (i->job->source.kind == IMAGE_SOURCE_FOUND)
                 run(i, "looking", NULL, argv, on_kind);
-        } else {
+        else
                 fetch(i);
-        }
 }
 
 static bool has_line(const char *text, const char *line)
@@ -377,48 +386,104 @@ static void on_kind(void *data, const struct proc_result *result)
         fetch(i);
 }
 
-/* skopeo fetches; a directory becomes a tarball; a tarball is there. */
-static void fetch(struct image_import *i)
+/* tar keeps members inside: it refuses those with '..', takes the slash from absolute ones, and
+ * makes links that lead out only when nothing comes after them. */
+static void extract(struct image_import *i, const char *step, const char *watched, const char *to,
+                    const char *whose, void (*done)(void *data, const struct proc_result *result))
+{
+        const char *const argv[] = {"tar",
+                                    "--force-local",
+                                    "--numeric-owner",
+                                    whose,
+                                    "-p",
+                                    "--warning=no-timestamp",
+                                    "--warning=no-unknown-keyword",
+                                    "-xf",
+                                    i->archive,
+                                    "-C",
+                                    to,
+                                    NULL};
+
+        run(i, step, watched, argv, done);
+}
+
+/* skopeo unpacks an OCI archive through the links in it, to wherever they lead. So it gets a
+ * layout, which tar has unpacked and which has no links. */
+static void open_archive(struct image_import *i)
+{
+        extract(i, "fetching", "", i->opened, "--no-same-owner", on_opened);
+}
+
+static void on_opened(void *data, const struct proc_result *result)
+{
+        struct image_import *i = data;
+
+        if (ran_well(i, "tar", result))
+                do_task(i, "fetching", image_task_check_layout, copy);
+}
+
+/* skopeo copies what is an OCI image or can become one. */
+static void copy(struct image_import *i)
 {
         const struct image_job *j = i->job;
-        _cleanup_free_ char *from = image_source_text(&j->source);
+        _cleanup_free_ char *from =
+                j->source.kind == IMAGE_SOURCE_OCI_ARCHIVE
+                        ? str_printf("oci:%s%s%s", i->opened, j->source.rest[0] ? ":" : "",
+                                     j->source.rest)
+                        : image_source_text(&j->source);
         _cleanup_free_ char *to = str_printf("oci:%s:image", i->work);
         _cleanup_free_ char *tmp = str_printf("%s/tmp", j->staging);
-        const char *const skopeo[] = {
+        const char *const argv[] = {
                 "skopeo",  "--tmpdir",
                 tmp,       "copy",
                 "--quiet", i->insecure ? "--src-tls-verify=false" : "--src-tls-verify=true",
                 from,      to,
                 NULL};
 
+        if (from && to && tmp)
+                run(i, "fetching", "", argv, on_fetched);
+        else
+                out_of_memory(i);
+}
+
+/* A plain directory becomes a tarball. */
+static void collect(struct image_import *i)
+{
+        const char *const argv[] = {"tar",
+                                    "--force-local",
+                                    "--sort=name",
+                                    "--numeric-owner",
+                                    "--format=gnu",
+                                    "--one-file-system",
+                                    "--warning=no-file-ignored",
+                                    "-cf",
+                                    i->archive,
+                                    "-C",
+                                    i->job->source.path,
+                                    "--",
+                                    ".",
+                                    NULL};
+
+        run(i, "fetching", "tmp", argv, on_collected);
+}
+
+static void fetch(struct image_import *i)
+{
+        const struct image_job *j = i->job;
+
         i->archive = j->source.kind == IMAGE_SOURCE_DIRECTORY
                              ? str_printf("%s/tmp/directory.tar", j->staging)
                              : strdup(j->source.path);
-        const char *const collect[] = {"tar",
-                                       "--force-local",
-                                       "--sort=name",
-                                       "--numeric-owner",
-                                       "--format=gnu",
-                                       "--one-file-system",
-                                       "--warning=no-file-ignored",
-                                       "-cf",
-                                       i->archive,
-                                       "-C",
-                                       j->source.path,
-                                       "--",
-                                       ".",
-                                       NULL};
-        if (!from || !to || !tmp || !i->archive) {
-                struct err e;
-                (void)err_oom(&e);
-                fail(i, &e);
-        } else if (image_source_is_skopeos(j->source.kind)) {
-                run(i, "fetching", "", skopeo, on_fetched);
-        } else if (j->source.kind == IMAGE_SOURCE_DIRECTORY) {
-                run(i, "fetching", "tmp", collect, on_collected);
-        } else {
+        if (!i->archive)
+                out_of_memory(i);
+        else if (j->source.kind == IMAGE_SOURCE_OCI_ARCHIVE)
+                open_archive(i);
+        else if (image_source_is_skopeos(j->source.kind))
+                copy(i);
+        else if (j->source.kind == IMAGE_SOURCE_DIRECTORY)
+                collect(i);
+        else
                 check(i);
-        }
 }
 
 static void on_fetched(void *data, const struct proc_result *result)
@@ -458,35 +523,19 @@ static void on_checked(void *data, const struct proc_result *result)
         }
 }
 
-/* tar keeps members inside: it refuses those with '..', takes the slash from absolute ones, and
- * makes links that lead out only when nothing comes after them. umoci resolves in its own root. */
+/* umoci resolves every path in its own root. */
 static void unpack(struct image_import *i)
 {
         _cleanup_free_ char *image = str_printf("%s:image", i->work);
         const char *const umoci[] = {"umoci",   "--log=error", "raw",     "unpack",
                                      "--image", image,         i->rootfs, NULL};
-        const char *const tar[] = {"tar",
-                                   "--force-local",
-                                   "--numeric-owner",
-                                   "--same-owner",
-                                   "-p",
-                                   "--warning=no-timestamp",
-                                   "--warning=no-unknown-keyword",
-                                   "-xf",
-                                   i->archive,
-                                   "-C",
-                                   i->rootfs,
-                                   NULL};
-        struct err e;
 
-        if (!image) {
-                (void)err_oom(&e);
-                fail(i, &e);
-        } else if (image_source_is_skopeos(i->job->source.kind)) {
+        if (!image)
+                out_of_memory(i);
+        else if (image_source_is_skopeos(i->job->source.kind))
                 run(i, "unpacking", "content", umoci, on_unpacked);
-        } else {
-                run(i, "unpacking", "content", tar, on_unpacked);
-        }
+        else
+                extract(i, "unpacking", "content", i->rootfs, "--same-owner", on_unpacked);
 }
 
 static void on_unpacked(void *data, const struct proc_result *result)

@@ -244,7 +244,7 @@ static int make_store(int fd, struct err *e)
 
 int image_store_stage(const char *images, const char *id, char **ret, struct err *e)
 {
-        static const char *const parts[] = {"", "/tmp", "/content", "/content/rootfs"};
+        static const char *const parts[] = {"", "/tmp", "/archive", "/content", "/content/rootfs"};
         _cleanup_close_ int fd = open_images(images, e);
         int r = fd < 0 ? fd : make_store(fd, e);
 

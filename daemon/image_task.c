@@ -107,6 +107,22 @@ int image_task_look(struct image_job *j, struct err *e)
         return r == 0 ? image_store_stage(j->images, j->id, &j->staging, e) : r;
 }
 
+/* skopeo opens as root what it finds there: a link leads out, a FIFO holds it up, and a device does
+ * what devices do. */
+int image_task_check_layout(struct image_job *j, struct err *e)
+{
+        struct image_walk w = {.max_size = j->max_size,
+                               .max_files = j->max_files,
+                               .plain = true,
+                               .cancelled = &j->cancelled};
+        _cleanup_free_ char *path = str_printf("%s/" IMAGE_TASK_OPENED, j->staging);
+
+        if (!path)
+                return err_oom(e);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? err_errno(e, errno, "open '%s'", path) : image_tree_walk(fd, &w, e);
+}
+
 int image_task_measure(const struct image_job *j, const char *what, uint64_t *ret, struct err *e)
 {
         struct image_walk w = {

@@ -30,6 +30,10 @@ void image_job_unref(void *job);
 /* The name can be taken, the programs are there, something lies at the path; makes the staging
  * directory. Finds out what a directory is; a file stays IMAGE_SOURCE_FOUND. */
 int image_task_look(struct image_job *j, struct err *e);
+/* Where an OCI archive is unpacked, below the staging directory; INVALID_ARGUMENT when there is
+ * anything but files and directories in it. */
+#define IMAGE_TASK_OPENED "archive"
+int image_task_check_layout(struct image_job *j, struct err *e);
 /* How much has been written, and whether that is too much; what: below the staging directory. */
 int image_task_measure(const struct image_job *j, const char *what, uint64_t *ret, struct err *e);
 /* Makes what was unpacked fit for use, and describes it. */

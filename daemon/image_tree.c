@@ -68,6 +68,9 @@ static int walk_entry(int at, const char *name, unsigned depth, struct image_wal
                 return err_set(e, STATUS_CANCELLED, "the import was cancelled");
         if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : err_errno(e, errno, "look at a file of the image");
+        if (w->plain && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "the archive holds links, or other things that are no files");
         if (w->strip && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
                 w->left_out++;
                 return unlinkat(at, name, 0) < 0

@@ -14,6 +14,7 @@ struct image_walk {
         /* to be set */
         uint64_t max_size, max_files;
         bool strip;                   /* device nodes, FIFOs and sockets are removed */
+        bool plain;                   /* what is neither file nor directory is refused */
         const atomic_bool *cancelled; /* NULL: it goes on to the end */
         /* the outcome */
         uint64_t size; /* bytes on the disk; of a file with several links each has a part */
@@ -21,8 +22,8 @@ struct image_walk {
 };
 
 /* What is in the directory of this descriptor, which stays open and need not be one to read from.
- * RESOURCE_EXHAUSTED above a maximum, INVALID_ARGUMENT when it is too deep, CANCELLED. What goes
- * away meanwhile is fine. */
+ * RESOURCE_EXHAUSTED above a maximum, INVALID_ARGUMENT when it is too deep or not plain, CANCELLED.
+ * What goes away meanwhile is fine. */
 int image_tree_walk(int dirfd, struct image_walk *w, struct err *e);
 
 /* Removes what bears this name, whatever it is; what is not there is fine. Nobody adds to it
