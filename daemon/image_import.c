@@ -11,12 +11,14 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/image.h"
+#include "daemon/image_failure.h"
 #include "daemon/image_task.h"
 #include "daemon/metrics.h"
 
 #define TICK_MS         500
 #define TASK_TIMEOUT_MS 60000 /* of a look or a measurement: more is a file system that hangs */
-#define CHILD_FILES     "--nofile=1024"
+#define CHILD_FILES     1024
+#define CHILD_MEMORY    (2048 * MiB) /* of its own: more than the largest window of xz takes */
 #define ARGV_MAX        40
 
 struct image_import {
@@ -200,12 +202,12 @@ static void do_task(struct image_import *i, const char *step,
 /* --- children ------------------------------------------------------------------------------- */
 
 /* They may do to files what an archive asks for, and nothing else that only root may; no file of
- * theirs grows beyond what an image may take, and none dumps core. */
+ * theirs grows beyond what an image may take, nor do they, and none dumps core. */
 static void run(struct image_import *i, const char *step, const char *watched,
                 const char *const *program,
                 void (*done)(void *data, const struct proc_result *result))
 {
-        char size[64];
+        char size[64], memory[64], files[64];
         _cleanup_free_ char *tmp = str_printf("TMPDIR=%s/tmp", i->job->staging);
         const char *argv[ARGV_MAX] = {
                 "env",
@@ -213,20 +215,23 @@ static void run(struct image_import *i, const char *step, const char *watched,
                 tmp,
                 "prlimit",
                 "--core=0",
-                CHILD_FILES,
+                files,
                 size,
+                memory,
                 "setpriv",
                 "--no-new-privs",
                 "--bounding-set=-all,+chown,+dac_override,+dac_read_search,+fowner,+fsetid,+mknod,"
                 "+setfcap",
                 "--",
         };
-        size_t n = 11;
+        size_t n = 12;
         struct err e;
         int r;
 
-        (void)str_format(size, sizeof(size), "--fsize=%llu",
-                         (unsigned long long)i->job->max_size); /* it fits */
+        /* They fit. */
+        (void)str_format(files, sizeof(files), "--nofile=%d", CHILD_FILES);
+        (void)str_format(size, sizeof(size), "--fsize=%llu", (unsigned long long)i->job->max_size);
+        (void)str_format(memory, sizeof(memory), "--data=%llu", (unsigned long long)CHILD_MEMORY);
         for (; *program && n < ARGV_MAX - 1; program++)
                 argv[n++] = *program;
         if (i->step != step)
@@ -242,75 +247,19 @@ static void run(struct image_import *i, const char *step, const char *watched,
                 i->running = true;
 }
 
-/* skopeo's last word: time="..." level=fatal msg="..." */
-static void quoted_message(char *line)
-{
-        char *from = strstr(line, " msg=\""), *to = line;
-
-        if (!from)
-                return;
-        for (from += strlen(" msg=\""); *from && *from != '"'; from++) {
-                if (*from == '\\' && from[1])
-                        from++;
-                *to++ = *from;
-        }
-        *to = '\0';
-}
-
-/* tar ends with a summary; what it summarizes stands before it. */
-static const char *first_complaint(char *text)
-{
-        char *rest = text, *line;
-
-        while ((line = strsep(&rest, "\n")))
-                if (str_starts(line, "tar: ") && !strstr(line, "Removing leading"))
-                        return line;
-        return NULL;
-}
-
 static void explain(const struct image_import *i, const char *program,
                     const struct proc_result *result, struct err *e)
 {
-        char text[4096], shown[ERR_MSG_MAX / 2];
-        const char *line = NULL;
-        bool too_large = result->exit_code < 0 || strstr(result->output, "File too large") ||
-                         strstr(result->output, "file too large") ||
-                         strstr(result->output, "SIGXFSZ");
+        const struct image_failure f = {
+                .result = result,
+                .step = i->step,
+                .program = program,
+                .registry = i->job->source.kind == IMAGE_SOURCE_REGISTRY,
+                .max_size = i->job->max_size,
+                .max_memory = CHILD_MEMORY,
+        };
 
-        if (result->timed_out) {
-                (void)err_set(e, STATUS_DEADLINE_EXCEEDED,
-                              "%s: images.import_timeout of the configuration has passed", i->step);
-                return;
-        }
-        if (too_large) {
-                (void)err_set(e, STATUS_RESOURCE_EXHAUSTED,
-                              "%s: %s was killed, as it is when a file becomes larger than "
-                              "images.max_size of the configuration, %llu bytes",
-                              i->step, program, (unsigned long long)i->job->max_size);
-                return;
-        }
-        if (strstr(result->output, "No space left on device")) {
-                (void)err_set(e, STATUS_RESOURCE_EXHAUSTED, "%s: the disk is full", i->step);
-                return;
-        }
-        size_t n = strlen(result->output);
-        (void)str_format(text, sizeof(text), "%s", /* its end, for skopeo and umoci */
-                         result->output + (str_eq(program, "tar") || n < sizeof(text)
-                                                   ? 0
-                                                   : n - sizeof(text) + 1));
-        if (str_eq(program, "tar"))
-                line = first_complaint(text);
-        if (!line) {
-                char *last = (char *)str_last_line(text);
-                quoted_message(last);
-                line = last;
-        }
-        (void)err_set(e,
-                      i->job->source.kind == IMAGE_SOURCE_REGISTRY && str_eq(program, "skopeo")
-                              ? STATUS_UNKNOWN
-                              : STATUS_INVALID_ARGUMENT,
-                      "%s: %s failed: %s", i->step, program,
-                      str_escape(shown, sizeof(shown), line, strlen(line)));
+        image_failure_explain(&f, e);
 }
 
 /* The child has ended; false: that was the end of the import too. */

@@ -79,6 +79,7 @@ static void run_tell(struct run *run, bool timed_out, int status)
         struct proc_result result = {
                 .timed_out = timed_out,
                 .exit_code = !timed_out && WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                .signal = !timed_out && WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                 .output = output,
         };
 

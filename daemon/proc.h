@@ -26,6 +26,7 @@ void proc_close(struct proc *p);
 struct proc_result {
         bool timed_out;     /* it was killed, with its process group */
         int exit_code;      /* -1 when a signal ended it or it timed out */
+        int signal;         /* that ended it; 0: none, or it timed out */
         const char *output; /* the first 16 KiB of its output file: stdout and stderr together */
 };
 

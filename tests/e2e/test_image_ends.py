@@ -1,13 +1,16 @@
 """ImageService: archives that lie about themselves, and how an import ends."""
 
+import lzma
 import os
-import shutil
+import signal
+import subprocess
 import tarfile
+import zlib
 
-import grpc
 import pytest
 
-from test_images import (as_layer, gone, images, layout, link, load_or_refuse, make_tar,  # noqa: F401
+from harness import wait_until
+from test_images import (Images, as_layer, gone, images, layout, link, load_or_refuse, make_tar,  # noqa: F401
                          needs_tools, ok, refused, regular, rootfs, run, victim)
 
 LAYOUT = regular("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
@@ -44,3 +47,72 @@ def test_archives_with_what_is_no_file(images, tmp_path, layout, member):
     """skopeo would open it."""
     archive = make_tar(tmp_path / "hostile.tar", LAYOUT, INDEX, member)
     images.refuses("INVALID_ARGUMENT", "no files", "mine", f"oci-archive:{archive}")
+
+
+# --- children that do not end well ---
+
+
+def child_of(daemon, program):
+    """The pid of that program among the daemon's children; None: there is none."""
+    found = subprocess.run(["pgrep", "-P", str(daemon.process.pid), "-x", program],
+                           capture_output=True, text=True).stdout.split()
+    return int(found[0]) if found else None
+
+
+def test_a_child_that_is_killed(daemon, images, tmp_path):
+    """By whom is not known: it is no file that is too large."""
+    huge = tmp_path / "huge.tar"
+    with open(huge, "wb") as file:
+        file.truncate(60 << 30)
+    call = images.begin("mine", f"tar:{huge}")
+    os.kill(wait_until(lambda: child_of(daemon, "sha256sum"), "its child"), signal.SIGKILL)
+    with refused("UNKNOWN", "signal 9"):
+        list(call)
+    gone(images)
+
+
+def test_a_child_that_ignores_what_it_is_told(daemon, images, tmp_path):
+    """One that is stopped takes no signal but the last."""
+    huge = tmp_path / "huge.tar"
+    with open(huge, "wb") as file:
+        file.truncate(60 << 30)
+    call = images.begin("mine", f"tar:{huge}")
+    pid = wait_until(lambda: child_of(daemon, "sha256sum"), "its child")
+    os.kill(pid, signal.SIGSTOP)
+    call.cancel()
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+    gone(images)
+
+
+def test_a_bomb_against_the_memory(daemon, images, tmp_path):
+    """xz keeps as much of the past as the archive says, here more than a child may have."""
+    bomb = tmp_path / "bomb.tar.xz"
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 4096}]
+    packed = bytearray(lzma.compress(bytes(1 << 20), filters=filters))
+    at = packed.index(b"\x21\x01", 12) + 2  # the block's header: LZMA2, one byte of properties
+    packed[at] = 40  # 4 GiB - 1
+    end = 12 + (packed[12] + 1) * 4
+    packed[end - 4:end] = zlib.crc32(packed[12:end - 4]).to_bytes(4, "little")
+    bomb.write_bytes(packed)
+    images.refuses("RESOURCE_EXHAUSTED", "memory", "mine", f"tar:{bomb}")
+
+
+@needs_tools
+@pytest.mark.parametrize("kind", ["tar", "layer"])
+def test_a_full_disk(make_daemon, tmp_path, kind):
+    """Full between two looks at it: whoever meets it first, it is no fault of the image."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk)
+    try:
+        daemon = make_daemon(data_dir=str(disk / "data"))
+        images = Images(daemon)
+        images.directory = str(disk / "data/images")
+        source = make_tar(tmp_path / "large.tar", *(regular(f"usr/{i}", os.urandom(1 << 20))
+                                                    for i in range(60)))
+        with refused("RESOURCE_EXHAUSTED", "disk"):
+            images.load("mine", f"tar:{source}" if kind == "tar" else as_layer(tmp_path, source))
+        gone(images)
+        daemon.stop()
+    finally:
+        run("umount", "-l", disk)

@@ -24,7 +24,7 @@ struct fixture {
         /* What a run has told. */
         unsigned n_done;
         bool timed_out, close_in_done;
-        int exit_code;
+        int exit_code, signal;
         char output[16 * KiB + 1];
         /* What a watch has told. */
         unsigned exits;
@@ -66,6 +66,7 @@ static void on_done(void *data, const struct proc_result *result)
         f->n_done++;
         f->timed_out = result->timed_out;
         f->exit_code = result->exit_code;
+        f->signal = result->signal;
         assert_true(strlen(result->output) < sizeof(f->output));
         memcpy(f->output, result->output, strlen(result->output) + 1);
         if (f->close_in_done)
@@ -96,10 +97,12 @@ static void exit_code_and_output(void **state)
 
         run(f, "echo out; echo err >&2; exit 3", -1, 5000);
         assert_int_equal(f->exit_code, 3);
+        assert_int_equal(f->signal, 0);
         assert_false(f->timed_out);
         assert_string_equal(f->output, "out\nerr\n");
         run(f, "kill -TERM $$", -1, 5000);
         assert_int_equal(f->exit_code, -1);
+        assert_int_equal(f->signal, SIGTERM);
         assert_false(f->timed_out);
         assert_string_equal(f->output, "");
         run(f, "read line; echo \"<$line>\"", -1, 5000); /* its input is empty */
@@ -144,6 +147,7 @@ static void timeout_kills_the_group(void **state)
         assert_in_range(uv_hrtime() - begin, 90 * NSEC_PER_MSEC, 10 * NSEC_PER_SEC);
         assert_true(f->timed_out);
         assert_int_equal(f->exit_code, -1);
+        assert_int_equal(f->signal, 0);
         assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
         while (read(fds[0], &byte, 1) != 0) /* the end comes only when all of them are gone */
                 loop_run_for(&f->l, 1);
