@@ -16,6 +16,8 @@
 #include "base/str.h"
 #include "base/util.h"
 
+#define OPEN_TRIES 1000
+
 int io_mkdir_all(const char *path, mode_t mode, struct err *e)
 {
         char part[PATH_MAX];
@@ -184,8 +186,14 @@ int io_read_file(const char *path, size_t max, char **ret, size_t *ret_len, stru
 static int open_resolved(int dirfd, const char *path, int flags, uint64_t resolve)
 {
         struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = resolve};
-        long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+        long fd;
+        int tries = 0;
 
+        /* A rename or mount anywhere meanwhile, and it cannot tell where ".." leads (openat2(2)).
+         */
+        do
+                fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+        while (fd < 0 && errno == EAGAIN && ++tries < OPEN_TRIES);
         return fd < 0 ? -errno : (int)fd;
 }
 
@@ -200,4 +208,9 @@ int io_open_in_root(int dirfd, const char *path, int flags)
 {
         return open_resolved(dirfd, path, flags,
                              RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+}
+
+bool io_is_dot(const char *name)
+{
+        return str_eq(name, ".") || str_eq(name, "..");
 }

@@ -1,6 +1,7 @@
 /* Files: whole reads and writes, and opening below a directory that somebody else owns. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,3 +43,5 @@ int io_open_in_root(int dirfd, const char *path, int flags);
 
 /* Writes all n bytes, going on after short writes and EINTR. */
 int io_write_all(int fd, const void *bytes, size_t n);
+
+bool io_is_dot(const char *name); /* "." or "..", which every directory has */

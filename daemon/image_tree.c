@@ -30,11 +30,6 @@ static DIR *open_below(int at, const char *name)
         return dir;
 }
 
-static bool is_dot(const char *name)
-{
-        return str_eq(name, ".") || str_eq(name, "..");
-}
-
 /* --- walking -------------------------------------------------------------------------------- */
 
 static int too_much(const struct image_walk *w, struct err *e)
@@ -93,9 +88,11 @@ static int walk(int at, const char *name, unsigned depth, struct image_walk *w, 
         DIR *dir = open_below(at, name);
         if (!dir)
                 return errno == ENOENT ? 0 : err_errno(e, errno, "read a directory of the image");
-        while (r == 0 && (d = readdir(dir)))
-                if (!is_dot(d->d_name))
+        while (r == 0 && (errno = 0, d = readdir(dir)))
+                if (!io_is_dot(d->d_name))
                         r = walk_entry(dirfd(dir), d->d_name, depth, w, e);
+        if (r == 0 && errno != 0)
+                r = err_errno(e, errno, "read a directory of the image");
         (void)closedir(dir); /* it was only read */
         return r;
 }
@@ -130,7 +127,7 @@ static int remove_contents(DIR *dir, unsigned depth, struct removal *r)
         int k = 0;
 
         while (k == 0 && (d = readdir(dir))) {
-                if (is_dot(d->d_name))
+                if (io_is_dot(d->d_name))
                         continue;
                 if (unlinkat(dirfd(dir), d->d_name, 0) == 0 || errno == ENOENT)
                         continue;

@@ -202,7 +202,7 @@ static int copy_all(struct seeding *s, int from, int to, struct err *e)
                 return r;
         }
         while (r == 0 && (errno = 0, d = readdir(dir))) {
-                if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
+                if (io_is_dot(d->d_name))
                         continue;
                 (void)str_format(s->path + above, sizeof(s->path) - above, "%s%s", above ? "/" : "",
                                  d->d_name); /* or cut */

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -294,6 +297,41 @@ static void in_root(void **state)
         assert_int_equal(io_open_in_root(jail, "loop", O_RDONLY), -ELOOP);
 }
 
+static void *rename_to_and_fro(void *stop)
+{
+        char a[256], b[256];
+
+        (void)str_format(a, sizeof(a), "%s/a", dir.path); /* both fit */
+        (void)str_format(b, sizeof(b), "%s/b", dir.path);
+        while (!atomic_load((atomic_bool *)stop))
+                if (rename(a, b) == 0)
+                        (void)rename(b, a); /* the next one fails then, and says nothing here */
+        return NULL;
+}
+
+/* The kernel gives up then, and says so; of the tree that is looked at nothing changes. */
+static void in_root_while_others_rename(void **state)
+{
+        atomic_bool stop = false;
+        pthread_t thread;
+
+        (void)state;
+        assert_int_equal(io_mkdir_all(file("jail/d"), 0755, NULL), 0);
+        assert_int_equal(io_mkdir_all(file("a"), 0755, NULL), 0);
+        assert_int_equal(io_write_in_place(file("jail/f"), "x", 1, 0644, NULL), 0);
+        _cleanup_close_ int jail = open(file("jail"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+        assert_int_equal(pthread_create(&thread, NULL, rename_to_and_fro, &stop), 0);
+        int fd = 0;
+        for (int i = 0; i < 20000 && fd >= 0; i++) {
+                fd = io_open_in_root(jail, "d/../d/../d/../d/../f", O_PATH);
+                if (fd >= 0)
+                        (void)close(fd);
+        }
+        atomic_store(&stop, true);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_true(fd >= 0);
+}
+
 static void beneath_crosses_no_mount(void **state)
 {
         (void)state;
@@ -322,6 +360,7 @@ int main(void)
                 TEST(unreadable),
                 TEST(beneath),
                 TEST(in_root),
+                TEST(in_root_while_others_rename),
                 TEST(beneath_crosses_no_mount),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
