@@ -33,10 +33,10 @@ static void find_request_id(const struct rpc_call *call, char ret[REQUEST_ID_MAX
         (void)str_format(ret, REQUEST_ID_MAX + 1, "%s", given); /* it fits */
 }
 
-void audit_call(const struct rpc_call *call, enum status code)
+void audit_call(const struct rpc_call *call, enum audit_subject kind, enum status code)
 {
         const struct rpc_peer *peer = rpc_call_peer(call);
-        const char *sandbox = rpc_call_subject(call);
+        const char *subject = *rpc_call_subject(call) ? rpc_call_subject(call) : NULL;
         const char *trace = rpc_metadata_get(rpc_call_metadata(call), "traceparent");
         char method[METHOD_MAX], request[REQUEST_ID_MAX + 1];
         char uid[NUMBER_MAX], pid[NUMBER_MAX], duration[NUMBER_MAX];
@@ -53,7 +53,8 @@ void audit_call(const struct rpc_call *call, enum status code)
                 {.name = "UID", .value = uid, .is_number = true},
                 {.name = "PID", .value = pid, .is_number = true},
                 {.name = "METHOD", .value = method},
-                {.name = "SANDBOX_ID", .value = *sandbox ? sandbox : NULL},
+                {.name = "SANDBOX_ID", .value = kind == AUDIT_SANDBOX ? subject : NULL},
+                {.name = "IMAGE", .value = kind == AUDIT_IMAGE ? subject : NULL},
                 {.name = "STATUS", .value = status_name(code)},
                 {.name = "DURATION_MS", .value = duration, .is_number = true},
                 {.name = "REQUEST_ID", .value = request},
@@ -61,6 +62,9 @@ void audit_call(const struct rpc_call *call, enum status code)
         };
         log_with(LOG_LEVEL_AUDIT, fields, ARRAY_SIZE(fields),
                  "uid %s, pid %s: %s%s%s: %s after %s ms, request %s%s%s", uid, pid, method,
-                 *sandbox ? " of sandbox " : "", sandbox, status_name(code), duration, request,
+                 !subject                ? ""
+                 : kind == AUDIT_SANDBOX ? " of sandbox "
+                                         : " of image ",
+                 subject ? subject : "", status_name(code), duration, request,
                  trace ? ", traceparent " : "", trace ? trace : "");
 }

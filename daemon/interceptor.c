@@ -5,6 +5,7 @@
 #include "base/util.h"
 #include "daemon/access.h"
 #include "daemon/audit.h"
+#include "daemon/image.h"
 #include "daemon/metrics.h"
 #include "daemon/sandbox.h"
 #include "rpc/protowire.h"
@@ -13,6 +14,7 @@
 #define IMAGE_FIELD      3  /* of SandboxServiceCreateRequest */
 #define NETWORK_FIELD    11 /* likewise */
 #define NETWORK_HOSTS    3  /* NETWORK_MODE_HOST of that field */
+#define IMAGE_NAME_FIELD 1  /* of every request of ImageService that is about an image */
 
 #define WHERE "roles are given under 'access' in sandboxd's configuration"
 
@@ -187,6 +189,19 @@ static int admit_create(struct rpc_call *call, const uint8_t *message, size_t n,
         return deny_role(call, "network: the host's own", audiences[FOR_ADMINS].words, e);
 }
 
+/* For the audit. What is no name the handler refuses. */
+static void tell_image(struct rpc_call *call, const uint8_t *message, size_t n)
+{
+        char name[IMAGE_NAME_MAX + 1];
+        const uint8_t *bytes;
+        size_t len;
+
+        if (protowire_find(message, n, IMAGE_NAME_FIELD, &bytes, &len) && bytes &&
+            str_format(name, sizeof(name), "%.*s", (int)MIN(len, sizeof(name)), (char *)bytes) &&
+            image_name_is_valid(name))
+                rpc_call_set_subject(call, name);
+}
+
 static int admit(void *ctx, struct rpc_call *call, const uint8_t *message, size_t n, struct err *e)
 {
         const struct interceptor *i = ctx;
@@ -194,6 +209,8 @@ static int admit(void *ctx, struct rpc_call *call, const uint8_t *message, size_
         unsigned roles = access_roles(&i->registry->config->access, rpc_call_peer(call));
 
         rpc_call_set_rights(call, roles);
+        if (str_eq(row->service, IMAGE))
+                tell_image(call, message, n);
         if (!(roles & (audiences[row->audience].roles | ROLE_ADMIN)))
                 return deny_role(call, row->method, audiences[row->audience].words, e);
         if (audiences[row->audience].one_sandbox)
@@ -210,7 +227,7 @@ static void on_end(void *ctx, const struct rpc_call *call, enum status code, con
         (void)e;
         metrics_count_call(call, code);
         if (row && (row->audited || code == STATUS_PERMISSION_DENIED))
-                audit_call(call, code);
+                audit_call(call, str_eq(row->service, IMAGE) ? AUDIT_IMAGE : AUDIT_SANDBOX, code);
 }
 
 /* --- installing ------------------------------------------------------------------------------ */

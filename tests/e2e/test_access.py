@@ -129,7 +129,7 @@ NOT_AUDITED = {f"{SANDBOX}/Get", f"{SANDBOX}/List", f"{SANDBOX}/Wait", f"{SANDBO
 
 def audit_lines(daemon, method, uid):
     """The status of each call, as the log has it."""
-    return re.findall(rf"audit uid {uid}, pid \d+: {re.escape(method)}(?: of sandbox \w+)?: (\w+) ",
+    return re.findall(rf"audit uid {uid}, pid \d+: {re.escape(method)}(?: of (?:sandbox|image) [\w.-]+)?: (\w+) ",
                       daemon.log())
 
 
