@@ -18,19 +18,19 @@
 #define ENTRIES_MAX 1024
 #define BYTES_MAX   (64 * KiB) /* of all strings of a list; a program gets them at every start */
 
-static int broken(const char *rootfs, const char *key, const char *expected, struct err *e)
+static int broken(const char *key, const char *expected, struct err *e)
 {
         return err_set(e, STATUS_FAILED_PRECONDITION,
-                       "the description of the image '%s' (" IMAGE_CONFIG_FILE " beside it) is "
-                       "broken: %s: expected %s; import the image again",
-                       rootfs, key, expected);
+                       "the image's configuration (" IMAGE_CONFIG_FILE
+                       ") is broken: %s: expected %s",
+                       key, expected);
 }
 
 /* --- strings ------------------------------------------------------------------------------- */
 
 /* Adds a list of strings to another; null and a missing key are empty. */
-static int add_strings(const char *rootfs, const json_t *config, const char *key,
-                       struct strv_builder *list, struct err *e)
+static int add_strings(const json_t *config, const char *key, struct strv_builder *list,
+                       struct err *e)
 {
         const json_t *array = json_object_get(config, key);
         size_t bytes = 0;
@@ -45,12 +45,11 @@ static int add_strings(const char *rootfs, const json_t *config, const char *key
                         strv_add(list, s);
         }
         if (!json_is_array(array) || n > ENTRIES_MAX || bytes > BYTES_MAX)
-                return broken(rootfs, key, "at most 1024 strings of 64 KiB together", e);
+                return broken(key, "at most 1024 strings of 64 KiB together", e);
         return list->failed ? err_oom(e) : 0;
 }
 
-static int get_string(const char *rootfs, const json_t *config, const char *key, const char **ret,
-                      struct err *e)
+static int get_string(const json_t *config, const char *key, const char **ret, struct err *e)
 {
         const json_t *value = json_object_get(config, key);
 
@@ -58,21 +57,21 @@ static int get_string(const char *rootfs, const json_t *config, const char *key,
         if (!value || json_is_null(value))
                 return 0;
         if (!json_is_string(value) || json_string_length(value) >= PATH_MAX)
-                return broken(rootfs, key, "a string below 4096 bytes", e);
+                return broken(key, "a string below 4096 bytes", e);
         *ret = json_string_value(value);
         return 0;
 }
 
 /* HOME is the workspace in every sandbox. */
-static int take_env(const char *rootfs, const json_t *config, struct image_config *c, struct err *e)
+static int take_env(const json_t *config, struct image_config *c, struct err *e)
 {
         struct strv_builder all = {0}, kept = {0};
 
-        int r = add_strings(rootfs, config, "Env", &all, e);
+        int r = add_strings(config, "Env", &all, e);
         for (size_t i = 0; r == 0 && i < all.n; i++) {
                 const char *equals = strchr(all.v[i], '=');
                 if (!equals || equals == all.v[i])
-                        r = broken(rootfs, "Env", "entries NAME=value", e);
+                        r = broken("Env", "entries NAME=value", e);
                 else if (!str_starts(all.v[i], "HOME="))
                         strv_add(&kept, all.v[i]);
         }
@@ -85,16 +84,15 @@ static int take_env(const char *rootfs, const json_t *config, struct image_confi
         return r;
 }
 
-static int take_args(const char *rootfs, const json_t *config, struct image_config *c,
-                     struct err *e)
+static int take_args(const json_t *config, struct image_config *c, struct err *e)
 {
         struct strv_builder args = {0};
 
-        int r = add_strings(rootfs, config, "Entrypoint", &args, e);
+        int r = add_strings(config, "Entrypoint", &args, e);
         if (r == 0)
-                r = add_strings(rootfs, config, "Cmd", &args, e);
+                r = add_strings(config, "Cmd", &args, e);
         if (r == 0 && args.n && !args.v[0][0])
-                r = broken(rootfs, "Entrypoint and Cmd", "the name of a program", e);
+                r = broken("Entrypoint and Cmd", "the name of a program", e);
         if (r == 0 && args.n)
                 c->args = strv_take(&args);
         else
@@ -102,14 +100,13 @@ static int take_args(const char *rootfs, const json_t *config, struct image_conf
         return r;
 }
 
-static int take_workdir(const char *rootfs, const json_t *config, struct image_config *c,
-                        struct err *e)
+static int take_workdir(const json_t *config, struct image_config *c, struct err *e)
 {
         const char *workdir;
 
-        int r = get_string(rootfs, config, "WorkingDir", &workdir, e);
+        int r = get_string(config, "WorkingDir", &workdir, e);
         if (r == 0 && workdir[0] && workdir[0] != '/')
-                r = broken(rootfs, "WorkingDir", "an absolute path", e);
+                r = broken("WorkingDir", "an absolute path", e);
         if (r < 0)
                 return r;
         free(c->workdir);
@@ -136,14 +133,13 @@ static int read_accounts(const char *rootfs, const char *file, char **ret, struc
         return r < 0 ? err_errno(e, -r, "open '%s' of image '%s'", file, rootfs) : 0;
 }
 
-static int unknown(const char *rootfs, const char *what, const char *name, const char *file,
-                   struct err *e)
+static int unknown(const char *what, const char *name, const char *file, struct err *e)
 {
         char shown[256];
 
         return err_set(e, STATUS_FAILED_PRECONDITION,
-                       "the image '%s' is to be run as %s '%s', which is not in its %s", rootfs,
-                       what, str_escape(shown, sizeof(shown), name, strlen(name)), file);
+                       "the image is to be run as %s '%s', which is not in its %s", what,
+                       str_escape(shown, sizeof(shown), name, strlen(name)), file);
 }
 
 /* A number without an entry is a user whose group has the same number: never root's by default. */
@@ -157,7 +153,7 @@ static int find_user(const char *rootfs, const char *name, struct image_account 
                 return r;
         ret->gid = ret->id;
         if (!image_account_find(text, numeric ? NULL : name, ret->id, true, ret) && !numeric)
-                return unknown(rootfs, "user", name, "etc/passwd", e);
+                return unknown("user", name, "etc/passwd", e);
         return 0;
 }
 
@@ -172,7 +168,7 @@ static int find_group(const char *rootfs, const char *name, unsigned *ret, struc
         if (r < 0)
                 return r;
         if (!image_account_find(text, name, 0, false, &group))
-                return unknown(rootfs, "group", name, "etc/group", e);
+                return unknown("group", name, "etc/group", e);
         *ret = group.id;
         return 0;
 }
@@ -184,7 +180,7 @@ static int take_user(const char *rootfs, const json_t *config, struct image_conf
         struct image_account user = {0};
         const char *value;
 
-        int r = get_string(rootfs, config, "User", &value, e);
+        int r = get_string(config, "User", &value, e);
         if (r < 0)
                 return r;
         _cleanup_free_ char *name = strdup(value);
@@ -212,16 +208,16 @@ static int take_all(const char *rootfs, const json_t *root, struct image_config 
         const json_t *config = json_object_get(root, "config");
 
         if (!json_is_object(root))
-                return broken(rootfs, "the file", "a JSON object", e);
+                return broken("the file", "a JSON object", e);
         if (!config || json_is_null(config))
                 return 0;
         if (!json_is_object(config))
-                return broken(rootfs, "config", "an object", e);
-        int r = take_env(rootfs, config, c, e);
+                return broken("config", "an object", e);
+        int r = take_env(config, c, e);
         if (r == 0)
-                r = take_args(rootfs, config, c, e);
+                r = take_args(config, c, e);
         if (r == 0)
-                r = take_workdir(rootfs, config, c, e);
+                r = take_workdir(config, c, e);
         return r == 0 ? take_user(rootfs, config, c, e) : r;
 }
 

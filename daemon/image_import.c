@@ -149,6 +149,9 @@ static void on_task(void *ctx, void *data)
         else if (t->measured)
                 i->measuring = false;
         const struct err *e = !t ? &late : t->err.code ? &t->err : NULL;
+        /* A name that stands is not taken back: who wanted an end came too late. */
+        if (t && !e && t->work == image_task_publish)
+                i->why.code = STATUS_OK;
         if (i->abandoned) {
                 if (i->tasks == 0)
                         import_close(i);

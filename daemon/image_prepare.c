@@ -87,12 +87,13 @@ static int make_resolv_conf(int etc, struct err *e)
         return replace_file(etc, "resolv.conf", "", 0, e);
 }
 
-/* "" where there is none that could be read. */
+/* "" where there is none, or something else, or a link that leads nowhere. */
 static int read_accounts(int rootfs, const char *path, char **ret)
 {
         int r = image_accounts_read(rootfs, path, ret);
 
-        if (r == 0 || r == -EFBIG || r == -ENOMEM || r == -EIO)
+        if (r != -ENOENT && r != -EINVAL && r != -ENOTDIR && r != -ELOOP && r != -EXDEV &&
+            r != -ENAMETOOLONG)
                 return r;
         *ret = strdup("");
         return *ret ? 0 : -ENOMEM;

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/image.h"
+#include "daemon/image_store.h"
 
 static const struct {
         const char *prefix;
@@ -30,15 +31,19 @@ char *image_source_text(const struct image_source *s)
                           s->path[0] && s->rest[0] ? ":" : "", s->rest);
 }
 
-/* A reference is [HOST[:PORT]/]NAME[:TAG][@DIGEST]; skopeo knows the details. */
+/* A reference is [HOST[:PORT]/]NAME[:TAG] or NAME@DIGEST; skopeo knows the details. */
 static bool is_reference(const char *s)
 {
         static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                       "0123456789";
         char all[sizeof(letters) + 8];
 
-        (void)str_format(all, sizeof(all), "%s._-+/:@", letters); /* it fits */
-        return *s && strchr(letters, *s) && s[strspn(s, all)] == '\0';
+        /* Behind the '@' is a digest; before it there is no password, which skopeo would refuse in
+         * words that hold it. */
+        const char *at = strchr(s, '@');
+        (void)str_format(all, sizeof(all), "%s._-+/:", letters); /* it fits */
+        return *s && strchr(letters, *s) && s + strspn(s, all) == (at ? at : s + strlen(s)) &&
+               (!at || (str_starts(at, "@sha256:") && image_is_sha256(at + strlen("@sha256:"))));
 }
 
 static int wrong(const char *text, struct err *e)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/failpoint.h"
@@ -23,13 +24,14 @@
 #define STAGING       ".staging"
 #define GARBAGE       ".garbage"
 #define PREFIX        "sha256-"
+#define SOURCE_MARK   "trusted.sandboxd.source" /* of a link; only root may set it (xattr(7)) */
 #define HEX_LEN       64
 #define JSON_MAX      (1 * MiB)
 #define BUNDLE_MAX    (4 * MiB)
 #define MOUNTINFO_MAX (64 * MiB)
 
 /* Between the moment when content is in its place and that when a name stands for it nobody may
- * take it for garbage. */
+ * take it for garbage; nor does a name go while it is looked for what is garbage. */
 static pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void lock(void)
@@ -65,7 +67,7 @@ static int list_directory(int at, const char *path, char ***ret)
                 return -ENOMEM;
         }
         while (dir && (errno = 0, d = readdir(dir)))
-                if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, ".."))
+                if (!io_is_dot(d->d_name))
                         strv_add(&names, d->d_name);
         int r = dir ? -errno : 0;
         if (dir)
@@ -90,15 +92,19 @@ static bool is_content_name(const char *s)
         return str_starts(s, PREFIX) && image_is_sha256(s + strlen(PREFIX));
 }
 
-/* The content's name that a link leads to; false for what is no link of ours. */
-static bool read_link(int images, const char *name, char ret[NAME_MAX + 1])
+/* The content's name that a link leads to. -EINVAL: it is no link of ours. */
+static int read_link(int images, const char *name, char ret[NAME_MAX + 1])
 {
         char target[PATH_MAX];
         ssize_t n = readlinkat(images, name, target, sizeof(target) - 1);
 
-        target[MAX(n, 0)] = '\0';
+        if (n < 0)
+                return -errno;
+        target[n] = '\0';
         return str_starts(target, CONTENT "/") && is_content_name(target + strlen(CONTENT "/")) &&
-               str_format(ret, NAME_MAX + 1, "%s", target + strlen(CONTENT "/"));
+                               str_format(ret, NAME_MAX + 1, "%s", target + strlen(CONTENT "/"))
+                       ? 0
+                       : -EINVAL;
 }
 
 void image_info_done(struct image_info *i)
@@ -129,6 +135,17 @@ static uint64_t number_of(const json_t *json, const char *key)
         return (uint64_t)MAX(json_integer_value(json_object_get(json, key)), 0);
 }
 
+/* Several names may stand for content that came from several places: each bears its own. NULL:
+ * it does not, for not every file system can. */
+static char *read_source(const char *images, const char *name)
+{
+        char source[PATH_MAX];
+        _cleanup_free_ char *path = str_printf("%s/%s", images, name);
+        ssize_t n = path ? lgetxattr(path, SOURCE_MARK, source, sizeof(source)) : -1;
+
+        return n < 0 ? NULL : strndup(source, (size_t)n);
+}
+
 /* An image without a readable description is one that was made by hand, for all that is known. */
 static int read_info(const char *images, const char *name, struct image_info *ret)
 {
@@ -136,9 +153,10 @@ static int read_info(const char *images, const char *name, struct image_info *re
         size_t n = 0;
         int r = path ? io_read_file(path, JSON_MAX, &text, &n, NULL) : -ENOMEM;
         json_t *json = r == 0 ? json_loadb(text, n, 0, NULL) : NULL;
+        char *source = read_source(images, name);
         struct image_info i = {
                 .name = strdup(name),
-                .source = strdup(string_of(json, "source")),
+                .source = source ? source : strdup(string_of(json, "source")),
                 .digest = strdup(string_of(json, "digest")),
                 .created_at = (int64_t)number_of(json, "created_at"),
                 .size = number_of(json, "size"),
@@ -215,7 +233,7 @@ static int check_name(int fd, const char *images, const char *name, struct err *
         char content[NAME_MAX + 1];
         struct stat st;
 
-        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || read_link(fd, name, content))
+        if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || read_link(fd, name, content) == 0)
                 return 0;
         return err_set(e, STATUS_FAILED_PRECONDITION,
                        "image '%s' was not imported, so it is left as it is; take another name, or "
@@ -312,52 +330,68 @@ static int place_content(int fd, const char *images, const char *content, const 
                 return err_oom(e);
         if (fstatat(fd, place, &st, AT_SYMLINK_NOFOLLOW) == 0)
                 return 0; /* the same, from before */
-        return rename(content, to) < 0 ? err_errno(e, errno, "put the image into its place") : 0;
+        int r = rename(content, to) < 0 ? -errno : io_sync_directory_of(to);
+        return r < 0 ? err_errno(e, -r, "put the image into its place") : 0;
 }
 
-static int place_link(int fd, const char *id, const char *place, const char *name, struct err *e)
+static int place_link(int fd, const char *staging, const char *place, const struct image_info *i,
+                      struct err *e)
 {
-        _cleanup_free_ char *temporary = str_printf(STAGING "/%s/link", id);
+        _cleanup_free_ char *temporary = str_printf("%s/link", staging);
 
         if (!temporary)
                 return err_oom(e);
-        if (symlinkat(place, fd, temporary) < 0 || renameat(fd, temporary, fd, name) < 0 ||
-            fsync(fd) < 0)
-                return err_errno(e, errno, "let '%s' stand for the image", name);
-        return 0;
+        if (symlink(place, temporary) == 0) {
+                /* Or the source is that of the content. */
+                (void)lsetxattr(temporary, SOURCE_MARK, i->source, strlen(i->source), 0);
+                if (renameat(AT_FDCWD, temporary, fd, i->name) == 0 && fsync(fd) == 0)
+                        return 0;
+        }
+        return err_errno(e, errno, "let '%s' stand for the image", i->name);
 }
 
-int image_store_publish(const char *images, const char *id, const char *content, const char *digest,
-                        const char *name, struct err *e)
+static int place(int fd, const char *images, const char *staging, const struct image_info *i,
+                 struct err *e)
 {
-        _cleanup_free_ char *place =
-                str_printf(CONTENT "/" PREFIX "%s", digest + strlen("sha256:"));
+        _cleanup_free_ char *content = str_printf("%s/content", staging);
+        _cleanup_free_ char *to =
+                str_printf(CONTENT "/" PREFIX "%s", i->digest + strlen("sha256:"));
+
+        if (!content || !to)
+                return err_oom(e);
+        int r = check_name(fd, images, i->name, e);
+        if (r == 0)
+                r = place_content(fd, images, content, to, e);
+        FAILPOINT("image_import.content");
+        return r == 0 ? place_link(fd, staging, to, i, e) : r;
+}
+
+int image_store_publish(const char *images, const char *staging, const struct image_info *i,
+                        const atomic_bool *cancelled, struct image_info *ret, struct err *e)
+{
+        struct image_info placed;
         _cleanup_close_ int fd = open_images(images, e);
 
-        if (fd < 0 || !place)
-                return fd < 0 ? fd : err_oom(e);
+        if (fd < 0)
+                return fd;
         if (syncfs(fd) < 0)
                 return err_errno(e, errno, "write the image to the disk");
         lock();
-        int r = check_name(fd, images, name, e);
-        if (r == 0)
-                r = place_content(fd, images, content, place, e);
-        FAILPOINT("image_import.content");
-        if (r == 0)
-                r = place_link(fd, id, place, name, e);
+        int r = atomic_load(cancelled) ? err_set(e, STATUS_CANCELLED, "the import was cancelled")
+                                       : place(fd, images, staging, i, e);
+        /* What was there before says when it came. */
+        if (r == 0 && read_info(images, i->name, &placed) == 0)
+                *ret = placed;
         unlock();
         return r;
 }
 
 /* --- removing ------------------------------------------------------------------------------- */
 
-int image_store_forget(const char *images, const char *name, struct err *e)
+static int forget(int fd, const char *images, const char *name, struct err *e)
 {
-        _cleanup_close_ int fd = open_images(images, e);
         struct stat st;
 
-        if (fd < 0)
-                return fd;
         if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
                 return err_set(e, STATUS_NOT_FOUND, "image '%s' not found", name);
         int r = check_name(fd, images, name, e);
@@ -366,6 +400,18 @@ int image_store_forget(const char *images, const char *name, struct err *e)
         if (unlinkat(fd, name, 0) < 0 || fsync(fd) < 0)
                 return err_errno(e, errno, "remove image '%s'", name);
         return 0;
+}
+
+int image_store_forget(const char *images, const char *name, struct err *e)
+{
+        _cleanup_close_ int fd = open_images(images, e);
+
+        if (fd < 0)
+                return fd;
+        lock();
+        int r = forget(fd, images, name, e);
+        unlock();
+        return r;
 }
 
 /* Everything that tells which content is used, as one text after the other; false: it could not be
@@ -397,17 +443,39 @@ static bool is_used_by_bundle(const char *bundles, const char *content, bool *kn
         return used;
 }
 
-static bool has_name(int fd, const char *content, bool *known)
+static int by_text(const void *a, const void *b)
+{
+        return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The content that names stand for, sorted. NULL when that cannot be told. */
+static char **list_named(int fd)
 {
         _cleanup_strv_ char **names = NULL;
-        char target[NAME_MAX + 1];
+        struct strv_builder contents = {0};
+        char content[NAME_MAX + 1];
 
-        if (list_directory(fd, ".", &names) < 0)
-                *known = false;
-        for (size_t i = 0; names && names[i]; i++)
-                if (read_link(fd, names[i], target) && str_eq(target, content))
-                        return true;
-        return false;
+        int r = list_directory(fd, ".", &names);
+        for (size_t i = 0; r == 0 && names && names[i]; i++) {
+                r = read_link(fd, names[i], content);
+                if (r == 0)
+                        strv_add(&contents, content);
+                else if (r == -EINVAL || r == -ENOENT)
+                        r = 0;
+        }
+        size_t n = contents.n;
+        char **all = strv_take(&contents);
+        if (r < 0)
+                strv_free(TAKE(all));
+        if (all)
+                qsort(all, n, sizeof(*all), by_text);
+        return all;
+}
+
+static bool has_name(char **named, const char *content)
+{
+        return bsearch(&content, named, strv_len((const char *const *)named), sizeof(*named),
+                       by_text);
 }
 
 static bool is_in(const char *const *texts, const char *content)
@@ -418,32 +486,42 @@ static bool is_in(const char *const *texts, const char *content)
         return false;
 }
 
-static bool is_unused(int fd, const char *bundles, const char *const *in_use, const char *content)
+static bool is_unused(char **named, const char *bundles, const char *const *in_use,
+                      const char *content)
 {
         bool known = true;
-        bool used = has_name(fd, content, &known) || is_in(in_use, content) ||
+        bool used = has_name(named, content) || is_in(in_use, content) ||
                     is_used_by_bundle(bundles, content, &known) ||
                     is_used_by("/proc/self/mountinfo", MOUNTINFO_MAX, content, &known);
 
         return known && !used;
 }
 
-void image_store_collect(const char *images, const char *bundles, const char *const *in_use)
+static void collect(int fd, const char *bundles, const char *const *in_use)
+{
+        _cleanup_strv_ char **contents = NULL;
+        _cleanup_strv_ char **named = list_named(fd);
+
+        if (!named || list_directory(fd, CONTENT, &contents) < 0)
+                log_warn("images: what is not used any more could not be looked for");
+        for (size_t i = 0; named && contents && contents[i]; i++) {
+                _cleanup_free_ char *path = str_printf(CONTENT "/%s", contents[i]);
+                if (path && is_content_name(contents[i]) &&
+                    is_unused(named, bundles, in_use, contents[i]) && discard(fd, path) < 0)
+                        log_warn("images: '%s' is not used, but cannot be removed", path);
+        }
+}
+
+void image_store_collect(const char *images, const char *bundles, const char *const *in_use,
+                         unsigned (*n_finding)(void))
 {
         _cleanup_close_ int fd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_strv_ char **contents = NULL;
 
         if (fd < 0)
                 return;
         lock();
-        if (list_directory(fd, CONTENT, &contents) < 0)
-                log_warn("images: what is not used any more could not be looked for");
-        for (size_t i = 0; contents && contents[i]; i++) {
-                _cleanup_free_ char *path = str_printf(CONTENT "/%s", contents[i]);
-                if (path && is_content_name(contents[i]) &&
-                    is_unused(fd, bundles, in_use, contents[i]) && discard(fd, path) < 0)
-                        log_warn("images: '%s' is not used, but cannot be removed", path);
-        }
+        if (n_finding() == 0)
+                collect(fd, bundles, in_use);
         unlock();
 }
 

@@ -1,6 +1,7 @@
 /* Where imported images lie, below <data_dir>/images:
  *
- *   <name>                   a link to .content/sha256-<hex>; a directory: made by hand
+ *   <name>                   a link to .content/sha256-<hex>, with its source as an attribute; a
+ *                            directory: made by hand
  *   .content/sha256-<hex>/   rootfs/ and image.json: source, digest, created_at (seconds since
  *                            1970), size, files, and config: Entrypoint, Cmd, Env, User and
  *                            WorkingDir of the OCI image, or nothing
@@ -12,6 +13,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,16 +51,20 @@ void image_store_unstage(const char *images, const char *id);
 /* Writes image.json beside the rootfs in `content`. config is the caller's. */
 int image_store_describe(const char *content, const struct image_info *i, const json_t *config,
                          struct err *e);
-/* Moves `content` to where its digest says, unless that is there already, and lets the name stand
- * for it. id: of the import. */
-int image_store_publish(const char *images, const char *id, const char *content, const char *digest,
-                        const char *name, struct err *e);
+/* Moves the content of a staging directory to where its digest says, unless that is there already,
+ * and lets the name stand for it, with its source: of *i, which has these three. *ret becomes what
+ * List will say; it stays as it is when that cannot be read. CANCELLED, until all is on the disk.
+ */
+int image_store_publish(const char *images, const char *staging, const struct image_info *i,
+                        const atomic_bool *cancelled, struct image_info *ret, struct err *e);
 
 /* NOT_FOUND, FAILED_PRECONDITION. The content stays. */
 int image_store_forget(const char *images, const char *name, struct err *e);
 /* Removes content that neither a name nor a bundle or a mount names, nor `in_use`, texts with a
- * NULL at their end. When in doubt it stays. */
-void image_store_collect(const char *images, const char *bundles, const char *const *in_use);
+ * NULL at their end. When in doubt it stays: so does all of it when n_finding() is not 0, for so
+ * many have looked up a name and show nowhere yet what they found. */
+void image_store_collect(const char *images, const char *bundles, const char *const *in_use,
+                         unsigned (*n_finding)(void));
 /* What a daemon that was killed has left: nobody imports now. It becomes garbage, at once. */
 void image_store_sweep(const char *images);
 /* Removes the garbage, however long that takes. */

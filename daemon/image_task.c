@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/image_config.h"
 #include "daemon/image_prepare.h"
 #include "daemon/image_tree.h"
 #include "daemon/proc.h"
@@ -242,15 +243,20 @@ static json_t *read_config(struct image_job *j, struct err *e)
 
 /* --- making it whole ------------------------------------------------------------------------ */
 
+/* The time of its last change is the kernel's to set; that of the last write its owner's too. */
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+        return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+               a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
 /* A tarball was read twice, for its digest and for what is in it. */
 static int check_unchanged(const struct image_job *j, struct err *e)
 {
         struct stat st;
 
         if (j->source.kind != IMAGE_SOURCE_TAR ||
-            (stat(j->source.path, &st) == 0 && st.st_ino == j->seen.st_ino &&
-             st.st_size == j->seen.st_size && st.st_mtim.tv_sec == j->seen.st_mtim.tv_sec &&
-             st.st_mtim.tv_nsec == j->seen.st_mtim.tv_nsec))
+            (stat(j->source.path, &st) == 0 && is_same(&st, &j->seen)))
                 return 0;
         return err_set(e, STATUS_ABORTED, "source '%s' has changed while it was read; try again",
                        j->source.path);
@@ -288,6 +294,21 @@ static int describe(struct image_job *j, const char *content, json_t *config, st
         return image_store_describe(content, &j->info, config, e);
 }
 
+/* What is wrong with it is told here, and not to whoever makes a sandbox. */
+static int check_config(const char *content, struct err *e)
+{
+        _cleanup_free_ char *rootfs = str_printf("%s/rootfs", content);
+        struct image_config config;
+
+        if (!rootfs)
+                return err_oom(e);
+        int r = image_config_load(rootfs, true, &config, e);
+        image_config_done(&config);
+        if (r < 0 && e->code == STATUS_FAILED_PRECONDITION)
+                e->code = STATUS_INVALID_ARGUMENT;
+        return r;
+}
+
 int image_task_prepare(struct image_job *j, struct err *e)
 {
         _cleanup_free_ char *content = str_printf("%s/content", j->staging);
@@ -302,21 +323,20 @@ int image_task_prepare(struct image_job *j, struct err *e)
         r = prepare_rootfs(j, content, e);
         if (r == 0)
                 r = describe(j, content, config, e);
+        if (r == 0)
+                r = check_config(content, e);
         json_decref(config);
         return r;
 }
 
 int image_task_publish(struct image_job *j, struct err *e)
 {
-        struct image_info info;
-        _cleanup_free_ char *content = str_printf("%s/content", j->staging);
-        int r = content ? image_store_publish(j->images, j->id, content, j->digest, j->name, e)
-                        : err_oom(e);
+        struct image_info placed = {0};
+        int r = image_store_publish(j->images, j->staging, &j->info, &j->cancelled, &placed, e);
 
-        /* What was there before says when it came, and from where. */
-        if (r == 0 && image_store_get(j->images, j->name, &info, NULL) == 0) {
+        if (r == 0 && placed.name) {
                 image_info_done(&j->info);
-                j->info = info;
+                j->info = placed;
         }
         return r;
 }

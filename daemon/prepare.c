@@ -98,6 +98,11 @@ static int prepare(const struct preparation *p, struct err *e)
 static atomic_uint preparations;
 #define PREPARATIONS_MAX (OFFLOAD_MAX * 3 / 4)
 
+unsigned prepare_under_way(void)
+{
+        return atomic_load(&preparations);
+}
+
 static void work(void *data)
 {
         struct preparation *p = data;

@@ -29,3 +29,7 @@ void preparation_free(void *p); /* a struct preparation; NULL is fine */
 int prepare_start(const struct registry *r, const struct record *rec, bool any_workspace,
                   unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
                   struct err *e);
+
+/* How many are under way, also those that came too late: each may work with an image that no bundle
+ * names yet. From any thread. */
+unsigned prepare_under_way(void);

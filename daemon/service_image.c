@@ -11,6 +11,7 @@
 #include "daemon/image_import.h"
 #include "daemon/image_store.h"
 #include "daemon/metrics.h"
+#include "daemon/prepare.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
 #include "methods.h"
@@ -112,7 +113,8 @@ static void collect_work(void *data)
         struct job *j = data;
 
         if (j->collect)
-                image_store_collect(j->images, j->bundles, (const char *const *)j->in_use);
+                image_store_collect(j->images, j->bundles, (const char *const *)j->in_use,
+                                    prepare_under_way);
         image_store_empty(j->images);
 }
 
@@ -133,8 +135,8 @@ static char **images_in_use(struct registry *r)
         return strv_take(&b);
 }
 
-/* Who comes up now may have found the old content, and shows it nowhere yet; and with a database
- * that cannot be read nobody knows who there is. Then the next collection does it. */
+/* With a database that cannot be read nobody knows who there is. Then the next collection does it.
+ */
 static void collect(struct service_image *s)
 {
         static const struct offload_ops ops = {collect_work, on_collected, job_free};
@@ -142,7 +144,7 @@ static void collect(struct service_image *s)
         struct job *j = job_new(r, "");
         struct err e;
 
-        if (j && !store_problem(r->store) && r->n_coming_up == 0 && (j->in_use = images_in_use(r)))
+        if (j && !store_problem(r->store) && (j->in_use = images_in_use(r)))
                 j->collect = true;
         if (start(s, NULL, j, &ops, COLLECT_TIMEOUT_MS, &e) < 0)
                 log_warn("images that nothing uses were not looked for: %s", e.msg);
@@ -363,15 +365,33 @@ static void on_removed(void *ctx, void *data)
                 collect(s);
 }
 
+/* By its name, or by the path that has the name in it. */
+static bool has_image(const struct record *rec, const char *directory, const char *name)
+{
+        const char *rest = rec->image;
+        size_t n = strlen(directory);
+
+        if (rest[0] == '/') {
+                if (strncmp(rest, directory, n) != 0 || rest[n] != '/')
+                        return false;
+                rest += n + 1;
+        }
+        n = strlen(name);
+        return strncmp(rest, name, n) == 0 && (rest[n] == '\0' || rest[n] == '/');
+}
+
 /* A stopped one needs it too, when it is started again. */
 static int check_users(struct registry *r, const char *name, struct err *e)
 {
+        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
         char ids[NAMED_MAX * (ID_LEN + 2) + 1] = "";
         size_t n = 0, len = 0;
 
+        if (!images)
+                return err_oom(e);
         for (struct sandbox *s = registry_first(r); s; s = registry_next(s)) {
                 const struct record *rec = sandbox_record(s);
-                if (!str_eq(rec->image, name))
+                if (!has_image(rec, images, name))
                         continue;
                 if (n++ < NAMED_MAX) {
                         (void)str_format(ids + len, sizeof(ids) - len, "%s%s", len ? ", " : "",

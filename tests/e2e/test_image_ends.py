@@ -1,5 +1,6 @@
 """ImageService: archives that lie about themselves, and how an import ends."""
 
+import json
 import lzma
 import os
 import signal
@@ -10,8 +11,8 @@ import zlib
 import pytest
 
 from harness import wait_until
-from test_images import (Images, as_layer, gone, images, layout, link, load_or_refuse, make_tar,  # noqa: F401
-                         needs_tools, ok, refused, regular, rootfs, run, victim)
+from test_images import (Images, as_layer, gone, images, layout, link, make_tar,  # noqa: F401
+                         needs_registry, needs_tools, refused, registry, regular, rootfs, run, victim)
 
 LAYOUT = regular("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 INDEX = regular("index.json", b'{"schemaVersion":2,"manifests":[]}')
@@ -116,3 +117,76 @@ def test_a_full_disk(make_daemon, tmp_path, kind):
         daemon.stop()
     finally:
         run("umount", "-l", disk)
+
+
+# --- what is told of it ---
+
+
+def test_each_name_has_its_source(images, tmp_path, rootfs):
+    run("tar", "-cf", tmp_path / "one.tar", "-C", rootfs, ".")
+    os.link(tmp_path / "one.tar", tmp_path / "two.tar")
+    for name in "one", "two":
+        assert images.load(name, tmp_path / f"{name}.tar").source == str(tmp_path / f"{name}.tar")
+    listed = images.list()
+    assert listed["one"].digest == listed["two"].digest
+    assert {n: listed[n].source for n in ("one", "two")} == {
+        "one": str(tmp_path / "one.tar"), "two": str(tmp_path / "two.tar")}
+
+
+def test_the_audit_names_the_image(daemon, images, rootfs):
+    images.load("mine", rootfs)
+    images.remove("mine")
+    images.refuses("INVALID_ARGUMENT", "name", "No name", rootfs)
+    wait_until(lambda: "ImageService/Import: INVALID_ARGUMENT after" in daemon.log(), "the last line")
+    for line in ("Import of image mine: OK after", "Remove of image mine: OK after"):
+        assert f"sandboxd.v1.ImageService/{line}" in daemon.log()
+
+
+# --- what would be found out too late ---
+
+
+@needs_tools
+@pytest.mark.parametrize("options, words", [
+    (["--config.user", "nobody-knows"], "nobody-knows"),
+    (["--config.workingdir", "relative"], "WorkingDir"),
+    (["--config.entrypoint", ""], "Entrypoint")])
+def test_a_configuration_that_no_sandbox_can_have(images, layout, options, words):
+    run("umoci", "config", "--image", layout, "--clear", "config.entrypoint", "--clear", "config.cmd",
+        *options)
+    images.refuses("INVALID_ARGUMENT", words, "mine", f"oci:{layout}")
+
+
+def test_an_image_of_a_sandbox_that_names_its_path(daemon, images, rootfs):
+    images.load("mine", rootfs)
+    sandbox = daemon.api.create(image=images.path("mine", "rootfs"))
+    daemon.api.stop(sandbox.id)
+    with refused("FAILED_PRECONDITION", sandbox.id):
+        images.remove("mine")
+    daemon.api.delete(sandbox.id)
+    images.remove("mine")
+
+
+def test_a_tarball_that_changes_and_hides_it(images, tmp_path):
+    """Its owner can set the time of the last write back."""
+    tarball = make_tar(tmp_path / "large.tar", regular("etc/large", bytes(700 << 20)))
+    before = os.stat(tarball)
+    call = images.begin("mine", f"tar:{tarball}")
+    while next(call).progress.step != "checking":
+        pass
+    with open(tarball, "r+b") as file:
+        file.seek(600 << 20)
+        file.write(b"something else")
+    os.utime(tarball, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with refused("ABORTED", "has changed"):
+        list(call)
+    gone(images)
+
+
+@needs_registry
+def test_an_image_of_a_registry_by_its_digest(images, registry):
+    """The manifest's, which is not the one that List has: that is the configuration's."""
+    box = f"docker://127.0.0.1:{registry}/box"
+    shown = run("skopeo", "inspect", "--tls-verify=false", f"{box}:1").stdout
+    image = images.load("digest", f"{box}@{json.loads(shown)['Digest']}", insecure=True)
+    assert image.digest == images.load("tag", f"{box}:1", insecure=True).digest
+    images.refuses("UNKNOWN", "skopeo failed: ", "mine", f"{box}@{image.digest}", insecure=True)

@@ -10,6 +10,8 @@
 #include "base/str.h"
 #include "base/util.h"
 
+#define DIGEST "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static void sources_as_they_are_written(void **state)
 {
         static const struct {
@@ -18,8 +20,9 @@ static void sources_as_they_are_written(void **state)
                 const char *path, *rest;
         } cases[] = {
                 {"docker://alpine", IMAGE_SOURCE_REGISTRY, "", "alpine"},
-                {"docker://h.example:5000/a/b_c:1.2-x@sha256:00", IMAGE_SOURCE_REGISTRY, "",
-                 "h.example:5000/a/b_c:1.2-x@sha256:00"},
+                {"docker://h.example:5000/a/b_c:1.2-x", IMAGE_SOURCE_REGISTRY, "",
+                 "h.example:5000/a/b_c:1.2-x"},
+                {"docker://h/a@" DIGEST, IMAGE_SOURCE_REGISTRY, "", "h/a@" DIGEST},
                 {"oci:/a/b", IMAGE_SOURCE_OCI, "/a/b", ""},
                 {"oci:/a b/c:tag", IMAGE_SOURCE_OCI, "/a b/c", "tag"},
                 {"oci-archive:/a:v1", IMAGE_SOURCE_OCI_ARCHIVE, "/a", "v1"},
@@ -66,6 +69,12 @@ static void what_is_none_is_refused(void **state)
                 "docker://-a",
                 "docker://a\n",
                 "docker://a?",
+                "docker://me:secret@h.example/a",
+                "docker://me:secret@h.example/a@" DIGEST,
+                "docker://a@",
+                "docker://a@sha256:0",
+                "docker://a@sha512:0",
+                "docker://a@" DIGEST ":b",
                 "/a/..",
                 "/..",
                 "tar:/../..",
