@@ -514,7 +514,7 @@ static void on_published(struct image_import *i)
 static int clean(struct image_job *j, struct err *e)
 {
         (void)e;
-        image_store_unstage(j->images, j->id);
+        image_store_unstage(j->images, j->id, j->stop);
         return 0;
 }
 
@@ -593,6 +593,7 @@ static struct image_job *make_job(const struct registry *r, const struct image_i
                 return NULL;
         atomic_init(&j->refs, 1);
         atomic_init(&j->cancelled, false);
+        j->stop = p->stop;
         j->max_size = r->config->images.max_size;
         j->max_files = r->config->images.max_files;
         j->images = str_printf("%s/images", r->config->data_dir);

@@ -4,6 +4,8 @@
  * until it is whole. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/err.h"
 #include "daemon/image_store.h"
 #include "daemon/registry.h"
@@ -13,6 +15,7 @@ struct image_import;
 struct image_import_params {
         const char *name, *source; /* as a client gave them */
         bool insecure;             /* a registry without TLS */
+        const atomic_bool *stop; /* true: what is left is not removed, but garbage; outlives all */
 };
 
 struct image_import_ops {

@@ -65,7 +65,7 @@ static int open_to_all(int rootfs, struct err *e)
 /* Anew, beside whatever other links the old one had, in place of it or of a link. */
 static int replace_file(int etc, const char *name, const char *text, size_t n, struct err *e)
 {
-        if (image_tree_remove(etc, name) < 0)
+        if (image_tree_remove(etc, name, NULL) < 0)
                 return err_errno(e, EIO, "replace the image's /etc/%s", name);
         _cleanup_close_ int fd =
                 openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);

@@ -291,14 +291,14 @@ static int discard(int fd, const char *path)
         return renameat(fd, path, fd, to) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-void image_store_unstage(const char *images, const char *id)
+void image_store_unstage(const char *images, const char *id, const atomic_bool *stop)
 {
         _cleanup_free_ char *path = str_printf(STAGING "/%s", id);
         _cleanup_close_ int fd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
         /* What cannot be removed now is for the next start's sweep. */
         if (path && fd >= 0 && discard(fd, path) == 0)
-                image_store_empty(images);
+                image_store_empty(images, stop);
 }
 
 int image_store_describe(const char *content, const struct image_info *i, const json_t *config,
@@ -542,7 +542,7 @@ void image_store_sweep(const char *images)
 }
 
 /* Several may be at it at once. */
-void image_store_empty(const char *images)
+void image_store_empty(const char *images, const atomic_bool *stop)
 {
         _cleanup_free_ char *path = str_printf("%s/" GARBAGE, images);
         _cleanup_close_ int fd =
@@ -552,5 +552,5 @@ void image_store_empty(const char *images)
         if (fd < 0 || list_directory(fd, ".", &names) < 0)
                 return; /* the next one tries again */
         for (size_t i = 0; names && names[i]; i++)
-                (void)image_tree_remove(fd, names[i]); /* likewise */
+                (void)image_tree_remove(fd, names[i], stop); /* likewise */
 }

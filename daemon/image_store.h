@@ -47,7 +47,8 @@ int image_store_get(const char *images, const char *name, struct image_info *ret
 
 /* The directories, and one for an import; the path of that goes to *ret, which the caller frees. */
 int image_store_stage(const char *images, const char *id, char **ret, struct err *e);
-void image_store_unstage(const char *images, const char *id);
+/* It becomes garbage, which is then removed, as by image_store_empty. */
+void image_store_unstage(const char *images, const char *id, const atomic_bool *stop);
 /* Writes image.json beside the rootfs in `content`. config is the caller's. */
 int image_store_describe(const char *content, const struct image_info *i, const json_t *config,
                          struct err *e);
@@ -67,5 +68,5 @@ void image_store_collect(const char *images, const char *bundles, const char *co
                          unsigned (*n_finding)(void));
 /* What a daemon that was killed has left: nobody imports now. It becomes garbage, at once. */
 void image_store_sweep(const char *images);
-/* Removes the garbage, however long that takes. */
-void image_store_empty(const char *images);
+/* Removes the garbage, however long that takes, unless *stop becomes true. */
+void image_store_empty(const char *images, const atomic_bool *stop);

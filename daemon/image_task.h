@@ -11,8 +11,9 @@
 struct image_job {
         atomic_uint refs;
         atomic_bool cancelled;
-        char *images, *bundles; /* host paths */
-        char *name, *text;      /* of the source */
+        const atomic_bool *stop; /* it outlives every thread */
+        char *images, *bundles;  /* host paths */
+        char *name, *text;       /* of the source */
         char id[27];
         uint64_t max_size, max_files;
         /* Filled by the steps, of which one is under way at a time. */

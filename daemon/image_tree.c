@@ -108,6 +108,7 @@ int image_tree_walk(int dirfd, struct image_walk *w, struct err *e)
 struct removal {
         int top;        /* where what is too deep is brought to */
         unsigned moved; /* so often: the number makes the next name */
+        const atomic_bool *stop;
 };
 
 static int remove_below(int at, const char *name, unsigned depth, struct removal *r);
@@ -127,6 +128,8 @@ static int remove_contents(DIR *dir, unsigned depth, struct removal *r)
         int k = 0;
 
         while (k == 0 && (d = readdir(dir))) {
+                if (r->stop && atomic_load(r->stop))
+                        return -ECANCELED;
                 if (io_is_dot(d->d_name))
                         continue;
                 if (unlinkat(dirfd(dir), d->d_name, 0) == 0 || errno == ENOENT)
@@ -154,9 +157,9 @@ static int remove_below(int at, const char *name, unsigned depth, struct removal
         return k;
 }
 
-int image_tree_remove(int dirfd_, const char *name)
+int image_tree_remove(int dirfd_, const char *name, const atomic_bool *stop)
 {
-        struct removal r = {0};
+        struct removal r = {.stop = stop};
         int k;
 
         if (unlinkat(dirfd_, name, 0) == 0 || errno == ENOENT)

@@ -27,5 +27,5 @@ struct image_walk {
 int image_tree_walk(int dirfd, struct image_walk *w, struct err *e);
 
 /* Removes what bears this name, whatever it is; what is not there is fine. Nobody adds to it
- * meanwhile. 0 or a negative errno. */
-int image_tree_remove(int dirfd, const char *name);
+ * meanwhile. 0 or a negative errno: -ECANCELED when *stop becomes true, which may be NULL. */
+int image_tree_remove(int dirfd, const char *name, const atomic_bool *stop);

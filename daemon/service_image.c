@@ -55,6 +55,7 @@ struct job {
         char *images, *bundles, *name;
         char **in_use;
         bool collect;
+        const atomic_bool *stop;
         struct image_list list;
         struct err err;
 };
@@ -115,13 +116,21 @@ static void collect_work(void *data)
         if (j->collect)
                 image_store_collect(j->images, j->bundles, (const char *const *)j->in_use,
                                     prepare_under_way);
-        image_store_empty(j->images);
+        image_store_empty(j->images, j->stop);
 }
+
+static void collect(struct service_image *s);
 
 static void on_collected(void *ctx, void *data)
 {
+        struct work *w = ctx;
+        struct service_image *s = w->service;
+
         job_free(data);
-        free(ctx);
+        free(w);
+        s->collecting = false;
+        if (s->collect_again)
+                collect(s);
 }
 
 /* Absolute paths may lead into what was imported. */
@@ -141,12 +150,20 @@ static void collect(struct service_image *s)
 {
         static const struct offload_ops ops = {collect_work, on_collected, job_free};
         struct registry *r = s->registry;
-        struct job *j = job_new(r, "");
         struct err e;
 
+        if (s->stopped)
+                return; /* the next daemon does it */
+        s->collect_again = s->collecting;
+        if (s->collecting)
+                return;
+        struct job *j = job_new(r, "");
+        if (j)
+                j->stop = &s->stopped;
         if (j && !store_problem(r->store) && (j->in_use = images_in_use(r)))
                 j->collect = true;
-        if (start(s, NULL, j, &ops, COLLECT_TIMEOUT_MS, &e) < 0)
+        s->collecting = start(s, NULL, j, &ops, COLLECT_TIMEOUT_MS, &e) == 0;
+        if (!s->collecting)
                 log_warn("images that nothing uses were not looked for: %s", e.msg);
 }
 
@@ -218,8 +235,7 @@ static void on_imported(void *data, const struct image_info *info, uint64_t left
         } else {
                 log_info("image '%s' is %s", c->name, info->digest);
                 send_image(c->call, info, left_out);
-                if (!s->stopped)
-                        collect(s);
+                collect(s);
         }
         free(c);
 }
@@ -239,7 +255,7 @@ static void begin(struct service_image *s, struct image_call **slot, struct rpc_
         static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel};
         static const struct image_import_ops ops = {on_progress, on_imported};
         const struct image_import_params params = {request->name, request->source,
-                                                   request->insecure};
+                                                   request->insecure, &s->stopped};
         struct image_call *c = calloc(1, sizeof(*c));
         struct err e;
 
@@ -361,8 +377,7 @@ static void on_removed(void *ctx, void *data)
         log_info("image '%s' is removed", j->name);
         job_free(j);
         rpc_call_reply(call, &response.base);
-        if (!s->stopped)
-                collect(s);
+        collect(s);
 }
 
 /* By its name, or by the path that has the name in it. */

@@ -1,6 +1,8 @@
 /* sandboxd.v1.ImageService. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "daemon/registry.h"
 #include "rpc/server.h"
 
@@ -12,7 +14,8 @@ struct image_call;
 struct service_image {
         struct registry *registry;
         struct image_call *imports[IMAGE_IMPORTS_MAX];
-        bool stopped;
+        atomic_bool stopped;            /* threads look at it too */
+        bool collecting, collect_again; /* one at a time */
 };
 
 /* Also removes, on a thread, what an earlier daemon left of imports, and images that nothing uses.

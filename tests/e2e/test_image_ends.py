@@ -1,5 +1,6 @@
 """ImageService: archives that lie about themselves, and how an import ends."""
 
+import hashlib
 import json
 import lzma
 import os
@@ -190,3 +191,60 @@ def test_an_image_of_a_registry_by_its_digest(images, registry):
     image = images.load("digest", f"{box}@{json.loads(shown)['Digest']}", insecure=True)
     assert image.digest == images.load("tag", f"{box}:1", insecure=True).digest
     images.refuses("UNKNOWN", "skopeo failed: ", "mine", f"{box}@{image.digest}", insecure=True)
+
+
+# --- several at once, and the daemon's end ---
+
+
+def test_two_imports_of_one_name(images, tmp_path, rootfs):
+    """Each is told what it imported; the name stands for one of them, and the other goes."""
+    sources = []
+    for i in range(2):
+        (rootfs / "etc/marker").write_text(f"{i}\n")
+        run("tar", "-cf", tmp_path / f"{i}.tar", "-C", rootfs, ".")
+        sources.append(tmp_path / f"{i}.tar")
+    digests = ["sha256:" + hashlib.sha256(s.read_bytes()).hexdigest() for s in sources]
+    for _ in range(10):
+        calls = [images.begin("mine", s) for s in sources]
+        told = [list(call)[-1].image for call in calls]
+        assert [image.digest for image in told] == digests
+        assert [image.source for image in told] == [str(s) for s in sources]
+        assert images.list()["mine"].digest in digests
+    images.load("mine", sources[0])
+    gone(images)
+    assert images.list()["mine"].digest == digests[0]
+
+
+def test_a_remove_during_imports_of_the_same(images, tmp_path, rootfs):
+    run("tar", "-cf", tmp_path / "one.tar", "-C", rootfs, ".")
+    for _ in range(10):
+        calls = [images.begin(name, tmp_path / "one.tar") for name in ("one", "two")]
+        list(calls[0])
+        images.remove("one")
+        image = list(calls[1])[-1].image
+        assert os.path.exists(images.path("two/rootfs/etc/marker")) and image.name == "two"
+        images.remove("two")
+    gone(images)
+
+
+@needs_tools
+@pytest.mark.parametrize("kind", ["tar", "layer", "archive"])
+def test_the_daemon_is_killed_at_every_step(daemon, tmp_path, rootfs, layout, kind):
+    """Afterwards there is the image, or there is nothing."""
+    tarball, archive = tmp_path / "one.tar", tmp_path / "oci.tar"
+    run("tar", "-cf", tarball, "-C", rootfs, ".")
+    run("skopeo", "copy", f"oci:{layout}", f"oci-archive:{archive}:one")
+    source = {"tar": f"tar:{tarball}", "layer": f"oci:{layout}", "archive": archive}[kind]
+    for step in ("looking", "fetching", "checking", "unpacking", "preparing", "publishing"):
+        call = Images(daemon).begin("mine", source)
+        for message in call:
+            if message.progress.step == step or message.WhichOneof("event") == "image":
+                break
+        daemon.kill()
+        daemon.start()
+        images = Images(daemon)
+        gone(images)
+        if "mine" in images.list():
+            assert step == "publishing" or message.WhichOneof("event") == "image"
+            assert os.path.exists(images.path("mine/rootfs/etc/marker"))
+            images.remove("mine")

@@ -231,9 +231,9 @@ static void the_deepest_tree_goes(void **state)
         make_dir(f, ".deep.1");
         int parent = open(f->dir.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_int_equal(symlinkat("host", parent, "link"), 0);
-        assert_int_equal(image_tree_remove(parent, "root"), 0);
-        assert_int_equal(image_tree_remove(parent, "root"), 0); /* it is not there */
-        assert_int_equal(image_tree_remove(parent, "link"), 0);
+        assert_int_equal(image_tree_remove(parent, "root", NULL), 0);
+        assert_int_equal(image_tree_remove(parent, "root", NULL), 0); /* it is not there */
+        assert_int_equal(image_tree_remove(parent, "link", NULL), 0);
         assert_int_equal(faccessat(parent, "root", F_OK, 0), -1);
         assert_int_equal(faccessat(parent, "host", F_OK, 0), 0);
         assert_int_equal(close(parent), 0);

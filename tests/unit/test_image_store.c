@@ -1,5 +1,6 @@
 #include "daemon/image_store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,7 +69,7 @@ static int publish(struct fixture *f, const char *name, const char *source, cons
         int r = image_store_publish(f->images, staging, &i, &f->cancelled, ret, &e);
         if (r < 0)
                 assert_int_equal(e.code, STATUS_CANCELLED);
-        image_store_unstage(f->images, ID);
+        image_store_unstage(f->images, ID, NULL);
         json_decref(config);
         free(staging);
         return r;
@@ -147,7 +148,21 @@ static unsigned somebody(void)
 static void collect(struct fixture *f, const char *const *in_use, unsigned (*n_finding)(void))
 {
         image_store_collect(f->images, f->bundles, in_use, n_finding);
-        image_store_empty(f->images);
+        image_store_empty(f->images, NULL);
+}
+
+static int n_garbage(struct fixture *f)
+{
+        char path[512];
+        int n = 0;
+
+        assert_true(str_format(path, sizeof(path), "%s/.garbage", f->images));
+        DIR *dir = opendir(path);
+        assert_non_null(dir);
+        for (struct dirent *d; (d = readdir(dir));)
+                n += !io_is_dot(d->d_name);
+        (void)closedir(dir);
+        return n;
 }
 
 static void what_nothing_uses_goes(void **state)
@@ -204,6 +219,21 @@ static void what_is_used_stays(void **state)
                      is_there(f, ".content/sha256-" HEX_B));
 }
 
+/* A daemon that ends does not wait for it. */
+static void what_goes_can_be_left_to_the_next(void **state)
+{
+        struct fixture *f = *state;
+        const atomic_bool stop = true;
+
+        publish_and_forget_info(f, "one", HEX_A);
+        assert_int_equal(image_store_forget(f->images, "one", NULL), 0);
+        image_store_collect(f->images, f->bundles, NULL, nobody);
+        image_store_empty(f->images, &stop);
+        assert_int_equal(n_garbage(f), 1);
+        image_store_empty(f->images, NULL);
+        assert_int_equal(n_garbage(f), 0);
+}
+
 /* Each content against each name would be more than what a test waits for. */
 static void many_names_and_contents(void **state)
 {
@@ -230,13 +260,10 @@ static void many_names_and_contents(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(a_name_has_its_own_source),
-                TEST(without_one_it_is_the_contents),
-                TEST(what_was_cancelled_is_not_published),
-                TEST(what_nothing_uses_goes),
-                TEST(what_somebody_looked_up_stays),
-                TEST(what_is_used_stays),
-                TEST(many_names_and_contents),
+                TEST(a_name_has_its_own_source),           TEST(without_one_it_is_the_contents),
+                TEST(what_was_cancelled_is_not_published), TEST(what_nothing_uses_goes),
+                TEST(what_somebody_looked_up_stays),       TEST(what_is_used_stays),
+                TEST(what_goes_can_be_left_to_the_next),   TEST(many_names_and_contents),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
