@@ -26,6 +26,7 @@
 #define PREFIX        "sha256-"
 #define SOURCE_MARK   "trusted.sandboxd.source" /* of a link; only root may set it (xattr(7)) */
 #define HEX_LEN       64
+#define CREATED_MAX   (INT64_MAX / 1000) /* seconds that are some number of milliseconds */
 #define JSON_MAX      (1 * MiB)
 #define BUNDLE_MAX    (4 * MiB)
 #define MOUNTINFO_MAX (64 * MiB)
@@ -158,7 +159,7 @@ static int read_info(const char *images, const char *name, struct image_info *re
                 .name = strdup(name),
                 .source = source ? source : strdup(string_of(json, "source")),
                 .digest = strdup(string_of(json, "digest")),
-                .created_at = (int64_t)number_of(json, "created_at"),
+                .created_at = (int64_t)MIN(number_of(json, "created_at"), CREATED_MAX),
                 .size = number_of(json, "size"),
                 .files = number_of(json, "files"),
         };

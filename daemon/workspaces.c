@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/offload.h"
 #include "base/util.h"
+#include "daemon/image_tree.h"
 #include "daemon/seed.h"
 #include "runtimed-client/workspace.h"
 
@@ -41,12 +42,20 @@ char *workspace_quarantine_path(const struct config *config, const char *id, int
                           (long long)(now_ms / 1000));
 }
 
+/* Of what was copied from an image: a path in it may be longer than any system call takes. */
+static int remove_seeded(const struct config *config, const char *name, struct err *e)
+{
+        _cleanup_close_ int fd = open(config->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        int r = fd < 0 ? -errno : image_tree_remove(fd, name, NULL);
+        return r < 0 ? err_errno(e, -r, "remove '%s/%s'", config->data_dir, name) : 0;
+}
+
 int workspaces_prepare(const struct config *config, struct err *e)
 {
         static const char *const names[] = {"workspaces", "kept", "quarantine", "seeding"};
-        _cleanup_free_ char *seeding = str_printf("%s/seeding", config->data_dir);
 
-        int r = seeding ? io_remove_tree(seeding, e) : err_oom(e);
+        int r = remove_seeded(config, "seeding", e);
 
         for (size_t i = 0; i < ARRAY_SIZE(names) && r == 0; i++) {
                 _cleanup_free_ char *path = str_printf("%s/%s", config->data_dir, names[i]);
@@ -126,13 +135,18 @@ static void mark_instance(const char *path, const char *instance)
 
 /* Another attempt, which nobody waits for any more, may have put one there meanwhile: that is whole
  * too. */
-static int put_in_place(const char *from, const char *path, struct err *e)
+static int put_in_place(const struct config *config, const char *aside, const char *path,
+                        struct err *e)
 {
+        _cleanup_free_ char *from = str_printf("%s/%s", config->data_dir, aside);
+
+        if (!from)
+                return err_oom(e);
         if (renameat2(AT_FDCWD, from, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
                 return 0;
         if (errno != EEXIST)
                 return err_errno(e, errno, "create workspace '%s'", path);
-        return io_remove_tree(from, e);
+        return remove_seeded(config, aside, e);
 }
 
 static int fill(const char *directory, int skel, const struct workspace_use *use, struct err *e)
@@ -164,17 +178,19 @@ static int make_seeded(const struct config *config, const char *instance, const 
         int r = id_new(attempt);
         if (r < 0)
                 return err_errno(e, -r, "make an id");
-        _cleanup_free_ char *aside = str_printf("%s/seeding/%s.%s", config->data_dir, id, attempt);
-        if (!aside)
+        _cleanup_free_ char *aside = str_printf("seeding/%s.%s", id, attempt);
+        _cleanup_free_ char *directory =
+                aside ? str_printf("%s/%s", config->data_dir, aside) : NULL;
+        if (!directory)
                 return err_oom(e);
-        r = fill(aside, skel, use, e);
+        r = fill(directory, skel, use, e);
         if (r == 0) {
-                mark_instance(aside, instance);
+                mark_instance(directory, instance);
                 FAILPOINT("bring_up.seeded");
-                r = put_in_place(aside, path, e);
+                r = put_in_place(config, aside, path, e);
         }
         if (r < 0)
-                (void)io_remove_tree(aside, NULL); /* else the daemon's next start does */
+                (void)remove_seeded(config, aside, NULL); /* else the daemon's next start does */
         return r;
 }
 

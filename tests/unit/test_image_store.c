@@ -120,6 +120,28 @@ static void without_one_it_is_the_contents(void **state)
         image_info_done(&info);
 }
 
+/* Somebody made it, and nobody checked what they wrote. */
+static void a_description_made_by_hand(void **state)
+{
+        static const char text[] = "{\"source\": 1, \"digest\": [], \"size\": -1, \"files\": {}, "
+                                   "\"created_at\": 9223372036854775807}";
+        struct fixture *f = *state;
+        struct image_info info = {0};
+        char path[512];
+
+        assert_true(str_format(path, sizeof(path), "%s/hand/rootfs", f->images));
+        assert_int_equal(io_mkdir_all(path, 0755, NULL), 0);
+        assert_true(str_format(path, sizeof(path), "%s/hand/image.json", f->images));
+        assert_int_equal(io_write_atomic(path, text, strlen(text), 0644, NULL), 0);
+        assert_int_equal(image_store_get(f->images, "hand", &info, NULL), 0);
+        assert_string_equal(info.source, "");
+        assert_string_equal(info.digest, "");
+        assert_int_equal(info.size, 0);
+        assert_int_equal(info.files, 0);
+        assert_in_range(info.created_at, 1, INT64_MAX / 1000); /* milliseconds fit too */
+        image_info_done(&info);
+}
+
 static void what_was_cancelled_is_not_published(void **state)
 {
         struct fixture *f = *state;
@@ -260,10 +282,11 @@ static void many_names_and_contents(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(a_name_has_its_own_source),           TEST(without_one_it_is_the_contents),
-                TEST(what_was_cancelled_is_not_published), TEST(what_nothing_uses_goes),
-                TEST(what_somebody_looked_up_stays),       TEST(what_is_used_stays),
-                TEST(what_goes_can_be_left_to_the_next),   TEST(many_names_and_contents),
+                TEST(a_name_has_its_own_source),  TEST(without_one_it_is_the_contents),
+                TEST(a_description_made_by_hand), TEST(what_was_cancelled_is_not_published),
+                TEST(what_nothing_uses_goes),     TEST(what_somebody_looked_up_stays),
+                TEST(what_is_used_stays),         TEST(what_goes_can_be_left_to_the_next),
+                TEST(many_names_and_contents),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,6 +189,9 @@ static void test_no_hostile_skeleton(void **state)
                 {"mkdir .runtimed", "the supervisor's own"},
                 {"truncate -s 2G big", "too many bytes"},
                 {"d=.; for i in $(seq 66); do d=$d/d; done; mkdir -p $d", "too deep"},
+                /* Longer than any path may be; what was copied of it goes all the same. */
+                {"n=$(printf %0200d 0); d=.; for i in $(seq 66); do d=$d/$n; done; mkdir -p $d",
+                 "too deep"},
                 {"seq 20001 | xargs touch", "too many files"},
                 {"printf x >\"$(printf 'a\\033[2J')\" && mkfifo \"$(printf 'a\\033[3J')\"",
                  "\\x1b"},
@@ -219,17 +222,22 @@ static void test_seeding_has_its_time(void **state)
         make(f, INSTANCE, f->id);
 }
 
-/* What was half filled when the daemon died. */
+/* What was half filled when the daemon died; the last of it is longer than any path may be. */
 static void test_no_half_seeded_is_left(void **state)
 {
         struct fixture *f = *state;
-        struct err e;
+        struct err e = {0};
 
         _cleanup_free_ char *half =
                 str_printf("mkdir -p %s/seeding/%s.%s/deep && touch "
                            "%s/seeding/%s.%s/deep/file",
                            f->dir.path, f->id, OTHER, f->dir.path, f->id, OTHER);
         run(half);
+        _cleanup_free_ char *deep =
+                str_printf("cd %s/seeding && n=$(printf %%0200d 0) && d=. && "
+                           "for i in $(seq 64); do d=$d/$n; done && mkdir -p $d",
+                           f->dir.path);
+        run(deep);
         assert_int_equal(workspaces_prepare(&f->config, &e), 0);
         _cleanup_free_ char *none = str_printf("test -z \"$(ls %s/seeding)\"", f->dir.path);
         run(none);
