@@ -205,7 +205,8 @@ static void do_task(struct image_import *i, const char *step,
 /* --- children ------------------------------------------------------------------------------- */
 
 /* They may do to files what an archive asks for, and nothing else that only root may; no file of
- * theirs grows beyond what an image may take, nor do they, and none dumps core. */
+ * theirs grows beyond what an image may take, nor do they, and none dumps core. Unless the image is
+ * one of a registry they reach nobody: skopeo goes wherever a blob is said to lie. */
 static void run(struct image_import *i, const char *step, const char *watched,
                 const char *const *program,
                 void (*done)(void *data, const struct proc_result *result))
@@ -216,6 +217,8 @@ static void run(struct image_import *i, const char *step, const char *watched,
                 "env",
                 "LC_ALL=C",
                 tmp,
+                "unshare",
+                i->job->source.kind == IMAGE_SOURCE_REGISTRY ? "--" : "--net",
                 "prlimit",
                 "--core=0",
                 files,
@@ -227,7 +230,7 @@ static void run(struct image_import *i, const char *step, const char *watched,
                 "+setfcap",
                 "--",
         };
-        size_t n = 12;
+        size_t n = 14;
         struct err e;
         int r;
 

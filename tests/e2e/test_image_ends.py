@@ -1,12 +1,14 @@
 """ImageService: archives that lie about themselves, and how an import ends."""
 
 import hashlib
+import http.server
 import json
 import lzma
 import os
 import signal
 import subprocess
 import tarfile
+import threading
 import zlib
 
 import pytest
@@ -248,3 +250,42 @@ def test_the_daemon_is_killed_at_every_step(daemon, tmp_path, rootfs, layout, ki
             assert step == "publishing" or message.WhichOneof("event") == "image"
             assert os.path.exists(images.path("mine/rootfs/etc/marker"))
             images.remove("mine")
+
+
+@needs_tools
+@pytest.mark.parametrize("kind", ["layout", "archive"])
+def test_a_blob_that_lies_elsewhere(images, tmp_path, layout, kind):
+    """An image of a file does not make the host ask who knows whom."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    source = as_layer(tmp_path, make_tar(tmp_path / "layer.tar", regular("usr/x")))
+    path = source.removeprefix("oci:")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        index = json.load(open(f"{path}/index.json", encoding="utf-8"))
+        blobs = f"{path}/blobs/sha256/"
+        manifest = json.load(open(blobs + index["manifests"][0]["digest"][7:], encoding="utf-8"))
+        for blob in manifest["config"], manifest["layers"][0]:
+            blob["urls"] = [f"http://127.0.0.1:{server.server_port}/blob"]
+            os.unlink(blobs + blob["digest"][7:])
+        data = json.dumps(manifest).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        with open(blobs + digest, "wb") as file:
+            file.write(data)
+        index["manifests"][0] |= {"digest": f"sha256:{digest}", "size": len(data)}
+        with open(f"{path}/index.json", "w", encoding="utf-8") as file:
+            json.dump(index, file)
+        if kind == "archive":
+            run("tar", "-cf", tmp_path / "oci.tar", "-C", path, ".")
+            source = f"oci-archive:{tmp_path}/oci.tar"
+        images.refuses("INVALID_ARGUMENT", "failed", "mine", source)
+        server.shutdown()
+    assert asked == []
