@@ -16,11 +16,11 @@
 #include "base/offload.h"
 #include "base/util.h"
 #include "daemon/image_tree.h"
+#include "daemon/instance_mark.h"
 #include "daemon/seed.h"
 #include "runtimed-client/workspace.h"
 
 /* Only root may set or remove what is called trusted (xattr(7)). */
-#define MARK            "trusted.sandboxd.instance"
 #define OWNER_MARK      "trusted.sandboxd.owner" /* a uid in decimal */
 #define OWNER_TEXT_MAX  12
 #define MOVE_TIMEOUT_MS 30000
@@ -127,12 +127,6 @@ static int take_back(const struct config *config, const char *path, const char *
         return kept && access(path, F_OK) < 0 ? rename(kept, path) : -1;
 }
 
-/* Not every file system can; then nobody ever takes it for an orphan. */
-static void mark_instance(const char *path, const char *instance)
-{
-        (void)lsetxattr(path, MARK, instance, strlen(instance), 0);
-}
-
 /* Another attempt, which nobody waits for any more, may have put one there meanwhile: that is whole
  * too. */
 static int put_in_place(const struct config *config, const char *aside, const char *path,
@@ -185,7 +179,7 @@ static int make_seeded(const struct config *config, const char *instance, const 
                 return err_oom(e);
         r = fill(directory, skel, use, e);
         if (r == 0) {
-                mark_instance(directory, instance);
+                instance_mark_set(directory, instance);
                 FAILPOINT("bring_up.seeded");
                 r = put_in_place(config, aside, path, e);
         }
@@ -228,7 +222,7 @@ int workspace_make(const struct config *config, const char *instance, const char
         _cleanup_close_ int fd = workspace_open(path, e);
         if (fd < 0)
                 return fd;
-        mark_instance(path, instance);
+        instance_mark_set(path, instance);
         if (chown(path, use->uid, use->gid) < 0)
                 return err_errno(e, errno, "give workspace '%s' to the sandbox", path);
         return workspace_prepare(fd, use->uid, use->gid, e);
@@ -278,7 +272,7 @@ static void move_work(void *data)
         if (r == 0)
                 r = io_sync_directory_of(m->from);
         if (r < 0)
-                (void)err_errno(&m->err, -r, "move workspace '%s' to '%s'", m->from, m->to);
+                (void)err_errno(&m->err, -r, "move '%s' to '%s'", m->from, m->to);
 }
 
 static void on_moved(void *ctx, void *data)
@@ -321,31 +315,12 @@ int workspace_move(uv_loop_t *loop, const char *from, const char *to, uint32_t o
 
 /* --- looking for what nobody owns ---------------------------------------------------------- */
 
-static bool bears_mark(const char *path, const char *instance)
-{
-        char mark[ID_LEN + 1];
-        ssize_t n = lgetxattr(path, MARK, mark, ID_LEN);
-
-        return n == ID_LEN && strncmp(mark, instance, ID_LEN) == 0;
-}
-
 int workspaces_survey(const struct config *config, const char *instance, struct strv_builder *ids,
                       struct err *e)
 {
         _cleanup_free_ char *directory = workspace_path(config, "");
-        struct dirent *d;
 
-        DIR *dir = directory ? opendir(directory) : NULL;
-        if (!dir)
-                return err_errno(e, directory ? errno : ENOMEM, "read the directory of workspaces");
-        while ((d = readdir(dir))) {
-                _cleanup_free_ char *path =
-                        id_is_valid(d->d_name) ? workspace_path(config, d->d_name) : NULL;
-                if (path && bears_mark(path, instance))
-                        strv_add(ids, d->d_name);
-        }
-        (void)closedir(dir); /* it was only read */
-        return 0;
+        return directory ? instance_mark_survey(directory, instance, ids, e) : err_oom(e);
 }
 
 /* "<id>.<unix seconds>" */
