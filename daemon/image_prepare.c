@@ -48,14 +48,23 @@ static int make_mount_points(int rootfs, struct err *e)
         return r;
 }
 
-/* The sandbox's user must come in, whatever the archive said of its root. */
-static int open_to_all(int rootfs, struct err *e)
+static int open_tmp(int rootfs, struct err *e)
 {
         struct stat st;
 
         _cleanup_close_ int tmp = open_directory(rootfs, "tmp");
+        if (tmp >= 0 && fstat(tmp, &st) == 0 && (st.st_mode & 07777) == 01777)
+                return 0;
         if (tmp < 0 || fchmod(tmp, 01777) < 0)
                 return err_errno(e, tmp < 0 ? -tmp : errno, "open the image's /tmp to every user");
+        return 0;
+}
+
+/* The sandbox's user must come in, whatever the archive said of its root. */
+static int open_root(int rootfs, struct err *e)
+{
+        struct stat st;
+
         if (fstat(rootfs, &st) < 0 || fchown(rootfs, 0, 0) < 0 ||
             fchmod(rootfs, 0555 | (st.st_mode & 0755)) < 0)
                 return err_errno(e, errno, "open the image's root directory");
@@ -117,21 +126,38 @@ static int add_account(int rootfs, int etc, const char *name, const char *root, 
         return whole ? replace_file(etc, name, whole, strlen(whole), e) : err_oom(e);
 }
 
-int image_prepare(int rootfs, struct image_walk *w, struct err *e)
+static int open_etc(int rootfs, struct err *e)
+{
+        int etc = open_directory(rootfs, "etc");
+
+        return etc < 0 ? err_errno(e, -etc, "open the image's /etc") : etc;
+}
+
+int image_prepare_mounts(int rootfs, struct err *e)
 {
         int r = make_mount_points(rootfs, e);
 
         if (r == 0)
-                r = open_to_all(rootfs, e);
+                r = open_tmp(rootfs, e);
         if (r < 0)
                 return r;
-        _cleanup_close_ int etc = open_directory(rootfs, "etc");
-        if (etc < 0)
-                return err_errno(e, -etc, "open the image's /etc");
-        r = make_resolv_conf(etc, e);
+        _cleanup_close_ int etc = open_etc(rootfs, e);
+        return etc < 0 ? etc : make_resolv_conf(etc, e);
+}
+
+int image_prepare(int rootfs, struct image_walk *w, struct err *e)
+{
+        int r = image_prepare_mounts(rootfs, e);
+
         if (r == 0)
-                r = add_account(rootfs, etc, "passwd", "root:x:0:0:root:/root:/bin/sh\n",
-                                "sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/sh\n", e);
+                r = open_root(rootfs, e);
+        if (r < 0)
+                return r;
+        _cleanup_close_ int etc = open_etc(rootfs, e);
+        if (etc < 0)
+                return etc;
+        r = add_account(rootfs, etc, "passwd", "root:x:0:0:root:/root:/bin/sh\n",
+                        "sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/sh\n", e);
         if (r == 0)
                 r = add_account(rootfs, etc, "group", "root:x:0:\n", "sandbox:x:1000:\n", e);
         w->strip = true;

@@ -160,6 +160,39 @@ static void what_no_sandbox_can_use_is_refused(void **state)
         assert_int_equal(e.code, STATUS_INVALID_ARGUMENT);
 }
 
+/* What a sandbox did to the root file system that it may write. */
+static void what_is_mounted_upon_is_put_right(void **state)
+{
+        struct fixture *f = *state;
+        struct stat st, again;
+        struct err e;
+
+        make_dir(f, "etc");
+        make_dir(f, "tmp");
+        make_dir(f, "home");
+        assert_int_equal(symlinkat("/host", f->root, "run"), 0);
+        assert_int_equal(symlinkat(temp_dir_file(&f->dir, "host"), f->root, "etc/resolv.conf"), 0);
+        assert_int_equal(image_prepare_mounts(f->root, &e), 0);
+        assert_file(f, "etc/resolv.conf", "");
+        assert_int_equal(fstatat(f->root, "run", &st, AT_SYMLINK_NOFOLLOW), 0);
+        assert_true(S_ISDIR(st.st_mode));
+        assert_int_equal(fstatat(f->root, "tmp", &st, 0), 0);
+        assert_int_equal(st.st_mode & 07777, 01777);
+        assert_true(faccessat(f->root, "etc/passwd", F_OK, 0) < 0);
+
+        /* What is right is left alone: it would be copied up. */
+        assert_int_equal(image_prepare_mounts(f->root, &e), 0);
+        assert_int_equal(fstatat(f->root, "tmp", &again, 0), 0);
+        assert_memory_equal(&again.st_ctim, &st.st_ctim, sizeof(st.st_ctim));
+
+        assert_int_equal(unlinkat(f->root, "etc/resolv.conf", 0), 0);
+        assert_int_equal(unlinkat(f->root, "etc", AT_REMOVEDIR), 0);
+        assert_int_equal(symlinkat("home", f->root, "etc"), 0);
+        assert_true(image_prepare_mounts(f->root, &e) < 0);
+        assert_int_equal(e.code, STATUS_INVALID_ARGUMENT);
+        assert_true(faccessat(f->root, "home/resolv.conf", F_OK, 0) < 0);
+}
+
 static void devices_are_left_out_and_the_rest_counted(void **state)
 {
         struct fixture *f = *state;
@@ -247,6 +280,7 @@ int main(void)
                 TEST(accounts_are_added_where_the_number_has_none),
                 TEST(nothing_outside_is_read_or_written),
                 TEST(what_no_sandbox_can_use_is_refused),
+                TEST(what_is_mounted_upon_is_put_right),
                 TEST(devices_are_left_out_and_the_rest_counted),
                 TEST(bounds_hold),
                 TEST(the_deepest_tree_goes),
