@@ -1,6 +1,8 @@
 """Fixtures of all tests that make sandboxes. A test's daemon must leave nothing behind."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +86,19 @@ def runtime(request):
 @pytest.fixture
 def sandbox(api, runtime):
     return api.create(runtime=runtime)
+
+
+@pytest.fixture
+def make_image(daemon):
+    """An image like the default one; its root file system, to be changed before it is used."""
+    def make(name="own", **config):
+        rootfs = daemon.data / "images" / name / "rootfs"
+        shutil.copytree(daemon.data / "images/busybox/rootfs", rootfs, symlinks=True)
+        (rootfs / "tmp").chmod(0o1777)
+        if config:
+            (rootfs.parent / "image.json").write_text(json.dumps({"config": config}))
+        return rootfs
+    return make
 
 
 @pytest.fixture

@@ -8,19 +8,6 @@ import grpc
 import pytest
 
 
-@pytest.fixture
-def make_image(daemon):
-    """An image like the default one; its root file system, to be changed before it is used."""
-    def make(name="own", **config):
-        rootfs = daemon.data / "images" / name / "rootfs"
-        shutil.copytree(daemon.data / "images/busybox/rootfs", rootfs, symlinks=True)
-        (rootfs / "tmp").chmod(0o1777)
-        if config:
-            (rootfs.parent / "image.json").write_text(json.dumps({"config": config}))
-        return rootfs
-    return make
-
-
 def refusal(call):
     with pytest.raises(grpc.RpcError) as info:
         call()
