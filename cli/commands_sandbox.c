@@ -87,6 +87,7 @@ int command_create(struct session *s, const struct options *o, char **operands)
         dns.n_options = o->dns_options.n;
         request.dns = &dns;
         request.network = o->network;
+        request.rootfs = o->rootfs;
         if (o->egress && egress_request_parse(o->egress, &egress, &e) < 0) {
                 complain("--egress: %s", e.msg);
                 return EXIT_USAGE;

@@ -125,7 +125,7 @@ static const struct command commands[] = {
                            OPTION(CPUS) | OPTION(PIDS) | OPTION(ENV) | OPTION(REQUEST_KEY) |
                            OPTION(TTL) | OPTION(EXPIRY) | OPTION(WORKSPACE) | OPTION(DNS) |
                            OPTION(DNS_SEARCH) | OPTION(DNS_OPTION) | OPTION(NETWORK) |
-                           OPTION(EGRESS),
+                           OPTION(EGRESS) | OPTION(ROOTFS),
                 .run = command_create,
         },
         {

@@ -155,6 +155,16 @@ static bool parse_network(void *field, char *value)
         return *mode != SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_UNSPECIFIED;
 }
 
+static bool parse_rootfs(void *field, char *value)
+{
+        Sandboxd__V1__RootfsMode *mode = field;
+
+        *mode = str_eq(value, "read-only") ? SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_READ_ONLY
+                : str_eq(value, "overlay") ? SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY
+                                           : SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_UNSPECIFIED;
+        return *mode != SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_UNSPECIFIED;
+}
+
 static bool parse_overflow(void *field, char *value)
 {
         Sandboxd__V1__OutputOverflow *overflow = field;
@@ -192,6 +202,7 @@ static const struct option_type type_since = {
         parse_since, "the number of an event, from 1, or a duration such as 10m"};
 static const struct option_type type_expiry = {parse_expiry, "'stop' or 'delete'"};
 static const struct option_type type_network = {parse_network, "'none', 'bridge' or 'host'"};
+static const struct option_type type_rootfs = {parse_rootfs, "'read-only' or 'overlay'"};
 static const struct option_type type_overflow = {parse_overflow, "'wait' or 'drop'"};
 static const struct option_type type_signal = {parse_signal,
                                                "a signal such as TERM, SIGKILL or 10 (1 to 64)"};
@@ -258,6 +269,8 @@ static const struct option_row {
         [OPTION_EGRESS] = {"egress", 0, "POLICY", &type_string, FIELD(egress),
                            "where it may connect to: open, closed, or rules such as "
                            "10.0.0.0/8,192.0.2.7:443/tcp"},
+        [OPTION_ROOTFS] = {"rootfs", 0, "read-only|overlay", &type_rootfs, FIELD(rootfs),
+                           "whether it may write its image too, as its own"},
         [OPTION_REQUEST_KEY] = {"request-key", 0, "KEY", &type_string, FIELD(request_key),
                                 "the same key again makes no second sandbox"},
         [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),

@@ -39,6 +39,7 @@ enum option_id {
         OPTION_EXPIRY,
         OPTION_NETWORK,
         OPTION_EGRESS,
+        OPTION_ROOTFS,
         OPTION_REQUEST_KEY,
         OPTION_WORKSPACE,
         OPTION_DNS,
@@ -116,6 +117,7 @@ struct options {
         Sandboxd__V1__ExpiryAction expiry;
         Sandboxd__V1__NetworkMode network;
         char *egress;
+        Sandboxd__V1__RootfsMode rootfs;
         char *request_key, *workspace;
         struct word_list dns_servers, dns_search, dns_options;
         bool interactive, tty, detach, cancel;

@@ -101,14 +101,15 @@ static json_t *egress_json(const Sandboxd__V1__Egress *egress)
 
 json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
 {
-        char state[WORD_MAX], expiry[WORD_MAX], network[WORD_MAX];
+        char state[WORD_MAX], expiry[WORD_MAX], network[WORD_MAX], rootfs[WORD_MAX];
 
         word_of_state(s->state, state);
         word_of_expiry(s->expiry_action, expiry);
         word_of_network(s->network, network);
+        word_of_rootfs(s->rootfs, rootfs);
         /* clang-format off */
         return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o,"
-                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:s, s:o, s:o}",
+                         " s:I, s:I, s:o, s:o, s:o, s:I, s:s, s:s, s:o, s:s, s:o, s:o, s:s}",
                          "id", s->id,
                          "name", s->name,
                          "state", state,
@@ -130,7 +131,8 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
                          "dns", dns_json(s->dns),
                          "network", network,
                          "egress", egress_json(s->egress),
-                         "addresses", list_json(s->addresses, s->n_addresses));
+                         "addresses", list_json(s->addresses, s->n_addresses),
+                         "rootfs", rootfs);
         /* clang-format on */
 }
 
@@ -313,6 +315,14 @@ static void add_network(struct table *t, const Sandboxd__V1__Sandbox *s)
         free(egress);
 }
 
+static void add_rootfs(struct table *t, const Sandboxd__V1__Sandbox *s)
+{
+        char rootfs[WORD_MAX];
+
+        word_of_rootfs(s->rootfs, rootfs);
+        table_add_field(t, "rootfs", rootfs);
+}
+
 int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
 {
         struct table t = {.columns = 2};
@@ -328,6 +338,7 @@ int sandbox_print(const Sandboxd__V1__Sandbox *s, int64_t now, FILE *out)
         add_exit(&t, s->exit, now);
         table_add_field(&t, "runtime", s->runtime);
         table_add_field(&t, "image", s->image);
+        add_rootfs(&t, s);
         add_resources(&t, s->resources);
         add_network(&t, s);
         add_env(&t, s);

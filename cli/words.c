@@ -41,6 +41,13 @@ void word_of_network(Sandboxd__V1__NetworkMode mode, char ret[WORD_MAX])
         word(&sandboxd__v1__network_mode__descriptor, (int)mode, "NETWORK_MODE_", ret);
 }
 
+void word_of_rootfs(Sandboxd__V1__RootfsMode mode, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__rootfs_mode__descriptor, (int)mode, "ROOTFS_MODE_", ret);
+        for (char *c = ret; (c = strchr(c, '_'));)
+                *c = '-'; /* as `create --rootfs` has it */
+}
+
 void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX])
 {
         word(&sandboxd__v1__event_kind__descriptor, (int)kind, "EVENT_KIND_", ret);

@@ -11,6 +11,7 @@ void word_of_state(Sandboxd__V1__SandboxState state, char ret[WORD_MAX]);
 void word_of_operation(Sandboxd__V1__OperationKind kind, char ret[WORD_MAX]);
 void word_of_exit_cause(Sandboxd__V1__ExitCause cause, char ret[WORD_MAX]);
 void word_of_network(Sandboxd__V1__NetworkMode mode, char ret[WORD_MAX]);
+void word_of_rootfs(Sandboxd__V1__RootfsMode mode, char ret[WORD_MAX]);
 void word_of_expiry(Sandboxd__V1__ExpiryAction action, char ret[WORD_MAX]);
 void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX]);
 

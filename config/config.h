@@ -73,6 +73,7 @@ struct config {
                 uint64_t stop_timeout_ms;  /* from SIGTERM to SIGKILL */
                 char *network;             /* "none" or "bridge" */
                 char *egress;              /* "open", "closed" or a list (daemon/egress.h) */
+                char *rootfs;              /* "read-only" or "overlay" */
         } defaults;
         struct config_images {
                 uint64_t max_size;          /* bytes on the disk, of one image */

@@ -28,6 +28,7 @@
 
 static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
 static const char *const networks[] = {"none", "bridge", NULL};
+static const char *const rootfs_modes[] = {"read-only", "overlay", NULL};
 static const char *const network_stacks[] = {"auto", "netstack", "host", NULL};
 static const char *const engines[] = {"oci", NULL};
 static const char *const levels[] = {
@@ -226,6 +227,13 @@ const struct config_option config_options[] = {
          .reloadable = true,
          .help = "Where a sandbox with a network may connect to: open, closed, or a list of rules "
                  "separated by commas."},
+        {.name = "defaults.rootfs",
+         .type = OPTION_CHOICE,
+         .offset = FIELD(defaults.rootfs),
+         .fallback = "read-only",
+         .words = rootfs_modes,
+         .reloadable = true,
+         .help = "Whether a sandbox may only read its image, or write it too, as its own."},
         {.name = "images.max_size",
          .type = OPTION_SIZE,
          .offset = FIELD(images.max_size),

@@ -274,9 +274,10 @@ static json_t *linux_part(const struct bundle_spec *s)
 static json_t *config(const char *dir, const struct bundle_spec *s)
 {
         return json_pack("{s:s, s:s, s:{s:s, s:b}, s:o, s:o, s:o, s:{s:s, s:s}}", "ociVersion",
-                         "1.0.2", "hostname", s->hostname, "root", "path", s->rootfs, "readonly", 1,
-                         "process", process(s), "mounts", mounts(dir, s), "linux", linux_part(s),
-                         "annotations", BUNDLE_INSTANCE, s->instance, BUNDLE_RUNTIME, s->runtime);
+                         "1.0.2", "hostname", s->hostname, "root", "path", s->rootfs, "readonly",
+                         !s->writable, "process", process(s), "mounts", mounts(dir, s), "linux",
+                         linux_part(s), "annotations", BUNDLE_INSTANCE, s->instance, BUNDLE_RUNTIME,
+                         s->runtime);
 }
 
 static int check_utf8(const char *what, const char *s, struct err *e)

@@ -21,7 +21,8 @@
 struct bundle_spec {
         const char *instance, *runtime; /* for the annotations */
         const char *hostname;
-        const char *rootfs;      /* host path, as image_resolve gives it; mounted read-only */
+        const char *rootfs;      /* host path, as image_resolve gives it */
+        bool writable;           /* it; else it is mounted read-only */
         const char *workspace;   /* host path */
         const char *runtimed;    /* host path of the static binary */
         const char *resolv_conf; /* host path */

@@ -20,7 +20,9 @@
 #include "base/util.h"
 #include "daemon/access.h"
 #include "daemon/activation.h"
+#include "daemon/bundle.h"
 #include "daemon/engine_oci.h"
+#include "daemon/idmap.h"
 #include "daemon/image.h"
 #include "daemon/interceptor.h"
 #include "daemon/lock.h"
@@ -29,6 +31,7 @@
 #include "daemon/network.h"
 #include "daemon/nofile.h"
 #include "daemon/notify.h"
+#include "daemon/overlay.h"
 #include "daemon/reconcile.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
@@ -122,6 +125,8 @@ static int make_directories(const struct config *c, struct err *e)
                 r = make_dir(c->data_dir, "images", 0700, e);
         if (r == 0)
                 r = workspaces_prepare(c, e);
+        if (r == 0)
+                r = overlays_prepare(c, e);
         if (r == 0)
                 r = io_mkdir_all(c->state_dir, 0755, e);
         if (r == 0)
@@ -259,6 +264,19 @@ static void begin_networks(struct daemon *d)
                 network_want(d->network);
 }
 
+/* Only sandboxes with a writable root need it, and say so. But who has no descriptor for it has
+ * none for the rest either. */
+static int open_idmap(struct daemon *d, struct err *e)
+{
+        int fd = d->registry.idmap = idmap_open(BUNDLE_UID, e);
+
+        if (fd == -EMFILE || fd == -ENFILE)
+                return fd;
+        if (fd < 0)
+                log_warn("sandboxes get no writable root: %s", e->msg);
+        return 0;
+}
+
 static int open_parts(struct daemon *d, struct err *e)
 {
         int r = proc_new(&d->loop, &d->proc, e);
@@ -286,7 +304,9 @@ static int open_parts(struct daemon *d, struct err *e)
         d->registry.resolv = &d->reloader.resolv;
         TAILQ_INIT(&d->registry.waiting);
         watch_hub_init(&d->hub, d->store);
-        r = read_host_boot_id(d->registry.host_boot_id, e);
+        r = open_idmap(d, e);
+        if (r == 0)
+                r = read_host_boot_id(d->registry.host_boot_id, e);
         if (r == 0)
                 r = reconcile_open(&d->reconciler, &d->registry, e);
         if (r == 0 && !store_problem(d->store))

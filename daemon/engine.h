@@ -51,9 +51,14 @@ struct engine_spec {
         const char *runtime; /* its name, which is written down with the rest */
         const char *hostname;
         const char *rootfs, *workspace; /* host paths */
-        const char *runtimed;           /* host path of the supervisor */
-        const char *resolv_conf;        /* the text of the sandbox's /etc/resolv.conf */
-        const char *const *env;         /* "K=V", NULL at the end */
+        /* Host path of the layer in which it keeps what it writes to its root (overlay.h), and
+         * whose map of ids the rootfs below is seen through (-1: none); NULL: the root is
+         * read-only. */
+        const char *overlay;
+        int idmap;
+        const char *runtimed;    /* host path of the supervisor */
+        const char *resolv_conf; /* the text of the sandbox's /etc/resolv.conf */
+        const char *const *env;  /* "K=V", NULL at the end */
         const struct image_config *image;
         struct engine_network network;
         uint64_t memory, cpu_millis, pids, nofile, tmp_size;
@@ -78,7 +83,8 @@ struct engine_container {
 
 struct engine_ops {
         /* Lays down what the container will be made of, with the marks of this instance and of the
-         * runtime. Blocks, and may be called on any thread. */
+         * runtime; mounts a writable root, as overlay_mount has it. Blocks, and may be called on
+         * any thread. */
         int (*prepare)(struct engine *e, const struct engine_spec *spec, struct err *err);
 
         /* Writes another text into the sandbox's /etc/resolv.conf, in place, so that it is seen in

@@ -14,6 +14,8 @@
 #include "base/util.h"
 #include "daemon/bundle.h"
 #include "daemon/cgroup.h"
+#include "daemon/overlay.h"
+#include "daemon/overlay_mount.h"
 
 #define PROBE_TIMEOUT_MS 5000
 #define LOG_MAX          (64 * 1024)
@@ -34,7 +36,8 @@ static const struct oci_type types[] = {
         {
                 .name = "runsc",
                 /* The first is what lets the host reach a socket that the guest made. Only `run`
-                 * is told of another network; the read-only root needs no overlay. */
+                 * is told of another network; a root that may be written is the host's overlay,
+                 * and gVisor's own would forget it. */
                 .flags = {"--host-uds=create", "--network=none", "--overlay2=none"},
                 .netstack = true,
                 /* pids.max counts the sentry's own threads, and hitting it kills the sandbox. */
@@ -254,14 +257,16 @@ static int choose_networks(struct engine_oci *e)
 
 /* --- prepare ------------------------------------------------------------------------------- */
 
-static int write_bundle(const struct engine_oci *e, const char *dir, const char *resolv_conf,
-                        const char *cgroup, const struct engine_spec *spec, struct err *err)
+static int write_bundle(const struct engine_oci *e, const char *dir, const char *rootfs,
+                        const char *resolv_conf, const char *cgroup, const struct engine_spec *spec,
+                        struct err *err)
 {
         const struct bundle_spec bundle = {
                 .instance = e->instance,
                 .runtime = spec->runtime,
                 .hostname = spec->hostname,
-                .rootfs = spec->rootfs,
+                .rootfs = rootfs,
+                .writable = spec->overlay != NULL,
                 .workspace = spec->workspace,
                 .runtimed = spec->runtimed,
                 .resolv_conf = resolv_conf,
@@ -277,11 +282,23 @@ static int write_bundle(const struct engine_oci *e, const char *dir, const char 
                 .tmp_size = spec->tmp_size,
         };
 
-        int r = io_mkdir_all(dir, 0700, err);
-        if (r == 0)
-                r = io_write_in_place(resolv_conf, spec->resolv_conf, strlen(spec->resolv_conf),
-                                      0644, err);
+        int r = io_write_in_place(resolv_conf, spec->resolv_conf, strlen(spec->resolv_conf), 0644,
+                                  err);
         return r == 0 ? bundle_write(dir, &bundle, err) : r;
+}
+
+/* In the bundle: what is mounted there goes with it (remove), and tells of the sandbox (survey). */
+static int mount_root(const struct engine_spec *spec, const char *dir, const char *rootfs,
+                      struct err *err)
+{
+        const struct overlay_mount overlay = {
+                .image = spec->rootfs,
+                .layer = spec->overlay,
+                .idmap = spec->idmap,
+        };
+
+        int r = overlay_mount(&overlay, dir, err);
+        return r == 0 ? overlay_repair(rootfs, err) : r;
 }
 
 static int oci_prepare(struct engine *base, const struct engine_spec *spec, struct err *err)
@@ -289,12 +306,19 @@ static int oci_prepare(struct engine *base, const struct engine_spec *spec, stru
         struct engine_oci *e = (struct engine_oci *)base;
         _cleanup_free_ char *dir = oci_bundle_path(e, spec->id, NULL);
         _cleanup_free_ char *resolv_conf = oci_bundle_path(e, spec->id, "resolv.conf");
+        _cleanup_free_ char *rootfs = oci_bundle_path(e, spec->id, "rootfs");
         struct oci_cgroups cgroups;
 
-        if (!dir || !resolv_conf)
+        if (!dir || !resolv_conf || !rootfs)
                 return err_oom(err);
         oci_cgroups_of(e, spec->id, &cgroups);
-        return write_bundle(e, dir, resolv_conf, cgroups.now, spec, err);
+        int r = io_mkdir_all(dir, 0700, err);
+        if (r == 0 && spec->overlay)
+                r = mount_root(spec, dir, rootfs, err);
+        if (r < 0)
+                return r;
+        return write_bundle(e, dir, spec->overlay ? rootfs : spec->rootfs, resolv_conf, cgroups.now,
+                            spec, err);
 }
 
 static int oci_set_resolv_conf(struct engine *base, const char *id, const char *text,

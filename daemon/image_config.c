@@ -198,6 +198,7 @@ static int take_user(const char *rootfs, const json_t *config, struct image_conf
                 return r;
         c->uid = user.id;
         c->gid = user.gid;
+        c->for_root = false;
         return 0;
 }
 
@@ -244,7 +245,12 @@ static int read_file(const char *rootfs, struct image_config *c, struct err *e)
 
 int image_config_load(const char *rootfs, bool named, struct image_config *ret, struct err *e)
 {
-        *ret = (struct image_config){.workdir = strdup(""), .uid = BUNDLE_UID, .gid = BUNDLE_GID};
+        *ret = (struct image_config){
+                .workdir = strdup(""),
+                .uid = BUNDLE_UID,
+                .gid = BUNDLE_GID,
+                .for_root = true,
+        };
 
         if (!ret->workdir)
                 return err_oom(e);

@@ -14,6 +14,7 @@ struct image_config {
         char **args;       /* the program that it is for, NULL at the end; NULL for none */
         char *workdir;     /* absolute; "" for none */
         unsigned uid, gid; /* of every process in a sandbox; uid is never 0 */
+        bool for_root;     /* they stand for root: the image names it, or nobody */
 };
 
 /* Of the image with this root file system (host path, which no sandbox controls), which was found

@@ -152,6 +152,16 @@ static int choose_network(const struct config_defaults *defaults, const struct s
         return 0;
 }
 
+static enum rootfs_mode choose_rootfs(const struct config_defaults *defaults,
+                                      const struct sandbox_params *p)
+{
+        enum rootfs_mode mode = p->rootfs;
+
+        if (!p->rootfs_given && rootfs_mode_parse(defaults->rootfs, &mode) < 0)
+                mode = ROOTFS_READ_ONLY; /* it has no such word */
+        return mode;
+}
+
 static int check(struct registry *r, const struct sandbox_params *p, const struct record *rec,
                  struct err *e)
 {
@@ -197,6 +207,7 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
                 .cpu_millis = p->cpu_millis ? p->cpu_millis : defaults->cpu_millis,
                 .pids = p->pids ? p->pids : defaults->pids,
                 .owner = p->owner,
+                .rootfs = choose_rootfs(defaults, p),
                 .ttl_ms = p->ttl_ms,
                 .expiry = p->expiry,
                 .desired = SANDBOX_RUNNING,
@@ -281,7 +292,8 @@ int params_check_same(const struct sandbox_params *p, const struct record *rec, 
             is_same_number(p->cpu_millis, rec->cpu_millis) && is_same_number(p->pids, rec->pids) &&
             str_eq(p->workspace_of, rec->workspace_of) && p->expiry == rec->expiry &&
             (!p->network_given || p->network == rec->network) &&
-            is_same_egress(p->egress, rec->egress))
+            is_same_egress(p->egress, rec->egress) &&
+            (!p->rootfs_given || p->rootfs == rec->rootfs))
                 return 0;
         return err_set(e, STATUS_ALREADY_EXISTS,
                        "request_key '%s' was used for sandbox %s, with other values; make up "

@@ -18,6 +18,8 @@ struct sandbox_params {
         bool network_given;                 /* else network is the configuration's */
         enum network_mode network;
         const char *egress; /* as egress_parse reads it; "" for the default */
+        bool rootfs_given;  /* else rootfs is the configuration's */
+        enum rootfs_mode rootfs;
         enum expiry_action expiry;
 };
 

@@ -12,6 +12,7 @@
 #include "daemon/image_config.h"
 #include "daemon/network.h"
 #include "daemon/nofile.h"
+#include "daemon/overlay.h"
 #include "daemon/resolv.h"
 #include "daemon/workspaces.h"
 
@@ -22,11 +23,14 @@ static int make_bundle(const struct preparation *p, const char *rootfs,
         const struct record *rec = &p->record;
         const struct engine_runtime *runtime = engine_find_runtime(r->engine, rec->runtime);
         _cleanup_free_ char *workspace = workspace_path(r->config, rec->id);
+        _cleanup_free_ char *overlay = overlay_path(r->config, rec->id);
         const struct engine_spec spec = {
                 .id = rec->id,
                 .hostname = rec->name[0] ? rec->name : rec->id,
                 .runtime = rec->runtime,
                 .rootfs = rootfs,
+                .overlay = rec->rootfs == ROOTFS_OVERLAY ? overlay : NULL,
+                .idmap = image->for_root ? r->idmap : -1,
                 .workspace = workspace,
                 .runtimed = r->runtimed,
                 .resolv_conf = resolv_conf,
@@ -40,7 +44,26 @@ static int make_bundle(const struct preparation *p, const char *rootfs,
                 .tmp_size = p->tmp_size,
         };
 
-        return workspace ? r->engine->ops->prepare(r->engine, &spec, e) : err_oom(e);
+        return workspace && overlay ? r->engine->ops->prepare(r->engine, &spec, e) : err_oom(e);
+}
+
+/* Without a map of ids root's files stay root's, and the sandbox could write next to nothing. */
+static int make_overlay(const struct preparation *p, const char *rootfs,
+                        const struct image_config *image, struct err *e)
+{
+        const struct registry *r = p->registry;
+
+        if (p->record.rootfs != ROOTFS_OVERLAY)
+                return 0;
+        if (image->for_root && r->idmap < 0)
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "this kernel gives no user namespaces, which a writable root of an "
+                               "image without a user of its own takes (sandboxctl doctor tells "
+                               "more); create the sandbox with a read-only root");
+        int n = overlay_make(r->config, store_instance(r->store), p->record.id, rootfs,
+                             image->for_root, e);
+        FAILPOINT("bring_up.overlay");
+        return n;
 }
 
 /* All that is made, once the image is found. */
@@ -72,7 +95,25 @@ static int make(const struct preparation *p, const char *rootfs, const struct im
         if (n < 0)
                 return n;
         FAILPOINT("bring_up.workspace");
-        return make_bundle(p, rootfs, image, resolv_conf, e);
+        n = make_overlay(p, rootfs, image, e);
+        return n == 0 ? make_bundle(p, rootfs, image, resolv_conf, e) : n;
+}
+
+/* A writable root stays on the image that it was begun on: what the sandbox has written is the
+ * difference to that. */
+static int find_rootfs(const struct preparation *p, char **ret, struct err *e)
+{
+        const struct config *config = p->registry->config;
+        const struct record *rec = &p->record;
+        _cleanup_free_ char *images = str_printf("%s/images", config->data_dir), *below = NULL;
+
+        int n = images ? 0 : err_oom(e);
+        if (n == 0 && rec->rootfs == ROOTFS_OVERLAY)
+                n = overlay_image(config, rec->id, &below, e);
+        if (n < 0)
+                return n;
+        n = image_resolve(images, below ? below : rec->image, ret, e);
+        return n < 0 && below ? err_prefix(e, "below what it has written") : n;
 }
 
 /* The image first: it may lie on a file system that hangs, and until it is found nothing has been
@@ -80,11 +121,10 @@ static int make(const struct preparation *p, const char *rootfs, const struct im
 static int prepare(const struct preparation *p, struct err *e)
 {
         const struct record *rec = &p->record;
-        _cleanup_free_ char *images = str_printf("%s/images", p->registry->config->data_dir);
         _cleanup_free_ char *rootfs = NULL;
         struct image_config image;
 
-        int n = images ? image_resolve(images, rec->image, &rootfs, e) : err_oom(e);
+        int n = find_rootfs(p, &rootfs, e);
         if (n < 0)
                 return n;
         n = image_config_load(rootfs, rec->image[0] != '/', &image, e);

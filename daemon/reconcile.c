@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/util.h"
 #include "daemon/metrics.h"
+#include "daemon/overlay.h"
 #include "daemon/sandbox.h"
 #include "daemon/sandbox_log.h"
 #include "daemon/workspaces.h"
@@ -56,7 +57,7 @@ struct survey {
         char instance[ID_LEN + 1];
         struct engine_remains *remains;
         size_t n_remains;
-        struct strv_builder workspaces;
+        struct strv_builder workspaces, overlays;
         char *overdue; /* a path in quarantine whose time has come */
         struct err err;
 };
@@ -67,6 +68,7 @@ static void survey_free(void *data)
 
         engine_release(v->engine);
         strv_free(v->workspaces.v);
+        strv_free(v->overlays.v);
         free(v->remains);
         free(v->overdue);
         free(v);
@@ -77,7 +79,8 @@ static void survey_work(void *data)
         struct survey *v = data;
 
         if (v->engine->ops->survey(v->engine, &v->remains, &v->n_remains, &v->err) == 0 &&
-            workspaces_survey(v->config, v->instance, &v->workspaces, &v->err) == 0)
+            workspaces_survey(v->config, v->instance, &v->workspaces, &v->err) == 0 &&
+            overlays_survey(v->config, v->instance, &v->overlays, &v->err) == 0)
                 v->overdue = workspaces_overdue(v->config, record_now());
 }
 
@@ -98,7 +101,7 @@ static void take_note(struct reconciler *c, struct strv_builder *list, const cha
 static void finish(struct reconciler *c);
 static void ask_next_runtime(struct reconciler *c);
 
-/* An entry of c->orphans: the id, and behind it what was found; "" for a workspace alone. */
+/* An entry of c->orphans: the id, and behind it what was found; "" for files alone. */
 static void add_orphan(struct strv_builder *orphans, const struct survey *v, const char *id)
 {
         const char *what = "";
@@ -119,6 +122,8 @@ static void compare(struct reconciler *c, const struct survey *v)
                 take_note(c, &suspects, v->remains[i].id);
         for (size_t i = 0; i < v->workspaces.n; i++)
                 take_note(c, &suspects, v->workspaces.v[i]);
+        for (size_t i = 0; i < v->overlays.n; i++)
+                take_note(c, &suspects, v->overlays.v[i]);
         for (size_t i = 0; i < suspects.n; i++)
                 if (has(c->suspects, suspects.v[i]))
                         add_orphan(&orphans, v, suspects.v[i]);
@@ -154,7 +159,7 @@ static void see_to_overdue(struct reconciler *c, struct survey *v)
         if (!c->overdue || c->removing || now - c->overdue_since < OVERDUE_MS)
                 return;
         const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", c->overdue, NULL};
-        log_warn("removing '%s', a workspace that was put aside a day ago", c->overdue);
+        log_warn("removing '%s', which was put aside a day ago", c->overdue);
         c->removing = true;
         if (proc_run(c->registry->proc, argv, -1, REMOVAL_TIMEOUT, on_overdue_removed, c, &e) < 0) {
                 c->removing = false;
@@ -273,26 +278,47 @@ static void orphan_done(struct reconciler *c, const struct err *e)
         next_orphan(c);
 }
 
+/* The files that a sandbox leaves: what it wrote may be worth something to somebody. */
+static const struct {
+        const char *what;
+        char *(*path)(const struct config *config, const char *id);
+        char *(*aside)(const struct config *config, const char *id, int64_t now_ms);
+} leavings[] = {
+        {"workspace", workspace_path, workspace_quarantine_path},
+        {"writable root", overlay_path, overlay_quarantine_path},
+};
+
+static void put_next_aside(struct reconciler *c);
+
 static void on_put_aside(void *data, const struct err *e)
 {
-        bool none = e && e->code == STATUS_NOT_FOUND;
+        struct reconciler *c = data;
 
+        if (e && e->code != STATUS_NOT_FOUND) {
+                orphan_done(c, e);
+                return;
+        }
         if (!e) {
-                tell(data, "workspace", "put into quarantine, to be removed in a day");
+                tell(c, leavings[c->leaving].what, "put into quarantine, to be removed in a day");
                 metrics_add(METRIC_ORPHANS, ORPHAN_PUT_ASIDE, 1);
         }
-        orphan_done(data, none ? NULL : e);
+        c->leaving++;
+        put_next_aside(c);
 }
 
-static void put_workspace_aside(struct reconciler *c)
+static void put_next_aside(struct reconciler *c)
 {
         const struct config *config = c->registry->config;
         char id[ID_LEN + 1];
         struct err e;
 
+        if (c->leaving == ARRAY_SIZE(leavings)) {
+                orphan_done(c, NULL);
+                return;
+        }
         orphan_id(c, id);
-        _cleanup_free_ char *from = workspace_path(config, id);
-        _cleanup_free_ char *to = workspace_quarantine_path(config, id, record_now());
+        _cleanup_free_ char *from = leavings[c->leaving].path(config, id);
+        _cleanup_free_ char *to = leavings[c->leaving].aside(config, id, record_now());
         if (!from || !to)
                 orphan_done(c, NULL);
         else if (workspace_move(c->registry->loop, from, to, OWNER_UNKNOWN, on_put_aside, c, &e) <
@@ -312,7 +338,8 @@ static void on_orphan_removed(void *data, const struct err *e)
                 tell(c, orphan_what(c), "removed");
                 metrics_add(METRIC_ORPHANS, ORPHAN_REMOVED, 1);
         }
-        put_workspace_aside(c);
+        c->leaving = 0;
+        put_next_aside(c);
 }
 
 static void next_orphan(struct reconciler *c)

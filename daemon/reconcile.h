@@ -18,6 +18,7 @@ struct reconciler {
         char **suspects;        /* ids of the last look, that no sandbox has; NULL for none */
         char **orphans;         /* found twice: to be cleared away, one after the other */
         size_t next;            /* of the orphans */
+        size_t leaving;         /* of its files: which is put aside */
         size_t runtime;         /* that is asked */
         uint64_t sequence;      /* of the last event, at the last look */
         unsigned skipped;       /* looks since then */

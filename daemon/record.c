@@ -37,6 +37,11 @@ static const char *const network_names[NETWORK_MODES] = {
         [NETWORK_HOST] = "host",
 };
 
+static const char *const rootfs_names[ROOTFS_MODES] = {
+        [ROOTFS_READ_ONLY] = "read-only",
+        [ROOTFS_OVERLAY] = "overlay",
+};
+
 /* The place of a name in a list; -EINVAL when it is not in it. */
 static int find_name(const char *const *names, int n, const char *name)
 {
@@ -109,6 +114,21 @@ int network_mode_parse(const char *name, enum network_mode *ret)
         if (i < 0)
                 return i;
         *ret = (enum network_mode)i;
+        return 0;
+}
+
+const char *rootfs_mode_name(enum rootfs_mode mode)
+{
+        return rootfs_names[mode];
+}
+
+int rootfs_mode_parse(const char *name, enum rootfs_mode *ret)
+{
+        int i = find_name(rootfs_names, ROOTFS_MODES, name);
+
+        if (i < 0)
+                return i;
+        *ret = (enum rootfs_mode)i;
         return 0;
 }
 

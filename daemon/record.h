@@ -82,6 +82,15 @@ enum network_mode {
 const char *network_mode_name(enum network_mode mode); /* "bridge" */
 int network_mode_parse(const char *name, enum network_mode *ret);
 
+enum rootfs_mode {
+        ROOTFS_READ_ONLY,
+        ROOTFS_OVERLAY, /* writable, and its own: daemon/overlay.h */
+        ROOTFS_MODES,
+};
+
+const char *rootfs_mode_name(enum rootfs_mode mode); /* "read-only" */
+int rootfs_mode_parse(const char *name, enum rootfs_mode *ret);
+
 #define OWNER_UNKNOWN    UINT32_MAX /* (uid_t)-1 is nobody's, chown(2) */
 #define REASON_MAX       512
 #define REQUEST_KEY_MAX  128 /* without the NUL */
@@ -102,6 +111,7 @@ struct record {
         uint32_t owner;                        /* uid on the host */
         enum network_mode network;
         char *egress; /* as egress_format has it; "open" unless network is BRIDGE */
+        enum rootfs_mode rootfs;
 
         uint64_t ttl_ms; /* 0: none */
         enum expiry_action expiry;

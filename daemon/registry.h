@@ -38,6 +38,9 @@ struct registry {
         struct engine *engine;
         struct network *network; /* of those with a network of their own */
         struct store *store;
+        /* Through which the images of writable roots are seen (idmap.h); -1: the kernel gives none.
+         * It stays open until the process ends: a thread may come late. */
+        int idmap;
         const char *runtimed; /* host path of the supervisor */
         const char *socket;   /* that clients connect to */
         char host_boot_id[HOST_BOOT_ID_LEN + 1];

@@ -49,7 +49,8 @@ struct sandbox {
         uint64_t up_until; /* uv_now: when it must be up */
         bool coming_up;    /* it holds a slot: counted in the registry's n_coming_up */
         bool waits_for_slot, awaits_hello, awaits_exit, in_grace, thawing;
-        bool given_up;    /* what it comes up for has become pointless */
+        bool given_up; /* what it comes up for has become pointless */
+        bool keep_workspace;
         uv_timer_t timer; /* of the step under way */
 
         uv_timer_t expiry;
@@ -135,5 +136,6 @@ void take_down(struct sandbox *s, uint64_t grace_ms, sandbox_step after);
 void take_down_hurry(struct sandbox *s, uint64_t grace_ms);
 /* The main process has ended while take_down waited for it. */
 void take_down_exited(struct sandbox *s);
-/* Removes, keeps or gives back the workspace, once take_down has done its part. */
+/* Removes what it wrote to its root, and removes, keeps or gives back the workspace, once take_down
+ * has done its part. */
 void erase(struct sandbox *s, bool keep_workspace, sandbox_step after);

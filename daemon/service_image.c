@@ -11,6 +11,7 @@
 #include "daemon/image_import.h"
 #include "daemon/image_store.h"
 #include "daemon/metrics.h"
+#include "daemon/overlay.h"
 #include "daemon/prepare.h"
 #include "daemon/sandbox.h"
 #include "daemon/service_sandbox_messages.h"
@@ -52,7 +53,7 @@ struct work {
 };
 
 struct job {
-        char *images, *bundles, *name;
+        char *images, *bundles, *overlays, *name;
         char **in_use;
         bool collect;
         const atomic_bool *stop;
@@ -68,6 +69,7 @@ static void job_free(void *data)
                 return;
         free(j->images);
         free(j->bundles);
+        free(j->overlays);
         free(j->name);
         strv_free(j->in_use);
         image_list_done(&j->list);
@@ -82,8 +84,9 @@ static struct job *job_new(const struct registry *r, const char *name)
                 return NULL;
         j->images = str_printf("%s/images", r->config->data_dir);
         j->bundles = str_printf("%s/bundles", r->config->state_dir);
+        j->overlays = overlay_path(r->config, "");
         j->name = strdup(name);
-        if (j->images && j->bundles && j->name)
+        if (j->images && j->bundles && j->overlays && j->name)
                 return j;
         job_free(j);
         return NULL;
@@ -109,11 +112,27 @@ static int start(struct service_image *s, struct rpc_call *call, struct job *j,
 
 /* --- collecting what nothing uses ----------------------------------------------------------- */
 
+/* What is below the writable roots of sandboxes, also of those that are stopped. */
+static bool add_below_overlays(struct job *j)
+{
+        struct strv_builder b = {0};
+        struct err e;
+
+        for (char **image = j->in_use; *image; image++)
+                strv_add(&b, *image);
+        strv_free(j->in_use);
+        int r = overlays_images(j->overlays, &b, &e);
+        j->in_use = strv_take(&b);
+        if (r < 0)
+                log_warn("images that nothing uses were not looked for: %s", e.msg);
+        return r == 0 && j->in_use;
+}
+
 static void collect_work(void *data)
 {
         struct job *j = data;
 
-        if (j->collect)
+        if (j->collect && add_below_overlays(j))
                 image_store_collect(j->images, j->bundles, (const char *const *)j->in_use,
                                     prepare_under_way);
         image_store_empty(j->images, j->stop);

@@ -111,13 +111,23 @@ static int check_network(const Sandboxd__V1__SandboxServiceCreateRequest *reques
                        (int)request->network, SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST);
 }
 
+static int check_rootfs(const Sandboxd__V1__SandboxServiceCreateRequest *request, bool *ret_given,
+                        enum rootfs_mode *ret, struct err *e)
+{
+        if (rootfs_from_wire(request->rootfs, ret_given, ret) == 0)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT, "rootfs is %d, it must be from 0 to %d",
+                       (int)request->rootfs, SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY);
+}
+
 static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
         const struct service_sandbox *service = ctx;
         enum expiry_action expiry;
         struct config_dns dns;
         enum network_mode network;
-        bool network_given;
+        enum rootfs_mode rootfs;
+        bool network_given, rootfs_given;
         char egress[EGRESS_TEXT_MAX];
         struct err e;
         const Sandboxd__V1__SandboxServiceCreateRequest *request =
@@ -128,6 +138,7 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
         if (check_create(request, &expiry, &e) < 0 ||
             check_network(request, &network_given, &network, &e) < 0 ||
             egress_from_wire(request->egress, egress, &e) < 0 ||
+            check_rootfs(request, &rootfs_given, &rootfs, &e) < 0 ||
             dns_from_wire(request->dns, &dns, &e) < 0) {
                 rpc_call_finish(call, &e);
                 return;
@@ -148,6 +159,8 @@ static void on_create(struct rpc_call *call, const uint8_t *message, size_t n, v
                 .network_given = network_given,
                 .network = network,
                 .egress = egress,
+                .rootfs_given = rootfs_given,
+                .rootfs = rootfs,
         };
         if (request->resources) {
                 params.memory = request->resources->memory_bytes;

@@ -47,6 +47,11 @@ static const Sandboxd__V1__NetworkMode wire_networks[NETWORK_MODES] = {
         [NETWORK_HOST] = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_HOST,
 };
 
+static const Sandboxd__V1__RootfsMode wire_rootfs[ROOTFS_MODES] = {
+        [ROOTFS_READ_ONLY] = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_READ_ONLY,
+        [ROOTFS_OVERLAY] = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY,
+};
+
 static const Sandboxd__V1__EgressPolicy wire_policies[] = {
         [EGRESS_OPEN] = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_OPEN,
         [EGRESS_CLOSED] = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_CLOSED,
@@ -265,6 +270,7 @@ Sandboxd__V1__Sandbox *sandbox_message(struct arena *a, const struct sandbox *s)
         m->network = wire_networks[rec->network];
         m->egress = egress_message(a, rec);
         put_addresses(s, m);
+        m->rootfs = wire_rootfs[rec->rootfs];
         return m;
 }
 
@@ -337,6 +343,22 @@ int network_from_wire(Sandboxd__V1__NetworkMode wire, bool *ret_given, enum netw
                 if (wire_networks[i] == wire) {
                         *ret_given = true;
                         *ret = (enum network_mode)i;
+                        return 0;
+                }
+        }
+        return -EINVAL;
+}
+
+int rootfs_from_wire(Sandboxd__V1__RootfsMode wire, bool *ret_given, enum rootfs_mode *ret)
+{
+        *ret_given = false;
+        *ret = ROOTFS_READ_ONLY;
+        if (wire == SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_UNSPECIFIED)
+                return 0;
+        for (int i = 0; i < ROOTFS_MODES; i++) {
+                if (wire_rootfs[i] == wire) {
+                        *ret_given = true;
+                        *ret = (enum rootfs_mode)i;
                         return 0;
                 }
         }

@@ -29,6 +29,7 @@ void timestamp_message(int64_t ms, Google__Protobuf__Timestamp *ret);
 /* From the wire; negative for numbers that are no state, no action. */
 int state_from_wire(Sandboxd__V1__SandboxState wire, enum sandbox_state *ret);
 int network_from_wire(Sandboxd__V1__NetworkMode wire, bool *ret_given, enum network_mode *ret);
+int rootfs_from_wire(Sandboxd__V1__RootfsMode wire, bool *ret_given, enum rootfs_mode *ret);
 /* The text of a policy (daemon/egress.h), "" for none; out has EGRESS_TEXT_MAX bytes. */
 int egress_from_wire(const Sandboxd__V1__Egress *wire, char *out, struct err *e);
 int expiry_from_wire(Sandboxd__V1__ExpiryAction wire, enum expiry_action *ret);

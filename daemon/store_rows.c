@@ -16,7 +16,8 @@
         " owner, ttl_ms, expiry, expires_at, expires_at_boottime, desired, state, generation,"     \
         " reason, exit_cause, exit_code, exit_signal, exit_at, pid, pid_start_time, host_boot_id," \
         " boot_id, created_at, started_at"
-#define SANDBOX_COLUMNS   SANDBOX_COLUMNS_2 ", dns_servers, dns_search, dns_options, network, egress"
+#define SANDBOX_COLUMNS \
+        SANDBOX_COLUMNS_2 ", dns_servers, dns_search, dns_options, network, egress, rootfs"
 #define OPERATION_COLUMNS "sandbox_id, kind, step, started_at, deadline, grace_ms, keep_workspace"
 #define META_COLUMNS      "key, value"
 
@@ -27,7 +28,7 @@ static const struct {
         const char *name, *stand_in;
 } later_columns[] = {
         {"dns_servers", "'[]'"}, {"dns_search", "'[]'"}, {"dns_options", "'[]'"},
-        {"network", "'none'"},   {"egress", "'open'"},
+        {"network", "'none'"},   {"egress", "'open'"},   {"rootfs", "'read-only'"},
 };
 
 static const char *const tables[] = {"sandbox", "operation", "event", "meta"};
@@ -332,6 +333,7 @@ static int put_sandbox(struct store_db *db, const struct record *r, struct err *
         store_bind_text(&c, options);
         store_bind_text(&c, network_mode_name(r->network));
         store_bind_text(&c, r->egress);
+        store_bind_text(&c, rootfs_mode_name(r->rootfs));
         return store_step(db, STORE_PUT_SANDBOX, "save a sandbox", e);
 }
 
@@ -463,6 +465,7 @@ static int take_sandbox(sqlite3_stmt *stmt, struct record *ret, struct err *e)
         r.dns.options = list_from_json(store_take_text(&c));
         c.failed |= network_mode_parse(store_take_text(&c), &r.network) < 0;
         r.egress = take_copy(&c);
+        c.failed |= rootfs_mode_parse(store_take_text(&c), &r.rootfs) < 0;
         c.failed |= !r.env || !r.dns.servers || !r.dns.search || !r.dns.options;
         if (!store_take_number(&c) || c.failed || !id_is_valid(r.id)) {
                 (void)store_damaged(e, "the row of sandbox '%s'", r.id);

@@ -134,6 +134,8 @@ static const char *const migrations[] = {
         /* As before there were networks: loopback alone, to which a policy means nothing. */
         [4] = "ALTER TABLE sandbox ADD COLUMN network TEXT NOT NULL DEFAULT 'none';"
               "ALTER TABLE sandbox ADD COLUMN egress TEXT NOT NULL DEFAULT 'open';",
+        /* As every root file system was before. */
+        [5] = "ALTER TABLE sandbox ADD COLUMN rootfs TEXT NOT NULL DEFAULT 'read-only';",
 };
 #define SCHEMA_VERSION  ((unsigned)ARRAY_SIZE(migrations))
 #define FIRST_WITH_SUMS 2

@@ -6,6 +6,7 @@
 #include "base/failpoint.h"
 #include "base/util.h"
 #include "daemon/network.h"
+#include "daemon/overlay.h"
 #include "daemon/sandbox_private.h"
 #include "daemon/workspaces.h"
 
@@ -183,7 +184,9 @@ void take_down_hurry(struct sandbox *s, uint64_t grace_ms)
                 (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
 }
 
-/* --- the workspace ------------------------------------------------------------------------- */
+/* --- the workspace, and what it wrote to its root ------------------------------------------- */
+
+static void erase_workspace(struct sandbox *s);
 
 static void erased(struct sandbox *s)
 {
@@ -200,13 +203,33 @@ static void on_workspace_removed(void *data, const struct proc_result *result)
         erased(s);
 }
 
-/* `rm` is led outside by no link, and no process of the sandbox is left to try. */
-static int remove_workspace(struct sandbox *s, const char *workspace)
+static void on_root_removed(void *data, const struct proc_result *result)
 {
-        const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", workspace, NULL};
+        struct sandbox *s = data;
 
-        return proc_run(s->registry->proc, argv, -1, ERASE_TIMEOUT_MS, on_workspace_removed, s,
-                        &s->err);
+        FAILPOINT("delete.overlay");
+        if (result->exit_code == 0) {
+                erase_workspace(s);
+                return;
+        }
+        (void)proc_result_error(result, "remove what it wrote to its root", &s->err);
+        s->after_erase(s);
+}
+
+/* `rm` is led outside by no link, and no process of the sandbox is left to try. */
+static int remove_tree(struct sandbox *s, const char *path,
+                       void (*done)(void *data, const struct proc_result *result))
+{
+        const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", path, NULL};
+
+        return proc_run(s->registry->proc, argv, -1, ERASE_TIMEOUT_MS, done, s, &s->err);
+}
+
+static int remove_root(struct sandbox *s)
+{
+        _cleanup_free_ char *overlay = overlay_path(s->registry->config, s->rec.id);
+
+        return overlay ? remove_tree(s, overlay, on_root_removed) : err_oom(&s->err);
 }
 
 static void on_workspace_moved(void *data, const struct err *e)
@@ -225,7 +248,7 @@ static bool is_given_back(struct sandbox *s)
         return current_op(s)->kind == OPERATION_CREATE && s->rec.workspace_of[0];
 }
 
-void erase(struct sandbox *s, bool keep_workspace, sandbox_step after)
+static void erase_workspace(struct sandbox *s)
 {
         const struct registry *r = s->registry;
         bool back = is_given_back(s);
@@ -233,16 +256,28 @@ void erase(struct sandbox *s, bool keep_workspace, sandbox_step after)
         _cleanup_free_ char *kept =
                 kept_workspace_path(r->config, back ? s->rec.workspace_of : s->rec.id);
 
-        s->after_erase = after;
         sandbox_step_is(s, "workspace");
         int n = 0;
         if (!workspace || !kept)
                 n = err_oom(&s->err);
-        else if (back || keep_workspace)
+        else if (back || s->keep_workspace)
                 n = workspace_move(r->loop, workspace, kept, back ? OWNER_UNKNOWN : s->rec.owner,
                                    on_workspace_moved, s, &s->err);
         else
-                n = remove_workspace(s, workspace);
+                n = remove_tree(s, workspace, on_workspace_removed);
         if (n < 0)
                 erased(s);
+}
+
+void erase(struct sandbox *s, bool keep_workspace, sandbox_step after)
+{
+        s->after_erase = after;
+        s->keep_workspace = keep_workspace;
+        if (s->rec.rootfs != ROOTFS_OVERLAY) {
+                erase_workspace(s);
+                return;
+        }
+        sandbox_step_is(s, "rootfs");
+        if (remove_root(s) < 0)
+                s->after_erase(s);
 }

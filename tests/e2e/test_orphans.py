@@ -10,7 +10,7 @@ from contextlib import closing
 
 from sandboxd.v1 import sandbox_pb2
 
-from harness import cgroups, find_runtime, identity, wait_until
+from harness import cgroups, find_runtime, identity, mounts, wait_until
 
 ORPHAN = "01" + "0" * 24
 FOREIGN = "01" + "0" * 23 + "1"
@@ -107,7 +107,8 @@ def test_what_is_not_ours(daemon, api, sandbox, make_daemon):
 
 def test_orphan_of_a_crash(daemon, api, runtime):
     """A row that is lost with its sandbox alive, as in a database of yesterday that was accepted."""
-    box = api.create(runtime=runtime)
+    box = api.create(runtime=runtime, rootfs=sandbox_pb2.ROOTFS_MODE_OVERLAY)
+    api.sh(box.id, "echo written >/etc/motd")
     main = identity(daemon.init_pid(box))
     daemon.kill()
     with closing(sqlite3.connect(daemon.data / "sandboxd.db")) as db, db:
@@ -116,6 +117,10 @@ def test_orphan_of_a_crash(daemon, api, runtime):
     wait_until(lambda: identity(main[0]) is None, "its end", seconds=SECONDS)
     wait_until(lambda: not (daemon.data / "workspaces" / box.id).exists(), "its workspace",
                seconds=SECONDS)
+    wait_until(lambda: not (daemon.data / "overlays" / box.id).exists(), "its root", seconds=10)
+    written, = daemon.data.glob(f"quarantine/{box.id}.root.*/upper/etc/motd")
+    assert written.read_text() == "written\n"
     assert box.id in {e.sandbox_id for e in orphan_events(daemon.api)}
+    assert not mounts(daemon.dir)
     for path in daemon.data.glob(f"*/*{box.id}*"):
         shutil.rmtree(path)

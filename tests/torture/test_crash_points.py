@@ -24,6 +24,9 @@ BRING_UP = ["bring_up.intended", "bring_up.workspace", "bring_up.bundle", "bring
 REMOVE = ["take_down.deleted", "take_down.cgroup", "take_down.state", "take_down.bundle"]
 
 BRIDGE = {"network": sandbox_pb2.NETWORK_MODE_BRIDGE}
+OVERLAY = {"rootfs": sandbox_pb2.ROOTFS_MODE_OVERLAY}
+MOUNT = ["bring_up.overlay", "bring_up.overlay_lower", "bring_up.overlay_mounted",
+         "bring_up.bundle", "bring_up.run", "bring_up.saved"]
 GIVE_BACK = ["network.deleted", "take_down.network"]
 
 # before: the subject's state, None when it is not there; after: the state that is right whatever
@@ -65,6 +68,22 @@ OPERATIONS = {
                               fields=BRIDGE),
     "delete, bridge": Operation("RUNNING", lambda w: w.api.delete("subject"), GIVE_BACK, "GONE",
                                 fields=BRIDGE),
+    "create, overlay": Operation(None, lambda w: w.create(w.key, **OVERLAY),
+                                 ["bring_up.overlay_half", *MOUNT], "RUNNING", fields=OVERLAY),
+    "create, overlay, no key": Operation(None, lambda w: w.create(**OVERLAY),
+                                         ["bring_up.overlay_half", "bring_up.overlay_mounted"],
+                                         "GONE", fields=OVERLAY),
+    "start, overlay": Operation("STOPPED", lambda w: w.api.start("subject"), MOUNT, "RUNNING",
+                                fields=OVERLAY),
+    "stop, overlay": Operation("RUNNING", lambda w: w.api.stop("subject"),
+                               ["take_down.exited", *REMOVE, "stop.saved"], "STOPPED",
+                               fields=OVERLAY),
+    "delete, overlay": Operation("RUNNING", lambda w: w.api.delete("subject"),
+                                 ["take_down.bundle", "delete.overlay", "delete.workspace",
+                                  "delete.row"], "GONE", fields=OVERLAY),
+    "delete, kept, overlay": Operation(
+        "STOPPED", lambda w: w.api.delete("subject", keep_workspace=True),
+        ["delete.overlay", "delete.kept"], "GONE", fields=OVERLAY),
     "clean up": Operation("RUNNING", lambda w: w.kill_subject(),
                           ["clean_up.begun", *REMOVE, "clean_up.saved"], "FAILED"),
 }
@@ -142,6 +161,8 @@ class World:
             return
         self.subject = self.create(**fields)
         self.subject_process = self.run_something("subject")
+        if fields == OVERLAY:
+            self.api.sh("subject", "echo written >/etc/motd")
         if state == "STOPPED":
             self.api.stop("subject")
         if state == "PAUSED":
@@ -222,6 +243,8 @@ def check_subject(world, subject, before, state):
         world.api.resume("subject")
     if before:
         assert world.api.sh("subject", "cat file") == "kept\n"
+    if before and subject.rootfs == sandbox_pb2.ROOTFS_MODE_OVERLAY:
+        assert world.api.sh("subject", "cat /etc/motd") == "written\n"
     if (before, state) in (("RUNNING", "PAUSED"), ("PAUSED", "RUNNING")):
         assert world.api.run("subject", "kill", "-0", world.subject_process).code == 0
 
@@ -232,7 +255,7 @@ def test_crash(world, operation, failpoint, again):
     if fields == BRIDGE and not Path("/usr/lib/cni/ptp").exists():
         pytest.skip("no CNI plugins: apt install containernetworking-plugins")
     state = unless.get(failpoint, after)
-    keeps = operation == "delete, kept"
+    keeps = operation.startswith("delete, kept")
     world.prepare(before, fields)
     world.crash(call, failpoint)
     if again:
@@ -241,17 +264,17 @@ def test_crash(world, operation, failpoint, again):
     wait_until(lambda: is_settled(world.api), "nothing under way", seconds=30)
     subject = world.converges(state, kept={world.subject.id} if keeps else ())
 
-    if operation in ("create", "create, bridge"):
+    if operation in ("create", "create, bridge", "create, overlay"):
         # The client, who heard nothing, asks again: there is one, and never a second.
         assert world.create(world.key, **fields).id == subject.id
-    elif operation == "create, no key":
+    elif operation.startswith("create") and operation.endswith("no key"):
         assert subject or world.create()  # its name is not taken
     elif keeps:
         world.api.create(name="subject", workspace=world.subject.id)
         assert world.api.sh("subject", "cat file") == "kept\n"
     elif state != "GONE":
         check_subject(world, world.api.get("subject"), before, state)
-    if keeps or operation == "create, no key" or state != "GONE":
+    if keeps or operation.endswith("no key") or state != "GONE":
         world.api.delete("subject")
     world.subject = None
     world.converges("GONE")

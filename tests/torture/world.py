@@ -80,14 +80,28 @@ def links(daemon):
     return [link for found in sets for link in found.get("elem", [])]
 
 
+def root_problems(daemon, listed):
+    """Whoever may write his root has a layer for it, whole, and nobody else."""
+    wanted = [s.id for s in listed if s.rootfs == sandbox_pb2.ROOTFS_MODE_OVERLAY]
+    found = {path.name: {part.name for part in path.glob("*")}
+             for path in (daemon.data / "overlays").glob("*")}
+    yield from unequal("overlays", found, {i: {"upper", "work", "image"} for i in wanted})
+
+
+def mount_problems(daemon, listed):
+    """Nothing is mounted but the networks there are, and the roots of those that live."""
+    roots = [daemon.state / "bundles" / s.id / "rootfs" for s in listed
+             if state_name(s) in ALIVE and s.rootfs == sandbox_pb2.ROOTFS_MODE_OVERLAY]
+    networks = [daemon.state / "network" / name / "netns" for name in leases(daemon)]
+    yield from unequal("mounts", sorted(mounts(daemon.dir)), sorted(map(str, roots + networks)))
+
+
 def network_problems(daemon, listed):
     """Whoever lives and shall have a network has one, and nobody else."""
     wanted = [s for s in listed
               if state_name(s) in ALIVE and s.network == sandbox_pb2.NETWORK_MODE_BRIDGE]
     found = leases(daemon)
     yield from unequal("leases", sorted(map(str, found.values())), sorted(s.id for s in wanted))
-    yield from unequal("mounts", sorted(mounts(daemon.dir)),
-                       sorted(str(daemon.state / "network" / name / "netns") for name in found))
     yield from unequal("links in the rules", len(links(daemon)), len(wanted))
     yield from (f"{s.id}: it has no address" for s in wanted if not s.addresses)
 
@@ -150,6 +164,8 @@ def differences(daemon, expected, kept=()):
     found += unequal("containers", containers(daemon), alive)
     found += unequal("cgroups", cgroup_ids(instance, set(states)), set(alive))
     found += network_problems(daemon, listed)
+    found += root_problems(daemon, listed)
+    found += mount_problems(daemon, listed)
     for directory, wanted in {"workspaces": states, "kept": kept}.items():
         there = {path.name for path in (daemon.data / directory).glob("*")}
         found += unequal(directory, there, set(wanted))

@@ -43,6 +43,8 @@ static struct asked {
         bool network_given;
         enum network_mode network;
         char egress[256];
+        bool rootfs_given;
+        enum rootfs_mode rootfs;
         uint32_t owner;
         uint64_t ttl_ms;
         enum expiry_action expiry;
@@ -113,6 +115,8 @@ int sandbox_create(struct registry *r, const struct sandbox_params *params, sand
         asked.network_given = params->network_given;
         asked.network = params->network;
         assert_true(str_format(asked.egress, sizeof(asked.egress), "%s", params->egress));
+        asked.rootfs_given = params->rootfs_given;
+        asked.rootfs = params->rootfs;
         asked.owner = params->owner;
         asked.ttl_ms = params->ttl_ms;
         asked.expiry = params->expiry;

@@ -137,6 +137,7 @@ static inline struct record make_full_record(unsigned i)
         r.network = NETWORK_BRIDGE;
         free(r.egress);
         r.egress = str_printf("10.0.0.0/8,192.0.2.7/32:443/tcp");
+        r.rootfs = ROOTFS_OVERLAY;
         r.memory = INT64_MAX;
         r.cpu_millis = 1500;
         r.pids = 1;
@@ -196,7 +197,7 @@ static inline bool record_is_same(const struct record *a, const struct record *b
         return str_eq(a->id, b->id) && str_eq(a->name, b->name) && str_eq(a->runtime, b->runtime) &&
                str_eq(a->image, b->image) && list_is_same(a->env, b->env) &&
                dns_is_same(&a->dns, &b->dns) && a->network == b->network &&
-               str_eq(a->egress, b->egress) && a->memory == b->memory &&
+               str_eq(a->egress, b->egress) && a->rootfs == b->rootfs && a->memory == b->memory &&
                a->cpu_millis == b->cpu_millis && a->pids == b->pids &&
                str_eq(a->request_key, b->request_key) && str_eq(a->workspace_of, b->workspace_of) &&
                a->owner == b->owner && a->ttl_ms == b->ttl_ms && a->expiry == b->expiry &&

@@ -163,6 +163,20 @@ static void every_namespace_is_fresh(void **state)
         json_decref(root);
 }
 
+static void the_root_is_read_only_unless_it_is_its_own(void **state)
+{
+        struct bundle_spec spec = valid;
+
+        (void)state;
+        json_t *root = written(&spec);
+        assert_true(json_is_true(at(root, "root/readonly")));
+        json_decref(root);
+        spec.writable = true;
+        root = written(&spec);
+        assert_true(json_is_false(at(root, "root/readonly")));
+        json_decref(root);
+}
+
 /* A process without capabilities may serve port 80 and ping: in a network of the sandbox's own. */
 static void the_network_is_a_fresh_one_a_given_one_or_the_hosts(void **state)
 {
@@ -428,6 +442,7 @@ int main(void)
                 cmocka_unit_test(no_process_has_privileges),
                 cmocka_unit_test(marks),
                 cmocka_unit_test(every_namespace_is_fresh),
+                cmocka_unit_test(the_root_is_read_only_unless_it_is_its_own),
                 cmocka_unit_test(the_network_is_a_fresh_one_a_given_one_or_the_hosts),
                 cmocka_unit_test(host_files_are_where_they_belong),
                 cmocka_unit_test(mounts_come_after_what_they_lie_in),

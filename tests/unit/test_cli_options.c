@@ -43,7 +43,8 @@ static void every_type(void **state)
         int first = parse(&l, ALL, OPTIONS_ANYWHERE,
                           "x --json --memory 512MiB --cpus 1.5 --pids=64 -e A=1 --env B=x=y "
                           "--timeout 500ms --grace 7 -w /tmp --dns ::1 --dns=1.1.1.1 "
-                          "--dns-search a.b --dns-option rotate --network bridge --egress ::/0");
+                          "--dns-search a.b --dns-option rotate --network bridge --egress ::/0 "
+                          "--rootfs overlay");
         assert_int_equal(first, l.argc);
         assert_int_equal(l.o.dns_servers.n, 2);
         assert_string_equal(l.o.dns_servers.words[1], "1.1.1.1");
@@ -51,6 +52,7 @@ static void every_type(void **state)
         assert_string_equal(l.o.dns_options.words[0], "rotate");
         assert_int_equal(l.o.network, SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE);
         assert_string_equal(l.o.egress, "::/0");
+        assert_int_equal(l.o.rootfs, SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY);
         assert_true(l.o.json);
         assert_int_equal(l.o.memory, 512 * MiB);
         assert_int_equal(l.o.cpu_millis, 1500);

@@ -77,6 +77,7 @@ static void fill(struct fixture *f)
         f->egress.n_rules = ARRAY_SIZE(f->rules);
         f->sandbox.network = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE;
         f->sandbox.egress = &f->egress;
+        f->sandbox.rootfs = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_READ_ONLY;
         f->sandbox.addresses = addresses;
         f->sandbox.n_addresses = 1;
 }
@@ -102,7 +103,8 @@ static void json_has_every_field(void **state)
                                   "\"search\":[],\"options\":[\"rotate\"]},"
                                   "\"network\":\"bridge\","
                                   "\"egress\":\"10.0.0.0/8,[2001:db8::1/128]:80-81/tcp\","
-                                  "\"addresses\":[\"10.137.0.5/32\"]}");
+                                  "\"addresses\":[\"10.137.0.5/32\"],"
+                                  "\"rootfs\":\"read-only\"}");
         assert_int_equal(json_object_size(json), sandboxd__v1__sandbox__descriptor.n_fields);
         free(text);
         json_decref(json);
@@ -143,6 +145,7 @@ static void text_escapes(void **state)
                                   "state:        running\n"
                                   "runtime:      runc\n"
                                   "image:        /srv/\\x1b\n"
+                                  "rootfs:       read-only\n"
                                   "memory:       512MiB\n"
                                   "cpus:         1.5\n"
                                   "pids:         64\n"

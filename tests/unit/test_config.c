@@ -138,6 +138,7 @@ static const char full[] = "runtime: safe\n"
                            "  start_timeout: 1500ms\n"
                            "  stop_timeout: 0\n"
                            "  network: bridge\n"
+                           "  rootfs: overlay\n"
                            "  egress: '10.0.0.0/8, [2001:db8::1]:443/tcp'\n"
                            "images:\n"
                            "  max_size: 3MiB\n"
@@ -199,6 +200,7 @@ static void every_key_reaches_its_field(void **state)
         assert_int_equal(c.defaults.start_timeout_ms, 1500);
         assert_int_equal(c.defaults.stop_timeout_ms, 0);
         assert_string_equal(c.defaults.network, "bridge");
+        assert_string_equal(c.defaults.rootfs, "overlay");
         assert_string_equal(c.defaults.egress, "10.0.0.0/8, [2001:db8::1]:443/tcp");
         assert_int_equal(c.images.max_size, 3 * MiB);
         assert_int_equal(c.images.max_files, 101);
@@ -332,6 +334,7 @@ static void assert_same(const struct config *a, const struct config *b)
         assert_int_equal(a->defaults.start_timeout_ms, b->defaults.start_timeout_ms);
         assert_int_equal(a->defaults.stop_timeout_ms, b->defaults.stop_timeout_ms);
         assert_string_equal(a->defaults.network, b->defaults.network);
+        assert_string_equal(a->defaults.rootfs, b->defaults.rootfs);
         assert_string_equal(a->defaults.egress, b->defaults.egress);
         assert_int_equal(a->images.max_size, b->images.max_size);
         assert_int_equal(a->images.max_files, b->images.max_files);

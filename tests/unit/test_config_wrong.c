@@ -234,6 +234,8 @@ static const struct wrong {
          "most 4095 bytes, found 'bin/runc'"},
         {"defaults: {network: host}\n",
          "t.yaml:1:21: defaults.network: expected one of none, bridge, found 'host'"},
+        {"defaults: {rootfs: writable}\n",
+         "t.yaml:1:20: defaults.rootfs: expected one of read-only, overlay, found 'writable'"},
         {"defaults: {egress: ''}\n",
          "t.yaml:1:20: defaults.egress: expected open, closed, or at most 64 rules such as "
          "10.0.0.0/8,192.0.2.7:443/tcp, of at most 4607 bytes, found nothing"},

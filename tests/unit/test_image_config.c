@@ -196,15 +196,24 @@ static void test_users(void **state)
         static const struct {
                 const char *user;
                 unsigned uid, gid;
+                bool for_root;
         } cases[] = {
-                {"", 1000, 1000},         {"root", 1000, 1000},
-                {"0", 1000, 1000},        {"0:0", 1000, 1000},
-                {"root:web", 1000, 1000}, {"toor", 1000, 1000},
-                {"web", 33, 34},          {"33", 33, 34},
-                {"web:staff", 33, 50},    {"web:77", 33, 77},
-                {"web:", 33, 34},         {"4000", 4000, 4000},
-                {"4000:staff", 4000, 50}, {"2147483647", 2147483647, 2147483647},
-                {"last", 60, 61},
+                {"", 1000, 1000, true},
+                {"root", 1000, 1000, true},
+                {"0", 1000, 1000, true},
+                {"0:0", 1000, 1000, true},
+                {"root:web", 1000, 1000, true},
+                {"toor", 1000, 1000, true},
+                {"web", 33, 34, false},
+                {"33", 33, 34, false},
+                {"web:staff", 33, 50, false},
+                {"web:77", 33, 77, false},
+                {"web:", 33, 34, false},
+                {"1000", 1000, 1000, false},
+                {"4000", 4000, 4000, false},
+                {"4000:staff", 4000, 50, false},
+                {"2147483647", 2147483647, 2147483647, false},
+                {"last", 60, 61, false},
         };
         const struct fixture *f = *state;
         char json[128];
@@ -217,8 +226,9 @@ static void test_users(void **state)
                 (void)str_format(json, sizeof(json), "{\"config\": {\"User\": \"%s\"}}",
                                  cases[i].user);
                 struct image_config c = load(f, json);
-                if (c.uid != cases[i].uid || c.gid != cases[i].gid)
-                        fail_msg("'%s': %u:%u", cases[i].user, c.uid, c.gid);
+                if (c.uid != cases[i].uid || c.gid != cases[i].gid ||
+                    c.for_root != cases[i].for_root)
+                        fail_msg("'%s': %u:%u %d", cases[i].user, c.uid, c.gid, c.for_root);
                 image_config_done(&c);
         }
 }

@@ -303,6 +303,55 @@ static void a_repeated_request_has_the_same_network(void **state)
         record_done(&rec);
 }
 
+/* --- the root file system -------------------------------------------------------------------- */
+
+static void assert_rootfs(const char *configured, const struct sandbox_params *p,
+                          enum rootfs_mode expected)
+{
+        struct config c = config;
+        struct registry r = {.config = &c, .engine = &engine};
+        struct record rec;
+        struct err e = {0};
+
+        c.defaults.rootfs = (char *)configured;
+        assert_int_equal(params_check(&r, p, &rec, &e), 0);
+        assert_int_equal(rec.rootfs, expected);
+        record_done(&rec);
+}
+
+static void a_root_is_chosen(void **state)
+{
+        struct sandbox_params p = of_nothing;
+
+        (void)state;
+        assert_rootfs("read-only", &p, ROOTFS_READ_ONLY);
+        assert_rootfs("overlay", &p, ROOTFS_OVERLAY);
+        p.rootfs_given = true;
+        assert_rootfs("overlay", &p, ROOTFS_READ_ONLY);
+        p.rootfs = ROOTFS_OVERLAY;
+        assert_rootfs("read-only", &p, ROOTFS_OVERLAY);
+}
+
+static void a_repeated_request_has_the_same_root(void **state)
+{
+        struct config c = config;
+        struct registry r = {.config = &c, .engine = &engine};
+        struct sandbox_params p = of_nothing;
+        struct record rec;
+        struct err e = {0};
+
+        (void)state;
+        c.defaults.rootfs = (char *)"overlay";
+        assert_int_equal(params_check(&r, &p, &rec, &e), 0);
+        assert_int_equal(params_check_same(&p, &rec, &e), 0);
+        p.rootfs_given = true;
+        assert_true(params_check_same(&p, &rec, &e) < 0);
+        assert_int_equal(e.code, STATUS_ALREADY_EXISTS);
+        p.rootfs = ROOTFS_OVERLAY;
+        assert_int_equal(params_check_same(&p, &rec, &e), 0);
+        record_done(&rec);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -315,6 +364,8 @@ int main(void)
                 cmocka_unit_test(a_network_is_chosen),
                 cmocka_unit_test(a_policy_needs_a_network),
                 cmocka_unit_test(a_repeated_request_has_the_same_network),
+                cmocka_unit_test(a_root_is_chosen),
+                cmocka_unit_test(a_repeated_request_has_the_same_root),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

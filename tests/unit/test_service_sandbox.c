@@ -431,6 +431,7 @@ static void create_with(struct rpc_client *c, const char *key, int expiry, struc
         egress.policy = SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_CLOSED;
         request.network = SANDBOXD__V1__NETWORK_MODE__NETWORK_MODE_BRIDGE;
         request.egress = &egress;
+        request.rootfs = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY;
         request.request_key = (char *)key;
         request.workspace = (char *)"w";
         request.ttl_millis = 5000;
@@ -460,6 +461,8 @@ static void create_passes_on(void **state)
         assert_true(asked.network_given);
         assert_int_equal(asked.network, NETWORK_BRIDGE);
         assert_string_equal(asked.egress, "closed");
+        assert_true(asked.rootfs_given);
+        assert_int_equal(asked.rootfs, ROOTFS_OVERLAY);
         asked.done(asked.data, add_sandbox(1), NULL);
         LOOP_UNTIL(&f->l, good.n_done);
         assert_int_equal(good.err.code, STATUS_OK);

@@ -130,6 +130,24 @@ static void networks_of_the_wire(void **state)
         assert_true(network_from_wire((Sandboxd__V1__NetworkMode)-1, &given, &mode) < 0);
 }
 
+static void roots_of_the_wire(void **state)
+{
+        enum rootfs_mode mode;
+        bool given;
+
+        (void)state;
+        assert_int_equal(
+                rootfs_from_wire(SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_UNSPECIFIED, &given, &mode),
+                0);
+        assert_false(given);
+        assert_int_equal(
+                rootfs_from_wire(SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY, &given, &mode), 0);
+        assert_true(given);
+        assert_int_equal(mode, ROOTFS_OVERLAY);
+        assert_true(rootfs_from_wire((Sandboxd__V1__RootfsMode)3, &given, &mode) < 0);
+        assert_true(rootfs_from_wire((Sandboxd__V1__RootfsMode)-1, &given, &mode) < 0);
+}
+
 static struct sandbox make_sandbox(enum network_mode network, const char *egress)
 {
         static char *env[] = {NULL};
@@ -162,6 +180,25 @@ static void a_sandbox_shows_its_network(void **state)
                 if (m->egress)
                         assert_int_equal(m->egress->policy,
                                          SANDBOXD__V1__EGRESS_POLICY__EGRESS_POLICY_OPEN);
+                arena_done(&a);
+        }
+}
+
+static void a_sandbox_shows_its_root(void **state)
+{
+        static const Sandboxd__V1__RootfsMode shown[] = {
+                [ROOTFS_READ_ONLY] = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_READ_ONLY,
+                [ROOTFS_OVERLAY] = SANDBOXD__V1__ROOTFS_MODE__ROOTFS_MODE_OVERLAY,
+        };
+
+        (void)state;
+        for (int i = 0; i < ROOTFS_MODES; i++) {
+                struct arena a;
+                struct sandbox s = make_sandbox(NETWORK_NONE, "open");
+                s.rec.rootfs = (enum rootfs_mode)i;
+                arena_init(&a, 64 * KiB);
+                const Sandboxd__V1__Sandbox *m = sandbox_message(&a, &s);
+                assert_int_equal(m->rootfs, shown[i]);
                 arena_done(&a);
         }
 }
@@ -200,6 +237,8 @@ int main(void)
                 cmocka_unit_test(policies_of_the_wire),
                 cmocka_unit_test(networks_of_the_wire),
                 cmocka_unit_test(a_sandbox_shows_its_network),
+                cmocka_unit_test(roots_of_the_wire),
+                cmocka_unit_test(a_sandbox_shows_its_root),
                 cmocka_unit_test(a_sandbox_shows_rules_and_addresses),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

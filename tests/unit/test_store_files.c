@@ -456,6 +456,7 @@ static void migration_lost(void **state)
 /* --- from schemas whose sandboxes had less of their own ----------------------------------------
  */
 
+#define DROP_ROOTFS "ALTER TABLE sandbox DROP COLUMN rootfs;"
 #define DROP_NETWORK                              \
         "ALTER TABLE sandbox DROP COLUMN egress;" \
         "ALTER TABLE sandbox DROP COLUMN network;"
@@ -487,12 +488,17 @@ static void make_older(struct store_fixture *f, const char *sql)
 
 static void make_version_3(struct store_fixture *f)
 {
-        make_older(f, DROP_NETWORK DROP_DNS "PRAGMA user_version = 3");
+        make_older(f, DROP_ROOTFS DROP_NETWORK DROP_DNS "PRAGMA user_version = 3");
 }
 
 static void make_version_4(struct store_fixture *f)
 {
-        make_older(f, DROP_NETWORK "PRAGMA user_version = 4");
+        make_older(f, DROP_ROOTFS DROP_NETWORK "PRAGMA user_version = 4");
+}
+
+static void make_version_5(struct store_fixture *f)
+{
+        make_older(f, DROP_ROOTFS "PRAGMA user_version = 5");
 }
 
 static void free_dns(struct record *r)
@@ -510,14 +516,16 @@ static void free_network(struct record *r)
         r->network = NETWORK_NONE;
 }
 
-static void assert_brought_forward(struct store_fixture *f, bool with_dns)
+static void assert_brought_forward(struct store_fixture *f, bool with_network, bool with_dns)
 {
         for (int i = 0; i < 2; i++) { /* once is enough, and every sum is right */
                 fixture_load(f);
                 assert_int_equal(f->n_loaded, 3);
                 for (unsigned k = 0; k < 3; k++) {
                         struct record before = make_full_record(k + 1);
-                        free_network(&before);
+                        before.rootfs = ROOTFS_READ_ONLY;
+                        if (!with_network)
+                                free_network(&before);
                         if (!with_dns)
                                 free_dns(&before);
                         assert_true(record_is_same(&before, &f->loaded[k]));
@@ -532,7 +540,7 @@ static void migration_to_name_servers(void **state)
         struct stat st;
 
         make_version_3(f);
-        assert_brought_forward(f, false);
+        assert_brought_forward(f, false, false);
         assert_int_equal(stat(fixture_file(f, ".v3.backup"), &st), 0);
 }
 
@@ -542,8 +550,18 @@ static void migration_to_networks(void **state)
         struct stat st;
 
         make_version_4(f);
-        assert_brought_forward(f, true);
+        assert_brought_forward(f, false, true);
         assert_int_equal(stat(fixture_file(f, ".v4.backup"), &st), 0);
+}
+
+static void migration_to_writable_roots(void **state)
+{
+        struct store_fixture *f = *state;
+        struct stat st;
+
+        make_version_5(f);
+        assert_brought_forward(f, true, true);
+        assert_int_equal(stat(fixture_file(f, ".v5.backup"), &st), 0);
 }
 
 /* --- what is read of the refused ----------------------------------------------------------- */
@@ -720,6 +738,7 @@ static void refused_version_4(void **state)
         assert_string_equal(f->loaded[1].dns.servers[0], "10.0.0.1");
         assert_int_equal(f->loaded[1].network, NETWORK_NONE);
         assert_string_equal(f->loaded[1].egress, "open");
+        assert_int_equal(f->loaded[1].rootfs, ROOTFS_READ_ONLY);
         close_refused(f);
 }
 
@@ -761,6 +780,7 @@ int main(void)
                 TEST(migration_lost),
                 TEST(migration_to_name_servers),
                 TEST(migration_to_networks),
+                TEST(migration_to_writable_roots),
                 TEST(refused_writes_nothing),
                 TEST(refused_rows),
                 TEST(refused_newer),
