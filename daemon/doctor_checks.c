@@ -41,6 +41,8 @@ static const struct doctor_check checks[] = {
          doctor_check_runtimed},
         {"image", "sandboxes are made of it where their creator names no other",
          doctor_check_image},
+        {"rootfs.overlay", "sandboxes with the rootfs 'overlay' write their images on it",
+         doctor_check_overlay},
         {"network.plugins", "they join a sandbox with the network 'bridge' to the host",
          doctor_check_plugins},
         {"network.filter", "it keeps sandboxes with the network 'bridge' from each other",
@@ -78,7 +80,10 @@ int doctor_subject_init(struct doctor_subject *s, const struct registry *r, stru
                 .proc = "/proc",
                 .cgroup = "/sys/fs/cgroup",
                 .networks = c->defaults.network && str_eq(c->defaults.network, "bridge"),
+                .overlays = c->defaults.rootfs && str_eq(c->defaults.rootfs, "overlay"),
+                .idmap = r->idmap,
         };
+        (void)str_format(s->instance, sizeof(s->instance), "%s", instance); /* it fits */
         const char *conflist = c->network.conflist ? c->network.conflist : "";
         if (put_plugins(s, c->network.plugins) &&
             str_format(s->conflist, sizeof(s->conflist), "%s", conflist) &&

@@ -23,6 +23,9 @@ struct doctor_subject {
         char conflist[PATH_MAX];    /* network.conflist; "" for none */
         char plugins[8 * PATH_MAX]; /* network.plugins, each with a line feed at its end */
         bool networks;              /* sandboxes have one where their creator does not say */
+        bool overlays;              /* likewise a root file system that they may write */
+        char instance[ID_LEN + 1];  /* "" for none */
+        int idmap;                  /* as struct registry has it */
         uint64_t memory, nofile;    /* of a sandbox, where its creator does not say */
         /* Where the kernel tells of itself: static strings, which tests change. */
         const char *proc, *cgroup;
@@ -64,6 +67,7 @@ void doctor_check_state_disk(const struct doctor_subject *s, struct finding *f);
 void doctor_check_locks(const struct doctor_subject *s, struct finding *f);
 void doctor_check_runtimed(const struct doctor_subject *s, struct finding *f);
 void doctor_check_image(const struct doctor_subject *s, struct finding *f);
+void doctor_check_overlay(const struct doctor_subject *s, struct finding *f);
 
 /* How much room a disk must have: below warn, below fail. */
 struct doctor_floor {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/account.h"
+#include "base/id.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
@@ -16,6 +17,9 @@
 #include "daemon/elf.h"
 #include "daemon/image.h"
 #include "daemon/lock.h"
+#include "daemon/mounts.h"
+#include "daemon/overlay.h"
+#include "daemon/overlay_mount.h"
 
 #define RUNTIMED_MAX (64 * MiB)
 
@@ -235,4 +239,59 @@ void doctor_check_image(const struct doctor_subject *s, struct finding *f)
                 finding_repair(f, "apt-get install busybox-static && systemctl restart sandboxd");
         else
                 finding_repair(f, "defaults: {image: %s}, or what the message says", IMAGE_DEFAULT);
+}
+
+/* --- writable roots ------------------------------------------------------------------------ */
+
+/* Makes one of the default image, as for a sandbox, and of a sandbox's name: what a crash leaves of
+ * it is an orphan. */
+static int try_overlay(const struct doctor_subject *s, const char *image, struct err *e)
+{
+        const struct config config = {.data_dir = (char *)s->data_dir};
+        char id[ID_LEN + 1];
+
+        int r = id_new(id);
+        if (r < 0)
+                return err_errno(e, -r, "make an id");
+        _cleanup_free_ char *layer = overlay_path(&config, id);
+        _cleanup_free_ char *bundle = str_printf("%s/bundles/%s", s->state_dir, id);
+        const struct overlay_mount o = {.image = image, .layer = layer, .idmap = s->idmap};
+
+        if (!layer || !bundle)
+                return err_oom(e);
+        r = io_mkdir_all(bundle, 0700, e);
+        if (r == 0)
+                r = overlay_make(&config, s->instance, id, image, true, e);
+        if (r == 0)
+                r = overlay_mount(&o, bundle, e);
+        if (mounts_detach_below(bundle, NULL) == 0) { /* else it is for reconcile */
+                (void)io_remove_tree(bundle, NULL);   /* likewise */
+                (void)io_remove_tree(layer, NULL);
+        }
+        return r;
+}
+
+/* Who has not asked for them may do without. */
+void doctor_check_overlay(const struct doctor_subject *s, struct finding *f)
+{
+        enum finding_status severity = s->overlays ? FINDING_FAIL : FINDING_WARN;
+        _cleanup_free_ char *images = str_printf("%s/images", s->data_dir);
+        _cleanup_free_ char *image = NULL;
+        struct err e = {0};
+
+        if (s->idmap < 0) {
+                finding_set(f, severity,
+                            "when the daemon started, the kernel gave no user namespace");
+                finding_repair(f,
+                               "sysctl user.max_user_namespaces=1000; systemctl restart sandboxd");
+        } else if (!s->instance[0] || !images || image_resolve(images, s->image, &image, &e) < 0) {
+                finding_set(f, FINDING_OK, "not tried: there is no image, or no database");
+        } else if (try_overlay(s, image, &e) < 0) {
+                finding_set(f, severity, "%s", e.msg);
+                finding_repair(f,
+                               "as the message says, or do without: defaults: {rootfs: read-only}");
+        } else {
+                finding_set(f, FINDING_OK, "a layer in %s over %s: mounted, and unmounted again",
+                            s->data_dir, s->image);
+        }
 }

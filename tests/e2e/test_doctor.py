@@ -22,7 +22,7 @@ from shim import Shim
 
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
         "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
-        "locks", "runtimed", "image", "network.plugins",
+        "locks", "runtimed", "image", "rootfs.overlay", "network.plugins",
         "network.filter", "network.forward", "store"]
 
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "daemon/idmap.h"
 #include "daemon/lock.h"
 #include "tests/unit/emulation.h"
 
@@ -392,6 +393,49 @@ static void image(void **state)
         assert_finding(f, FINDING_FAIL, "not found");
 }
 
+/* --- what writable roots take --------------------------------------------------------------- */
+
+static void overlay(void **state)
+{
+        static const char *const parts[] = {"dev", "etc", "home", "proc", "run", "sys", "tmp"};
+        struct fixture *f = *state;
+        char name[64];
+        struct err e;
+
+        (void)str_format(f->subject.data_dir, PATH_MAX, "%s", f->dir.path);
+        (void)str_format(f->subject.state_dir, PATH_MAX, "%s/state", f->dir.path);
+        (void)str_format(f->subject.image, PATH_MAX, "box");
+        f->subject.idmap = -1;
+        doctor_check_overlay(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "no user namespace");
+        f->subject.overlays = true;
+        doctor_check_overlay(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "no user namespace");
+        if (geteuid() != 0)
+                skip(); /* mounts */
+        f->subject.idmap = idmap_open(1000, &e);
+        assert_true(f->subject.idmap >= 0);
+        doctor_check_overlay(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "not tried");
+
+        (void)str_format(f->subject.instance, ID_LEN + 1, "01h000000000000000000000ab");
+        for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+                (void)str_format(name, sizeof(name), "images/box/rootfs/%s", parts[i]);
+                assert_int_equal(io_mkdir_all(temp_dir_file(&f->dir, name), 0755, NULL), 0);
+        }
+        assert_int_equal(chmod(temp_dir_file(&f->dir, name), 01777), 0); /* the last, /tmp */
+        put(f, "images/box/rootfs/etc/resolv.conf", "");
+        doctor_check_overlay(&f->subject, &f->f);
+        assert_finding(f, FINDING_FAIL, "make directory"); /* there is no place for layers */
+        assert_int_equal(mkdir(temp_dir_file(&f->dir, "overlays"), 0700), 0);
+        doctor_check_overlay(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "mounted, and unmounted again");
+        /* Nothing is left of either attempt. */
+        assert_int_equal(rmdir(temp_dir_file(&f->dir, "overlays")), 0);
+        assert_int_equal(rmdir(temp_dir_file(&f->dir, "state/bundles")), 0);
+        assert_int_equal(close(f->subject.idmap), 0);
+}
+
 /* --- what networks take -------------------------------------------------------------------- */
 
 static void put_plugin(struct fixture *f, const char *name)
@@ -495,6 +539,7 @@ int main(void)
                 TEST(locks),
                 TEST(supervisor),
                 TEST(image),
+                TEST(overlay),
                 TEST(plugins),
                 TEST(plugins_of_the_operator),
                 TEST(packet_filter),
