@@ -46,6 +46,8 @@ add_sandbox()
         echo sandbox >"$root/etc/hostname"
         printf '127.0.0.1 localhost sandbox\n::1 localhost sandbox\n' >"$root/etc/hosts"
         echo 'LANG=C.UTF-8' >"$root/etc/default/locale"
+        # Nobody is root in a sandbox, but with `--rootfs overlay` its user owns what is root's.
+        echo force-not-root >"$root/etc/dpkg/dpkg.cfg.d/sandbox"
 }
 
 # What a fresh workspace begins with.
@@ -57,7 +59,7 @@ add_skeleton()
 export LANG=C.UTF-8
 export PATH="$HOME/.local/bin:$PATH"
 END
-        # / is read-only: `npm install -g` has its place in the workspace.
+        # / is read-only, as a rule: `npm install -g` has its place in the workspace.
         echo "prefix=\${HOME}/.local" >"$skel/.npmrc"
         cat >"$skel/.gitconfig" <<'END'
 [user]

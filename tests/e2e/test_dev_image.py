@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from sandboxd.v1 import sandbox_pb2
 
 from harness import BUILD, DEPS, wait_until
 
@@ -191,3 +192,38 @@ def test_imported(api, ctl, runtime):
     assert api.sh(sandbox.id, "set -e; git init -q a; cd a; echo one >file; git add file;"
                               " git commit -qm first; git log --format='%an: %s'") == \
         "sandbox: first\n"
+
+
+# Root's file, and one in a directory of its own; its script does what those of libraries do.
+PACKAGE = """
+set -e
+mkdir -p repo/box/DEBIAN repo/box/usr/bin repo/box/var/lib/box
+printf '%s\n' 'Package: box' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@b>' \
+    'Description: box' >repo/box/DEBIAN/control
+printf '#!/bin/sh\nldconfig\n' >repo/box/DEBIAN/postinst
+printf '#!/bin/sh\necho boxed\n' >repo/box/usr/bin/box
+chmod 755 repo/box/DEBIAN/postinst repo/box/usr/bin/box
+cd repo
+dpkg-deb --root-owner-group --build box box_1_all.deb >/dev/null
+dpkg-scanpackages . >Packages 2>/dev/null
+echo "deb [trusted=yes] file:$PWD ./" >/etc/apt/sources.list
+"""
+
+
+def test_packages_in_a_root_of_its_own(api, runtime):
+    """As an agent installs them: apt, dpkg and npm into the system's directories; they stay."""
+    box = api.create(runtime=runtime, image=str(IMAGE), rootfs=sandbox_pb2.ROOTFS_MODE_OVERLAY)
+    api.sh(box.id, PACKAGE)
+    api.sh(box.id, "apt-get update && apt-get install -y box && box | grep -qx boxed", timeout=120)
+    assert api.sh(box.id, "dpkg-query -W box; dpkg --verify box") == "box\t1\n"
+    api.sh(box.id, """mkdir tool && cd tool && echo '#!/bin/sh\necho tooled' >run.sh &&
+                      echo '{"name": "tool", "version": "1.0.0", "bin": "run.sh"}' >package.json &&
+                      chmod 755 run.sh && npm install --global --prefix /usr/local "$(npm pack)" """,
+           env=NPM)
+    api.stop(box.id)
+    api.start(box.id)
+    assert api.sh(box.id, "box; tool") == "boxed\ntooled\n"
+    api.sh(box.id, "apt-get remove -y box")
+    assert api.run(box.id, "which", "box").code == 1
+    other = api.create(runtime=runtime, image=str(IMAGE))
+    assert api.run(other.id, "which", "tool").code == 1
