@@ -165,6 +165,8 @@ class NameServer:
                    *(f"--listen-address={a}" for a in addresses),
                    *(f"--host-record={r}" for r in records)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def wait(self):
         wait_until(lambda: self.log.exists() and "started" in self.log.read_text(), "dnsmasq")
 
     def asked(self, name):
@@ -184,6 +186,10 @@ class Namespace:
         self.netns = f"/run/netns/{name}"
         self.host4, self.v4, self.other4 = (str(ip_network(subnet4)[n]) for n in (1, 2, 3))
         self.host6, self.v6, self.other6 = (str(ip_network(subnet6)[n]) for n in (1, 2, 3))
+
+    def make(self):
+        """In a method of its own: what it made is removed when it fails too."""
+        name, link = self.name, self.link
         run("ip", "netns", "add", name)
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
         for where, device, addresses in (
@@ -202,8 +208,8 @@ class Namespace:
         run("ip", *where, "address", "add", f"{address}/{prefix}", "dev", device, *v6)
 
     def close(self):
-        for namespace in ["ip", "link", "delete", self.link], ["ip", "netns", "delete", self.name]:
-            run(*namespace, check=False)
+        for command in ["ip", "link", "delete", self.link], ["ip", "netns", "delete", self.name]:
+            run(*command, check=False)
 
 
 class Lab:
@@ -246,11 +252,15 @@ class Lab:
         self.published = self.publish()
 
     def namespace(self, what, subnet4, subnet6):
-        return self.opened(Namespace(f"sandboxd-lab-{self.token}{what}", f"lab{self.token}{what}",
-                                     subnet4, subnet6))
+        namespace = self.opened(Namespace(f"sandboxd-lab-{self.token}{what}",
+                                          f"lab{self.token}{what}", subnet4, subnet6))
+        namespace.make()
+        return namespace
 
     def name_server(self, addresses, records, netns=None):
-        return self.opened(NameServer(self.directory, addresses, records, netns))
+        server = self.opened(NameServer(self.directory, addresses, records, netns))
+        server.wait()
+        return server
 
     def route_metadata(self):
         for address, via in zip(METADATA, (self.world.v4, self.world.v6)):
