@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "daemon/image.h"
 #include "daemon/image_tree.h"
+#include "daemon/overlay.h"
 
 #define CONTENT       ".content"
 #define STAGING       ".staging"
@@ -487,34 +488,48 @@ static bool is_in(const char *const *texts, const char *content)
         return false;
 }
 
-static bool is_unused(char **named, const char *bundles, const char *const *in_use,
-                      const char *content)
+static bool is_unused(char **named, const char *bundles, char *const *below,
+                      const char *const *in_use, const char *content)
 {
         bool known = true;
         bool used = has_name(named, content) || is_in(in_use, content) ||
+                    is_in((const char *const *)below, content) ||
                     is_used_by_bundle(bundles, content, &known) ||
                     is_used_by("/proc/self/mountinfo", MOUNTINFO_MAX, content, &known);
 
         return known && !used;
 }
 
-static void collect(int fd, const char *bundles, const char *const *in_use)
+/* What writable roots are of, also of sandboxes that are stopped; NULL: it cannot be told. */
+static char **list_below(const char *overlays)
+{
+        struct strv_builder below = {0};
+        int r = overlays_images(overlays, &below, NULL);
+        char **list = strv_take(&below);
+
+        if (r < 0)
+                strv_free(TAKE(list));
+        return list;
+}
+
+static void collect(int fd, const char *bundles, const char *overlays, const char *const *in_use)
 {
         _cleanup_strv_ char **contents = NULL;
         _cleanup_strv_ char **named = list_named(fd);
+        _cleanup_strv_ char **below = list_below(overlays);
 
-        if (!named || list_directory(fd, CONTENT, &contents) < 0)
+        if (!named || !below || list_directory(fd, CONTENT, &contents) < 0)
                 log_warn("images: what is not used any more could not be looked for");
-        for (size_t i = 0; named && contents && contents[i]; i++) {
+        for (size_t i = 0; named && below && contents && contents[i]; i++) {
                 _cleanup_free_ char *path = str_printf(CONTENT "/%s", contents[i]);
                 if (path && is_content_name(contents[i]) &&
-                    is_unused(named, bundles, in_use, contents[i]) && discard(fd, path) < 0)
+                    is_unused(named, bundles, below, in_use, contents[i]) && discard(fd, path) < 0)
                         log_warn("images: '%s' is not used, but cannot be removed", path);
         }
 }
 
-void image_store_collect(const char *images, const char *bundles, const char *const *in_use,
-                         unsigned (*n_finding)(void))
+void image_store_collect(const char *images, const char *bundles, const char *overlays,
+                         const char *const *in_use, unsigned (*n_finding)(void))
 {
         _cleanup_close_ int fd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -522,7 +537,7 @@ void image_store_collect(const char *images, const char *bundles, const char *co
                 return;
         lock();
         if (n_finding() == 0)
-                collect(fd, bundles, in_use);
+                collect(fd, bundles, overlays, in_use);
         unlock();
 }
 

@@ -62,10 +62,11 @@ int image_store_publish(const char *images, const char *staging, const struct im
 /* NOT_FOUND, FAILED_PRECONDITION. The content stays. */
 int image_store_forget(const char *images, const char *name, struct err *e);
 /* Removes content that neither a name nor a bundle or a mount names, nor `in_use`, texts with a
- * NULL at their end. When in doubt it stays: so does all of it when n_finding() is not 0, for so
- * many have looked up a name and show nowhere yet what they found. */
-void image_store_collect(const char *images, const char *bundles, const char *const *in_use,
-                         unsigned (*n_finding)(void));
+ * NULL at their end, and that is below no writable root of the directory `overlays` (overlay.h).
+ * When in doubt it stays: so does all of it when n_finding() is not 0, for so many have looked up a
+ * name and show nowhere yet what they found. */
+void image_store_collect(const char *images, const char *bundles, const char *overlays,
+                         const char *const *in_use, unsigned (*n_finding)(void));
 /* What a daemon that was killed has left: nobody imports now. It becomes garbage, at once. */
 void image_store_sweep(const char *images);
 /* Removes the garbage, however long that takes, unless *stop becomes true. */

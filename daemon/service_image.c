@@ -112,29 +112,13 @@ static int start(struct service_image *s, struct rpc_call *call, struct job *j,
 
 /* --- collecting what nothing uses ----------------------------------------------------------- */
 
-/* What is below the writable roots of sandboxes, also of those that are stopped. */
-static bool add_below_overlays(struct job *j)
-{
-        struct strv_builder b = {0};
-        struct err e;
-
-        for (char **image = j->in_use; *image; image++)
-                strv_add(&b, *image);
-        strv_free(j->in_use);
-        int r = overlays_images(j->overlays, &b, &e);
-        j->in_use = strv_take(&b);
-        if (r < 0)
-                log_warn("images that nothing uses were not looked for: %s", e.msg);
-        return r == 0 && j->in_use;
-}
-
 static void collect_work(void *data)
 {
         struct job *j = data;
 
-        if (j->collect && add_below_overlays(j))
-                image_store_collect(j->images, j->bundles, (const char *const *)j->in_use,
-                                    prepare_under_way);
+        if (j->collect)
+                image_store_collect(j->images, j->bundles, j->overlays,
+                                    (const char *const *)j->in_use, prepare_under_way);
         image_store_empty(j->images, j->stop);
 }
 

@@ -19,7 +19,7 @@
 
 struct fixture {
         struct temp_dir dir;
-        char images[256], bundles[256];
+        char images[256], bundles[256], overlays[256];
         atomic_bool cancelled;
 };
 
@@ -31,9 +31,12 @@ static int setup(void **state)
         temp_dir_make(&f.dir);
         assert_true(
                 str_format(f.images, sizeof(f.images), "%s", temp_dir_file(&f.dir, "images")) &&
-                str_format(f.bundles, sizeof(f.bundles), "%s", temp_dir_file(&f.dir, "bundles")));
+                str_format(f.bundles, sizeof(f.bundles), "%s", temp_dir_file(&f.dir, "bundles")) &&
+                str_format(f.overlays, sizeof(f.overlays), "%s",
+                           temp_dir_file(&f.dir, "overlays")));
         assert_int_equal(mkdir(f.images, 0700), 0);
         assert_int_equal(mkdir(f.bundles, 0700), 0);
+        assert_int_equal(mkdir(f.overlays, 0700), 0);
         *state = &f;
         return 0;
 }
@@ -169,7 +172,7 @@ static unsigned somebody(void)
 
 static void collect(struct fixture *f, const char *const *in_use, unsigned (*n_finding)(void))
 {
-        image_store_collect(f->images, f->bundles, in_use, n_finding);
+        image_store_collect(f->images, f->bundles, f->overlays, in_use, n_finding);
         image_store_empty(f->images, NULL);
 }
 
@@ -241,6 +244,34 @@ static void what_is_used_stays(void **state)
                      is_there(f, ".content/sha256-" HEX_B));
 }
 
+/* Of a sandbox that is stopped: nothing else tells of it. */
+static void what_is_below_a_writable_root_stays(void **state)
+{
+        static const char *const none[] = {NULL};
+        struct fixture *f = *state;
+        char path[512];
+
+        publish_and_forget_info(f, "one", HEX_A);
+        publish_and_forget_info(f, "two", HEX_B);
+        assert_int_equal(image_store_forget(f->images, "one", NULL), 0);
+        assert_int_equal(image_store_forget(f->images, "two", NULL), 0);
+        assert_true(str_format(path, sizeof(path), "%s/01h000000000000000000000ab", f->overlays));
+        assert_int_equal(mkdir(path, 0700), 0);
+        assert_true(
+                str_format(path, sizeof(path), "%s/01h000000000000000000000ab/image", f->overlays));
+        assert_int_equal(symlink("/x/.content/sha256-" HEX_B "/rootfs", path), 0);
+        assert_int_equal(rename(f->overlays, temp_dir_file(&f->dir, "away")), 0);
+        collect(f, none, nobody); /* nobody knows what they are of */
+        assert_true(is_there(f, ".content/sha256-" HEX_A));
+        assert_int_equal(rename(temp_dir_file(&f->dir, "away"), f->overlays), 0);
+        collect(f, none, nobody);
+        assert_false(is_there(f, ".content/sha256-" HEX_A));
+        assert_true(is_there(f, ".content/sha256-" HEX_B));
+        assert_int_equal(unlink(path), 0);
+        collect(f, none, nobody);
+        assert_false(is_there(f, ".content/sha256-" HEX_B));
+}
+
 /* A daemon that ends does not wait for it. */
 static void what_goes_can_be_left_to_the_next(void **state)
 {
@@ -249,7 +280,7 @@ static void what_goes_can_be_left_to_the_next(void **state)
 
         publish_and_forget_info(f, "one", HEX_A);
         assert_int_equal(image_store_forget(f->images, "one", NULL), 0);
-        image_store_collect(f->images, f->bundles, NULL, nobody);
+        image_store_collect(f->images, f->bundles, f->overlays, NULL, nobody);
         image_store_empty(f->images, &stop);
         assert_int_equal(n_garbage(f), 1);
         image_store_empty(f->images, NULL);
@@ -285,6 +316,7 @@ int main(void)
                 TEST(a_name_has_its_own_source),  TEST(without_one_it_is_the_contents),
                 TEST(a_description_made_by_hand), TEST(what_was_cancelled_is_not_published),
                 TEST(what_nothing_uses_goes),     TEST(what_somebody_looked_up_stays),
+                TEST(what_is_used_stays),         TEST(what_is_below_a_writable_root_stays),
                 TEST(what_is_used_stays),         TEST(what_goes_can_be_left_to_the_next),
                 TEST(many_names_and_contents),
         };
