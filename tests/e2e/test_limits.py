@@ -146,11 +146,12 @@ def connect_as(uid, path):
 
 
 def sockets(daemon):
-    """How many the daemon has open."""
+    """How many Unix sockets the daemon has open."""
+    unix = {line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines()[1:]}
     count = 0
     for fd in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
         try:
-            count += os.readlink(fd).startswith("socket:")
+            count += os.readlink(fd).removeprefix("socket:").strip("[]") in unix
         except FileNotFoundError:
             pass  # it was closed meanwhile
     return count
