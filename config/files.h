@@ -3,8 +3,8 @@
 
 #include <stdbool.h>
 
+#include "base/document.h"
 #include "base/err.h"
-#include "config/document.h"
 
 #define FILES_CONF_D_MAX 256 /* files in conf.d */
 

@@ -3,12 +3,12 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/document.h"
 #include "base/id.h"
 #include "base/net_rule.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "config/config.h"
-#include "config/document.h"
 
 #define NEAR            2 /* edits that make a typing error */
 #define SECONDS(n)      ((n)*1000ULL)

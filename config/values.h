@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/origin.h"
 #include "config/options.h"
-#include "config/origin.h"
 
 struct option_value {
         struct origin origin; /* of the whole */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
-#include "config/origin.h"
+#include "base/origin.h"
 
 #define DOCUMENT_KEY_MAX    64   /* bytes of one key */
 #define DOCUMENT_SCALAR_MAX 4096 /* bytes of one value */

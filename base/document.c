@@ -1,4 +1,4 @@
-#include "config/document.h"
+#include "base/document.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
