@@ -126,6 +126,7 @@ $(BUILD)/lib%.a:
 	$(AR) rcs $@ $^
 $(BUILD)/libbase.a: $(call objects,base)
 $(BUILD)/librpc.a: $(call objects,rpc) $(GEN_OBJ)
+$(BUILD)/libmanifest.a: $(call objects,manifest)
 $(BUILD)/libruntimed-client.a: $(call objects,runtimed-client)
 $(BUILD)/libconfig.a: $(call objects,config)
 # main.o stays out, so that a unit test can link a program's modules.
@@ -138,9 +139,9 @@ $(BUILD)/sandboxd: $(BUILD)/obj/daemon/main.o $(DAEMON_LIBS)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ \
 	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
-$(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli rpc base)
+$(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli manifest rpc base)
 	$(call say,LD,$@)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -ljansson -lmicrohttpd -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -lyaml -ljansson -lmicrohttpd -lpthread
 # Runs in any root file system, so it brings everything along. A static program cannot carry the
 # sanitizers: a sanitized build gets a plain one.
 ifdef SANITIZE
@@ -149,15 +150,15 @@ $(BUILD)/runtimed:
 	cp $(BUILD)/plain/runtimed $@
 .PHONY: $(BUILD)/runtimed
 else
-$(BUILD)/runtimed: $(BUILD)/obj/runtimed/main.o $(patsubst %,$(BUILD)/lib%.a,runtimed rpc base)
+$(BUILD)/runtimed: $(BUILD)/obj/runtimed/main.o $(patsubst %,$(BUILD)/lib%.a,runtimed manifest rpc base)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^ \
-	    $$($(PKG_CONFIG) --libs libuv-static) -lprotobuf-c -lpthread
+	    $$($(PKG_CONFIG) --libs libuv-static) -lprotobuf-c -lyaml -lpthread
 endif
 
 # --- tests -----------------------------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
-TEST_LIBS := $(patsubst %,$(BUILD)/lib%.a,cli runtimed) $(DAEMON_LIBS)
+TEST_LIBS := $(patsubst %,$(BUILD)/lib%.a,cli runtimed manifest) $(DAEMON_LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)

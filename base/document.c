@@ -1,6 +1,8 @@
 #include "base/document.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -13,8 +15,24 @@ struct reader {
         yaml_event_t event; /* the current one */
         const char *file, *bytes;
         size_t n_nodes;
+        struct origin where; /* of the error */
         struct err *e;
 };
+
+static int fail(struct reader *r, const struct origin *o, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+
+static int fail(struct reader *r, const struct origin *o, const char *fmt, ...)
+{
+        char text[ERR_MSG_MAX];
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)vsnprintf(text, sizeof(text), fmt, ap); /* cut on purpose */
+        va_end(ap);
+        r->where = *o;
+        return origin_error(o, r->e, "%s", text);
+}
 
 static struct origin origin_at_mark(const struct reader *r, yaml_mark_t mark, const char *name)
 {
@@ -55,11 +73,11 @@ static int report_parser(struct reader *r)
                 return err_oom(r->e);
         case YAML_READER_ERROR:
                 o = origin_at_offset(r, p->problem_offset);
-                return origin_error(&o, r->e, "expected UTF-8 text, found a byte that is not (%s)",
-                                    p->problem);
+                return fail(r, &o, "expected UTF-8 text, found a byte that is not (%s)",
+                            p->problem);
         default:
                 o = origin_at_mark(r, p->problem_mark, NULL);
-                return origin_error(&o, r->e, "expected YAML, but %s", p->problem);
+                return fail(r, &o, "expected YAML, but %s", p->problem);
         }
 }
 
@@ -74,8 +92,7 @@ static int new_node(struct reader *r, const char *path, struct node **ret)
         struct origin o = origin_at_event(r, path);
 
         if (r->n_nodes++ == DOCUMENT_NODES_MAX)
-                return origin_error(&o, r->e, "expected at most %d values, found more",
-                                    DOCUMENT_NODES_MAX);
+                return fail(r, &o, "expected at most %d values, found more", DOCUMENT_NODES_MAX);
         struct node *n = calloc(1, sizeof(*n));
         if (!n)
                 return err_oom(r->e);
@@ -92,16 +109,16 @@ static int copy_text(struct reader *r, const struct origin *o, size_t max, char 
         size_t n = r->event.data.scalar.length;
 
         if (memchr(text, '\0', n))
-                return origin_error(o, r->e, "expected text without NUL bytes, found one");
+                return fail(r, o, "expected text without NUL bytes, found one");
         if (n > max)
-                return origin_error(o, r->e, "expected at most %zu bytes, found %zu", max, n);
+                return fail(r, o, "expected at most %zu bytes, found %zu", max, n);
         *ret = strdup(text);
         return *ret ? 0 : err_oom(r->e);
 }
 
 static int refuse(struct reader *r, const struct origin *o, const char *what)
 {
-        return origin_error(o, r->e, "expected a value written out, found %s", what);
+        return fail(r, o, "expected a value written out, found %s", what);
 }
 
 /* Of the current event; o is where it stands. */
@@ -169,8 +186,8 @@ static int read_key(struct reader *r, const struct node *map, struct node *n)
         if (result < 0)
                 return result;
         if (r->event.type != YAML_SCALAR_EVENT)
-                return origin_error(&o, r->e, "expected a key of plain text, found a %s",
-                                    r->event.type == YAML_MAPPING_START_EVENT ? "mapping" : "list");
+                return fail(r, &o, "expected a key of plain text, found a %s",
+                            r->event.type == YAML_MAPPING_START_EVENT ? "mapping" : "list");
         result = copy_text(r, &o, DOCUMENT_KEY_MAX, &n->key);
         if (result < 0)
                 return result;
@@ -185,9 +202,9 @@ static int refuse_duplicate(struct reader *r, const struct node *map, const stru
 {
         for (const struct node *other = map->first; other != n; other = other->next)
                 if (str_eq(other->key, n->key))
-                        return origin_error(&n->key_origin, r->e,
-                                            "expected each key once, found it first on line %u",
-                                            other->key_origin.line);
+                        return fail(r, &n->key_origin,
+                                    "expected each key once, found it first on line %u",
+                                    other->key_origin.line);
         return 0;
 }
 
@@ -217,7 +234,7 @@ static int read_map(struct reader *r, struct node *map, unsigned depth)
 }
 
 /* Fills n, whose key is read, from the current event and those that belong to it. */
-static int read_value(struct reader *r, struct node *n, unsigned depth)
+static int read_value_inside(struct reader *r, struct node *n, unsigned depth)
 {
         n->origin = origin_at_event(r, n->path);
         int result = refuse_references(r, &n->origin);
@@ -225,8 +242,8 @@ static int read_value(struct reader *r, struct node *n, unsigned depth)
         if (result < 0)
                 return result;
         if (depth > DOCUMENT_DEPTH_MAX)
-                return origin_error(&n->origin, r->e, "expected at most %d levels, found more",
-                                    DOCUMENT_DEPTH_MAX);
+                return fail(r, &n->origin, "expected at most %d levels, found more",
+                            DOCUMENT_DEPTH_MAX);
         switch (r->event.type) {
         case YAML_SEQUENCE_START_EVENT:
                 n->kind = NODE_LIST;
@@ -238,6 +255,14 @@ static int read_value(struct reader *r, struct node *n, unsigned depth)
                 n->kind = NODE_SCALAR;
                 return copy_text(r, &n->origin, DOCUMENT_SCALAR_MAX, &n->text);
         }
+}
+
+static int read_value(struct reader *r, struct node *n, unsigned depth)
+{
+        int result = read_value_inside(r, n, depth);
+
+        n->whole = result == 0;
+        return result;
 }
 
 static int read_document(struct reader *r, struct node **root)
@@ -260,32 +285,52 @@ static int read_document(struct reader *r, struct node **root)
         if (result < 0 || r->event.type == YAML_STREAM_END_EVENT)
                 return result;
         struct origin o = origin_at_event(r, NULL);
-        return origin_error(&o, r->e, "expected one document, found a second one");
+        return fail(r, &o, "expected one document, found a second one");
 }
 
 static bool holds_nothing(const struct node *root)
 {
-        return root && root->kind == NODE_SCALAR && !*root->text;
+        return root && root->kind == NODE_SCALAR && root->text && !*root->text;
 }
 
-int document_parse(const char *file, const char *bytes, size_t n, struct node **ret, struct err *e)
+static void drop_if_empty(struct node **root)
+{
+        if (!holds_nothing(*root))
+                return;
+        document_free(*root);
+        *root = NULL;
+}
+
+int document_parse_part(const char *file, const char *bytes, size_t n, struct node **ret,
+                        struct origin *ret_where, struct err *e)
 {
         struct reader r = {.file = file, .bytes = bytes, .e = e};
-        struct node *root = NULL;
 
+        *ret = NULL;
+        *ret_where = (struct origin){0};
         if (!yaml_parser_initialize(&r.parser))
                 return err_oom(e);
         yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
         yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes, n);
-        int result = read_document(&r, &root);
+        int result = read_document(&r, ret);
         yaml_event_delete(&r.event);
         yaml_parser_delete(&r.parser);
 
-        if (result < 0 || holds_nothing(root)) {
+        r.where.name = NULL; /* it may be gone with its node */
+        *ret_where = r.where;
+        drop_if_empty(ret);
+        return result;
+}
+
+int document_parse(const char *file, const char *bytes, size_t n, struct node **ret, struct err *e)
+{
+        struct origin where;
+        struct node *root;
+
+        int result = document_parse_part(file, bytes, n, &root, &where, e);
+        if (result < 0)
                 document_free(root);
-                root = NULL;
-        }
-        if (result == 0)
+        else
                 *ret = root;
         return result;
 }

@@ -4,6 +4,7 @@
  * and tags are refused, and so is a key that comes twice. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -22,10 +23,16 @@ struct node {
         char *path; /* the keys that lead here, escaped ("dns.servers"); NULL at the root */
         char *text; /* of a scalar; without NUL bytes inside */
         struct origin origin, key_origin; /* named by path */
-        struct node *first, *next;        /* its first child, its next sibling */
+        bool whole; /* read to its end: always, but for those that an error lies in */
+        struct node *first, *next; /* its first child, its next sibling */
 };
 
 /* file names the bytes in messages and must outlive the tree. *ret is NULL when the file holds
  * nothing. The caller frees it. */
 int document_parse(const char *file, const char *bytes, size_t n, struct node **ret, struct err *e);
+/* The same for who takes what can be had: with an error *ret is what was read before it, or NULL,
+ * and of that a value that is not `whole` may lack anything, its key too; *ret_where is the error's
+ * place (line 0: it has none), without a name. The caller frees *ret in any case. */
+int document_parse_part(const char *file, const char *bytes, size_t n, struct node **ret,
+                        struct origin *ret_where, struct err *e);
 void document_free(struct node *root); /* NULL is fine */

@@ -17,10 +17,11 @@ LAYERS = {
     "base": set(),
     "rpc": {"base", "generated"},
     "config": {"base"},
+    "manifest": {"base"},
     "runtimed-client": {"rpc", "base", "generated"},
     "daemon": {"runtimed-client", "config", "rpc", "base", "generated"},
-    "runtimed": {"rpc", "base", "generated"},
-    "cli": {"rpc", "base", "generated"},
+    "runtimed": {"manifest", "rpc", "base", "generated"},
+    "cli": {"manifest", "rpc", "base", "generated"},
 }
 # The generated types of the public API stop at the services; the rest of the daemon has its own.
 PUBLIC_API = re.compile(r"sandboxd/v1/")
