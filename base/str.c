@@ -106,6 +106,18 @@ bool str_is_utf8(const void *bytes, size_t n)
         return true;
 }
 
+void str_make_utf8(char *bytes, size_t n)
+{
+        unsigned char *p = (unsigned char *)bytes;
+
+        for (size_t i = 0; i < n;) {
+                size_t len = p[i] ? utf8_sequence(p + i, n - i) : 0;
+                if (!len)
+                        p[i] = '?';
+                i += len ? len : 1;
+        }
+}
+
 /* Of the sequence at p (len 0: malformed): does it steer a terminal instead of showing? C0, C1 (C2
  * 80 to C2 9F), and what hides or reorders text: U+200B..F, U+2028..E, U+2066..9 ("Trojan Source",
  * CVE-2021-42574). */

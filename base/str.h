@@ -23,6 +23,9 @@ bool str_to_u64(const char *s, uint64_t max, uint64_t *ret);
 /* True when the n bytes are UTF-8 (RFC 3629) without NUL. */
 bool str_is_utf8(const void *bytes, size_t n);
 
+/* Makes the n bytes so, in place: each that is part of no letter becomes '?'. */
+void str_make_utf8(char *bytes, size_t n);
+
 /* Copies n bytes of s to out, with everything outside printable ASCII and UTF-8 letters escaped as
  * \xNN: what a sandbox supplied must not reach a terminal or a log raw. Always ends in NUL; cut
  * when out is full. Returns out. */

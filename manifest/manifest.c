@@ -571,19 +571,3 @@ void manifest_done(struct manifest *m)
         free(TAKE(m->problems));
         m->n_problems = 0;
 }
-
-/* --- comparing ----------------------------------------------------------------------------- */
-
-static bool argv_equal(char *const *a, char *const *b)
-{
-        for (; *a && *b; a++, b++)
-                if (!str_eq(*a, *b))
-                        return false;
-        return *a == *b; /* both at their end */
-}
-
-bool manifest_program_equal(const struct manifest_program *a, const struct manifest_program *b)
-{
-        return str_eq(a->name, b->name) && argv_equal(a->argv, b->argv) &&
-               a->restart_after_task == b->restart_after_task;
-}

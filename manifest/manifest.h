@@ -56,5 +56,3 @@ int manifest_read(const char *bytes, size_t n, struct manifest *ret);
  * -ENOMEM; -ENOENT: it is not there. Does not wait for what is no regular file. */
 int manifest_read_file(const char *path, struct manifest *ret);
 void manifest_done(struct manifest *m); /* idempotent */
-
-bool manifest_program_equal(const struct manifest_program *a, const struct manifest_program *b);

@@ -121,5 +121,8 @@ int process_signal(struct process *p, int signal, struct err *e);
 int process_signal_group(struct process *p, int signal, struct err *e);
 /* The mark of its tree: see process_tree.h. */
 uint64_t process_mark(const struct process *p);
+/* Ends its tree, what is left after so long by force; the process does not end before. Not of one
+ * that has ended. False: there is no memory now. */
+bool process_end_tree(struct process *p, unsigned kill_after_ms);
 /* FAILED_PRECONDITION: it has no terminal, or has ended. */
 int process_resize(struct process *p, const struct pty_size *size, struct err *e);

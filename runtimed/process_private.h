@@ -83,9 +83,6 @@ void process_leader_exited(struct process *p, int wait_status);
 void process_drain(struct process *p);
 /* It is drained, and was held up until now. */
 void process_drain_on(struct process *p);
-/* Ends its tree, what is left after so long by force; the process does not end before. False: there
- * is no memory now. */
-bool process_end_tree(struct process *p, unsigned kill_after_ms);
 void process_limit_time(struct process *p, uint64_t timeout_ms); /* 0: no limit */
 
 /* --- process_table.c: what it learns of a process, in this order --- */

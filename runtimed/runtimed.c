@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "rpc/server.h"
+#include "runtimed/app.h"
 #include "runtimed/oom.h"
 #include "runtimed/process_table.h"
 #include "runtimed/process_tree.h"
@@ -59,6 +60,7 @@ struct runtimed {
         struct process_table processes;
         struct rpc_server *server;
         struct service_process service_process;
+        struct app *app;
         char boot_id[BOOT_ID_LEN + 1];
         char directory[PATH_MAX]; /* of the socket, and of all else that is ours */
         char workspace[PATH_MAX];
@@ -71,6 +73,8 @@ static void on_server_closed(void *data)
 {
         struct runtimed *r = data;
 
+        if (r->app)
+                app_close(r->app);
         process_table_close(&r->processes);
         reaper_close(&r->reaper, NULL);
         uv_close((uv_handle_t *)&r->sigterm, NULL);
@@ -159,6 +163,7 @@ static void on_stop_signal(struct runtimed *r)
 {
         if (r->state == STATE_SERVING) {
                 r->state = STATE_TERMINATING;
+                app_stop(r->app);
                 process_table_stop(&r->processes);
                 signal_programs(r, SIGTERM);
         } else if (r->state == STATE_TERMINATING) {
@@ -291,6 +296,21 @@ static void set_defaults(struct runtimed *r, const struct runtimed_defaults *def
         };
 }
 
+/* Below the workspace, unless the sandbox's environment says where. */
+static int open_app(struct runtimed *r, struct err *e)
+{
+        const char *given = getenv(APP_DIRECTORY_VARIABLE);
+        char directory[PATH_MAX];
+        bool fits = given && *given == '/' ? str_format(directory, sizeof(directory), "%s", given)
+                                           : str_format(directory, sizeof(directory),
+                                                        "%s/" APP_DIRECTORY, r->workspace);
+
+        if (!fits)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "the path of the app's directory has more than %d bytes", PATH_MAX);
+        return app_new(&r->processes, directory, &r->app, e);
+}
+
 static int start(struct runtimed *r, const char *socket, struct err *e)
 {
         int n = watch_signals(r, e);
@@ -298,6 +318,8 @@ static int start(struct runtimed *r, const char *socket, struct err *e)
                 n = boot_id_new(r->boot_id, e);
         if (n == 0)
                 n = prepare_workspace(r, socket, e);
+        if (n == 0)
+                n = open_app(r, e);
         if (n == 0)
                 n = serve(r, socket, e);
         if (n == 0)
@@ -361,6 +383,7 @@ int runtimed_run(const char *socket, const struct runtimed_defaults *defaults, s
         if (n < 0)
                 close_all(&r);
         (void)uv_run(&r.loop, UV_RUN_DEFAULT); /* returns when nothing is open any more */
+        app_free(r.app);
         (void)uv_loop_close(&r.loop);
         return n;
 }

@@ -294,37 +294,12 @@ static void test_files(void **state)
         temp_dir_remove(&dir);
 }
 
-static void test_equal(void **state)
-{
-        static const char *const commands[] = {"[a]", "[a, b]", "[b]", "a"};
-
-        (void)state;
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-                for (size_t k = 0; k < ARRAY_SIZE(commands); k++) {
-                        char text[128];
-                        (void)str_format(text, sizeof(text),
-                                         "version: 1\nworkers:\n- {name: a, command: %s}\n"
-                                         "- {name: b, command: %s}\n",
-                                         commands[i], commands[k]);
-                        struct manifest m = read_text(text);
-                        assert_int_equal(m.n_workers, 2);
-                        assert_false(manifest_program_equal(&m.workers[0], &m.workers[1]));
-                        m.workers[1].name[0] = 'a';
-                        assert_int_equal(manifest_program_equal(&m.workers[0], &m.workers[1]),
-                                         i == k);
-                        m.workers[1].restart_after_task = true;
-                        assert_false(manifest_program_equal(&m.workers[0], &m.workers[1]));
-                        manifest_done(&m);
-                }
-        }
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_all_of_it), cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_wrong),     cmocka_unit_test(test_limits),
-                cmocka_unit_test(test_files),     cmocka_unit_test(test_equal),
+                cmocka_unit_test(test_files),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,10 @@ static void utf8(void **state)
                 if (str_is_utf8(bad[i], strlen(bad[i])))
                         fail_msg("case %zu is taken for UTF-8", i);
         assert_false(str_is_utf8("a\0b", 3));
+
+        char mixed[] = "a\0b\xc3\xbc\xff\xe2\x82";
+        str_make_utf8(mixed, sizeof(mixed) - 1);
+        assert_string_equal(mixed, "a?b\xc3\xbc???");
 }
 
 static void assert_escaped(const char *s, size_t n, const char *expected)
