@@ -378,6 +378,8 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
+                r = router_add(&d->router, d->server, &app_service, e);
+        if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
         d->registry.on_draining = tell_health;
         d->registry.on_draining_data = d;

@@ -54,6 +54,7 @@ struct interceptor_row {
 #define HOST             "sandboxd.v1.HostService"
 #define IMAGE            "sandboxd.v1.ImageService"
 #define PROCESS          "sandboxd.v1.ProcessService"
+#define APP              "sandboxd.v1.AppService"
 #define HEALTH           "grpc.health.v1.Health"
 #define REFLECTION       "grpc.reflection.v1.ServerReflection"
 #define REFLECTION_ALPHA "grpc.reflection.v1alpha.ServerReflection"
@@ -90,6 +91,10 @@ static const struct interceptor_row rows[] = {
         {PROCESS, "Signal", FOR_OWNER, true},
         {PROCESS, "Resize", FOR_OWNER, false},
         {PROCESS, "Wait", FOR_OWNER, false},
+        {APP, "Status", FOR_OWNER, false},
+        {APP, "Restart", FOR_OWNER, true},
+        {APP, "Wait", FOR_OWNER, false},
+        {APP, "Build", FOR_OWNER, true},
         {HEALTH, "Check", FOR_ANY_ROLE, false},
         {HEALTH, "List", FOR_ANY_ROLE, false},
         {HEALTH, "Watch", FOR_ANY_ROLE, false},

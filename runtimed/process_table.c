@@ -36,6 +36,12 @@ static void let_go(struct process *p)
         process_free_unless_needed(p);
 }
 
+void process_table_let_go(struct process *p)
+{
+        if (p->kept)
+                let_go(p);
+}
+
 /* The one to go before its time: the first whose client knows its end, else the first of all. */
 static struct process *least_needed(const struct process_table *t)
 {

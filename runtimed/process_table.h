@@ -56,6 +56,9 @@ void process_table_kill(const struct process_table *t, int signal);
  * freed on the next turn of the loop. */
 void process_table_close(struct process_table *t);
 
+/* Of one that has ended: it is not kept any longer. Its followers keep what they have. */
+void process_table_let_go(struct process *p);
+
 /* Those that run or are kept; NULL: there is none. Of several the one that runs, else the last. */
 struct process *process_table_find_pid(const struct process_table *t, pid_t pid);
 struct process *process_table_find_tag(const struct process_table *t, const char *tag);

@@ -116,12 +116,12 @@ static void on_changed(uv_timer_t *timer)
         close_when_stopped(CONTAINER(timer, struct runtimed, changed));
 }
 
-/* A sandbox that is idle for days holds no memory that its busy hour needed. By now the connections
- * of the last clients are closed, too. */
+/* A sandbox that is idle for days holds no memory that its busy hour needed, though its app may run
+ * all the time. By now the connections of the last clients are closed, too. */
 static void on_idle(uv_timer_t *timer)
 {
-        if (process_table_is_empty(&CONTAINER(timer, struct runtimed, idle)->processes))
-                (void)malloc_trim(0);
+        (void)timer;
+        (void)malloc_trim(0);
 }
 
 /* On the next turn: this one may be inside a call, where the server must not be closed. */
@@ -258,6 +258,8 @@ static int serve(struct runtimed *r, const char *socket, struct err *e)
                 n = service_control_add(r->server, r->boot_id, e);
         if (n == 0)
                 n = service_process_add(r->server, &r->service_process, e);
+        if (n == 0)
+                n = service_app_add(r->server, r->app, e);
         if (n == 0)
                 n = rpc_server_listen(r->server, socket, 0600, e);
         return n;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "rpc/server.h"
+#include "runtimed/app.h"
 #include "runtimed/process_table.h"
 
 /* 128 bits of randomness in hexadecimal: which start of runtimed this is. */
@@ -17,3 +18,5 @@ struct service_process {
         char **args; /* the program of a request that names none, NULL at the end; only read */
 };
 int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e);
+
+int service_app_add(struct rpc_server *server, struct app *app, struct err *e);

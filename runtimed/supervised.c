@@ -9,9 +9,9 @@
 #include "base/util.h"
 #include "runtimed/process_tree.h"
 
-#define OUTPUT_SIZE (4 * MiB)        /* of each start; the oldest goes */
-#define KEEP_MS     (60 * 60 * 1000) /* of a start that has ended */
-#define RETRY_MS    1000             /* when there is no room for it now */
+#define OUTPUT_SIZE (4 * MiB)              /* of each start; the oldest goes */
+#define KEEP_MS     (7 * 24 * 3600 * 1000) /* of a start, unless others have come since */
+#define RETRY_MS    1000                   /* when there is no room for it now */
 
 const struct supervised_policy supervised_policy = {
         .delay_min = 500,
@@ -79,16 +79,27 @@ static int take_spec(struct supervised *s, const struct supervised_spec *spec, s
         return 0;
 }
 
+/* --- its runs ------------------------------------------------------------------------------ */
+
+/* The output of a run goes with the memory of it. */
+static void forget_run(const struct supervised *s, const struct supervised_run *run)
+{
+        struct process *p = run->pid ? process_table_find_pid(s->processes, run->pid) : NULL;
+
+        if (p && process_exit_of(p) && str_eq(process_tag(p), s->tag))
+                process_table_let_go(p);
+}
+
 void supervised_free(struct supervised *s)
 {
         s->closing = true;
         if (s->process)
                 process_unwait(&s->waiter);
         s->process = NULL;
+        for (unsigned i = 0; i < SUPERVISED_RUNS_MAX; i++)
+                forget_run(s, &s->runs[i]);
         uv_close((uv_handle_t *)&s->timer, on_timer_closed);
 }
-
-/* --- its runs ------------------------------------------------------------------------------ */
 
 static struct supervised_run *last_run(struct supervised *s)
 {
@@ -106,6 +117,7 @@ static uint64_t wall_clock_ms(void)
 static void new_run(struct supervised *s)
 {
         s->n_runs++;
+        forget_run(s, last_run(s));
         *last_run(s) = (struct supervised_run){.started_at = wall_clock_ms()};
 }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from sandboxd.v1 import host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
+from sandboxd.v1 import app_pb2, app_pb2_grpc, host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
 from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc
 
 from metrics import Metrics
@@ -100,6 +100,7 @@ class Api:
                                              options=[(f"grpc.{k}", v) for k, v in options.items()])
         self.sandboxes = sandbox_pb2_grpc.SandboxServiceStub(self.channel)
         self.processes = process_pb2_grpc.ProcessServiceStub(self.channel)
+        self.apps = app_pb2_grpc.AppServiceStub(self.channel)
         self.hosts = host_pb2_grpc.HostServiceStub(self.channel)
 
     def close(self):
@@ -263,6 +264,22 @@ class Api:
         """How it ended."""
         request = process_pb2.ProcessServiceWaitRequest(sandbox_id=ref, process=selector(which))
         return self.processes.Wait(request, timeout=timeout).end
+
+    def app(self, ref):
+        """What there is of a sandbox's app."""
+        return self.apps.Status(app_pb2.AppServiceStatusRequest(sandbox_id=ref), timeout=20).app
+
+    def wait_for_app(self, ref, timeout=60):
+        """The app, once its web is ready or cannot become it."""
+        return self.apps.Wait(app_pb2.AppServiceWaitRequest(sandbox_id=ref), timeout=timeout).app
+
+    def restart_app(self, ref, program=""):
+        request = app_pb2.AppServiceRestartRequest(sandbox_id=ref, program=program)
+        self.apps.Restart(request, timeout=20)
+
+    def build_app(self, ref, timeout=60):
+        """The response."""
+        return self.apps.Build(app_pb2.AppServiceBuildRequest(sandbox_id=ref), timeout=timeout)
 
 
 def selector(which):

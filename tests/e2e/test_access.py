@@ -74,8 +74,8 @@ def people(shared_daemon):
         person.end()
 
 
-SANDBOX, HOST, IMAGE, PROCESS = (f"sandboxd.v1.{name}Service"
-                                 for name in ("Sandbox", "Host", "Image", "Process"))
+SANDBOX, HOST, IMAGE, PROCESS, APP = (f"sandboxd.v1.{name}Service"
+                                      for name in ("Sandbox", "Host", "Image", "Process", "App"))
 PID_1 = {"pid": 1}
 
 # Of each method: who may on Alice's sandbox, or at all, and what else is asked for. Whoever is let
@@ -105,6 +105,10 @@ MATRIX = {
     f"{PROCESS}/Signal": (OWNER, {"process": PID_1, "signal": 10}),
     f"{PROCESS}/Resize": (OWNER, {"process": PID_1, "size": {"rows": 1, "columns": 1}}),
     f"{PROCESS}/Wait": (OWNER, {"process": PID_1}),
+    f"{APP}/Status": (OWNER, {}),
+    f"{APP}/Restart": (OWNER, {}),
+    f"{APP}/Wait": (OWNER, {}),
+    f"{APP}/Build": (OWNER, {}),
     f"{HOST}/Info": (ANY, None),
     f"{HOST}/Metrics": (ADMINS | {"olga"}, None),
     f"{HOST}/Doctor": (ADMINS, None),
@@ -124,7 +128,8 @@ MATRIX = {
 DONE_ONCE = {f"{SANDBOX}/Delete": "alice", f"{HOST}/Drain": None, f"{HOST}/Doctor": None}
 NOT_AUDITED = {f"{SANDBOX}/Get", f"{SANDBOX}/List", f"{SANDBOX}/Wait", f"{SANDBOX}/Stats",
                f"{SANDBOX}/Watch", f"{HOST}/Info", f"{HOST}/Metrics", f"{IMAGE}/List",
-               f"{PROCESS}/List", f"{PROCESS}/SendInput", f"{PROCESS}/Resize", f"{PROCESS}/Wait"}
+               f"{PROCESS}/List", f"{PROCESS}/SendInput", f"{PROCESS}/Resize", f"{PROCESS}/Wait",
+               f"{APP}/Status", f"{APP}/Wait"}
 
 
 def audit_lines(daemon, method, uid):
