@@ -116,6 +116,33 @@ static const char image_import_details[] =
         "Interrupted, it leaves nothing. There is no time limit but the daemon's unless\n"
         "--timeout is given.\n\n";
 
+static const char app_details[] =
+        "An app is what the sandbox.yaml in its directory names: one web, and workers, which\n"
+        "are kept running. docs/sandbox-manifest.md describes the file. What is wrong with it\n"
+        "is shown, too.\n\n";
+
+static const char app_wait_details[] =
+        "Shows the app then. Exit status 1: there is no web, or it was given up. There is no\n"
+        "time limit unless --timeout is given.\n\n";
+
+static const char app_logs_details[] =
+        "PROGRAM is web, build, or the name of a worker. What is shown is of its last start;\n"
+        "'logs' shows that of earlier ones, by the pids that 'app status --json' tells. With\n"
+        "--follow also of those to come, until it is given up: exit status 1.\n\n";
+
+static const char app_restart_details[] =
+        "At once, and with its failures forgotten; sandbox.yaml is read before. PROGRAM is web\n"
+        "or the name of a worker. Returns when that has begun: 'app wait' waits for the web.\n\n";
+
+static const char app_build_details[] =
+        "Exit status 0: it passed; 1: it did not, or there is none. There is no time limit but\n"
+        "its own unless --timeout is given; then it goes on without us.\n\n";
+
+static const char app_check_details[] =
+        "Each problem is a line, FILE:LINE:COLUMN: what was expected. A sandbox takes of such\n"
+        "a file what it can; this is strict. Exit status: 0: nothing is wrong; 1: something\n"
+        "is; 2: there is no such file.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -272,6 +299,62 @@ static const struct command commands[] = {
                 .min_operands = 2,
                 .max_operands = 2,
                 .run = command_logs,
+        },
+        {
+                .name = "app status",
+                .operands = " SANDBOX",
+                .help = "Shows the app of a sandbox: its web, its workers, its last build.",
+                .details = app_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_app_status,
+        },
+        {
+                .name = "app wait",
+                .operands = " SANDBOX",
+                .help = "Waits until the web of a sandbox's app is ready.",
+                .details = app_wait_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_app_wait,
+        },
+        {
+                .name = "app logs",
+                .operands = " SANDBOX PROGRAM",
+                .help = "Shows what the web, a worker or the build of an app has printed.",
+                .details = app_logs_details,
+                .options = OPTION(FOLLOW),
+                .min_operands = 2,
+                .max_operands = 2,
+                .run = command_app_logs,
+        },
+        {
+                .name = "app restart",
+                .operands = " SANDBOX [PROGRAM]",
+                .help = "Restarts a program of an app, or all of them.",
+                .details = app_restart_details,
+                .min_operands = 1,
+                .max_operands = 2,
+                .run = command_app_restart,
+        },
+        {
+                .name = "app build",
+                .operands = " SANDBOX",
+                .help = "Runs the build of an app, and shows the end of what it printed.",
+                .details = app_build_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_app_build,
+        },
+        {
+                .name = "app check",
+                .operands = " FILE",
+                .help = "Says what is wrong with a sandbox.yaml on this host.",
+                .details = app_check_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .offline = true,
+                .run = command_app_check,
         },
         {
                 .name = "image import",

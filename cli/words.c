@@ -53,6 +53,26 @@ void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX])
         word(&sandboxd__v1__event_kind__descriptor, (int)kind, "EVENT_KIND_", ret);
 }
 
+void word_of_app_health(Sandboxd__V1__AppHealth health, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__app_health__descriptor, (int)health, "APP_HEALTH_", ret);
+}
+
+void word_of_app_program(Sandboxd__V1__AppProgramState state, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__app_program_state__descriptor, (int)state, "APP_PROGRAM_STATE_", ret);
+}
+
+void word_of_app_end(Sandboxd__V1__AppEndCause cause, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__app_end_cause__descriptor, (int)cause, "APP_END_CAUSE_", ret);
+}
+
+void word_of_app_build(Sandboxd__V1__AppBuildStatus status, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__app_build_status__descriptor, (int)status, "APP_BUILD_STATUS_", ret);
+}
+
 bool state_of_word(const char *text, Sandboxd__V1__SandboxState *ret)
 {
         const ProtobufCEnumDescriptor *type = &sandboxd__v1__sandbox_state__descriptor;

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "sandboxd/v1/app.pb-c.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
 
 /* "unspecified" for 0, "unknown" for values of later versions. */
@@ -14,6 +15,10 @@ void word_of_network(Sandboxd__V1__NetworkMode mode, char ret[WORD_MAX]);
 void word_of_rootfs(Sandboxd__V1__RootfsMode mode, char ret[WORD_MAX]);
 void word_of_expiry(Sandboxd__V1__ExpiryAction action, char ret[WORD_MAX]);
 void word_of_event(Sandboxd__V1__EventKind kind, char ret[WORD_MAX]);
+void word_of_app_health(Sandboxd__V1__AppHealth health, char ret[WORD_MAX]);
+void word_of_app_program(Sandboxd__V1__AppProgramState state, char ret[WORD_MAX]);
+void word_of_app_end(Sandboxd__V1__AppEndCause cause, char ret[WORD_MAX]);
+void word_of_app_build(Sandboxd__V1__AppBuildStatus status, char ret[WORD_MAX]);
 
 /* False when there is no such state. */
 bool state_of_word(const char *word, Sandboxd__V1__SandboxState *ret);

@@ -178,6 +178,18 @@ def readers():
             + large[900:] + frame
 
 
+def manifests():
+    """That of docs/sandbox-manifest.md, and some with problems."""
+    page = (Path(__file__).resolve().parents[2] / "docs/sandbox-manifest.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    return {
+        "example": example.encode(),
+        "values": example.replace("3000", "0").replace("mail", "Mail").encode(),
+        "compose": b"version: 1\nservices: {web: {image: a, ports: ['80:80']}}\n",
+        "broken": b"version: 1\nworkers:\n- {name: a, command: b}\n- {name: a, command: [c]}\n- &x {",
+        "version": b"version: 2\nweb: *a\n"}
+
+
 def configurations():
     """The file, the one in conf.d and --set's."""
     example = (Path(__file__).resolve().parents[2] / "config/sandboxd.yaml").read_text()
@@ -207,7 +219,8 @@ def main(directory):
     seeds = {"ttrpc_reader": dict(readers()), "forward": {},
              "messages": {str(i): bytes([i, 0]) + b"\x0a\x03abc\x12\x02\x08\x01\x18\x05"
                           for i in range(40)},
-             "config": configurations()}
+             "config": configurations(),
+             "manifest": manifests()}
     for wire in (Grpc, Ttrpc):
         seeds[wire.wire] = {n: bytes([0, 0]) + p for n, p in sessions(wire).items()}
         for kind, start in {"tight": [127, 1], "wide": [0, 2]}.items():

@@ -23,6 +23,14 @@ static void words(void **state)
         assert_string_equal(word, "unspecified");
         word_of_event(SANDBOXD__V1__EVENT_KIND__EVENT_KIND_ORPHAN, word);
         assert_string_equal(word, "orphan");
+        word_of_app_health(SANDBOXD__V1__APP_HEALTH__APP_HEALTH_READY, word);
+        assert_string_equal(word, "ready");
+        word_of_app_program(SANDBOXD__V1__APP_PROGRAM_STATE__APP_PROGRAM_STATE_GIVEN_UP, word);
+        assert_string_equal(word, "given_up");
+        word_of_app_end(SANDBOXD__V1__APP_END_CAUSE__APP_END_CAUSE_ITSELF, word);
+        assert_string_equal(word, "itself");
+        word_of_app_build(SANDBOXD__V1__APP_BUILD_STATUS__APP_BUILD_STATUS_SKIPPED, word);
+        assert_string_equal(word, "skipped");
 }
 
 /* Each state's word leads back to it. */
