@@ -158,6 +158,21 @@ fetch_host()
         echo "$VERSION_CODENAME $include" >"$directory.packages" # last: what is there is whole
 }
 
+# fetch_npm PROJECT DIRECTORY: a project with the packages it needs, whose hashes its lock file has. No
+# script of theirs runs here.
+fetch_npm()
+{
+        local project=$1 directory=$2 wanted
+        wanted=$(cat "$project"/package*.json | sha256sum)
+        [ "$(cat "$directory.stamp" 2>/dev/null)" != "$wanted" ] || return 0
+        rm -rf "$directory" "$directory.tmp"
+        mkdir -p "$directory.tmp"
+        cp "$project"/package*.json "$directory.tmp"
+        npm ci --prefix "$directory.tmp" --ignore-scripts --no-audit --no-fund --loglevel=error
+        mv "$directory.tmp" "$directory"
+        echo "$wanted" >"$directory.stamp" # last: what is there is whole
+}
+
 case $#/${2-} in
 1/ | 2/build | 2/aarch64) ;;
 *) die "usage: deps.sh DIRECTORY [build|aarch64]" ;;
@@ -195,3 +210,4 @@ fetch_host "$1/host"
 fetch "$VERSION_CODENAME" "$1/prometheus" prometheus
 find "$1/prometheus" -type f ! -name promtool -delete # the server, which nobody starts here
 fetch "$VERSION_CODENAME" "$1/docker-registry" docker-registry # it needs libc only
+fetch_npm "$(dirname "$0")/../tests/e2e/vite" "$1/vite"
