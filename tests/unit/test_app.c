@@ -7,7 +7,8 @@ static void test_runs_and_restarts(void **state)
 {
         struct app_fixture *a = *state;
 
-        write_manifest(a, "version: 1\nworkers:\n- {name: w, command: 'pwd >>log; sleep 0.5'}\n");
+        write_manifest(a, "version: 1\nworkers:\n- {name: w, command: 'pwd >>log; sleep %u.%u'}\n",
+                       (quick.soon + 100) / 1000, (quick.soon + 100) % 1000 / 100);
         APP_UNTIL(a, is_in(a, "w", SUPERVISED_RUNNING));
         pid_t first = supervised_pid(program(a, "w"));
         struct process *p = process_table_find_tag(&a->f->table, "app.worker.w");
@@ -36,7 +37,8 @@ static void test_given_up(void **state)
         supervised_explain(program(a, "w"), why, sizeof(why));
         assert_non_null(strstr(why, "with exit code 7"));
         supervised_explain(program(a, "missing"), why, sizeof(why));
-        assert_non_null(strstr(why, "no-such-program"));
+        if (!is_emulated()) /* vfork is fork: spawn is not told that there is none */
+                assert_non_null(strstr(why, "no-such-program"));
         run_for(a->f, 200);
         assert_int_equal(supervised_starts(program(a, "w")), quick.failures_max);
 
@@ -218,8 +220,10 @@ static void test_build(void **state)
         write_manifest(a, "version: 1\nbuild: {command: [./none]}\n");
         run_build(a, &b);
         assert_int_equal(b.result.status, APP_BUILD_FAILED);
-        assert_int_equal(b.result.pid, 0);
-        assert_non_null(strstr(b.error, "none"));
+        if (!is_emulated()) {
+                assert_int_equal(b.result.pid, 0);
+                assert_non_null(strstr(b.error, "none"));
+        }
 
         write_manifest(a, "version: 1\nbuild: {command: sleep 100, timeout_seconds: 1}\n");
         run_build(a, &b);
