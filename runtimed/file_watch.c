@@ -123,8 +123,8 @@ static bool is_in_use(const struct file_watch *w, int watch)
         return false;
 }
 
-/* The outer ones first: of an inner one that is made meanwhile they tell. False: there is no room
- * for a watch. */
+/* The outer ones first: of an inner one that is made meanwhile they tell. False: not
+ * every change will be told of. */
 static bool watch_directories(struct file_watch *w)
 {
         int before[FILE_WATCH_DIRECTORIES];
@@ -138,7 +138,7 @@ static bool watch_directories(struct file_watch *w)
         for (unsigned i = 0; i < w->n; i++)
                 if (before[i] >= 0 && !is_in_use(w, before[i]))
                         (void)inotify_rm_watch(w->inotify, before[i]); /* or it is gone already */
-        return room;
+        return room && w->directories[0].watch >= 0; /* else nothing tells of its coming */
 }
 
 void file_watch_renew(struct file_watch *w)

@@ -34,6 +34,7 @@ struct supervised {
         struct process_waiter waiter;
         bool rest_is_ending;
         bool is_wanted, at_once; /* it is to run; without a delay */
+        bool lacks_room;         /* the last run, which is tried again */
         unsigned failures;
         uint64_t starts;
         uint64_t started; /* uv_now */
@@ -116,8 +117,12 @@ static uint64_t wall_clock_ms(void)
 
 static void new_run(struct supervised *s)
 {
-        s->n_runs++;
-        forget_run(s, last_run(s));
+        if (!s->lacks_room) {
+                s->starts++;
+                s->n_runs++;
+                forget_run(s, last_run(s));
+        }
+        s->lacks_room = false;
         *last_run(s) = (struct supervised_run){.started_at = wall_clock_ms()};
 }
 
@@ -266,7 +271,8 @@ static void cannot_start(struct supervised *s, const struct err *e)
 
         run->ended_at = run->started_at;
         (void)str_format(run->error, sizeof(run->error), "%s", e->msg); /* cut when it is long */
-        if (wants_room(e))
+        s->lacks_room = wants_room(e);
+        if (s->lacks_room)
                 start_in(s, RETRY_MS);
         else
                 go_on(s, true);
@@ -277,7 +283,6 @@ static void start(struct supervised *s)
         struct err e;
 
         s->at_once = false;
-        s->starts++;
         new_run(s);
         int r = start_process(s, &e);
         s->started = uv_now(s->timer.loop);

@@ -251,6 +251,13 @@ def test_elsewhere_and_at_start(api, runtime, daemon):
     assert wait_for(daemon.api, sandbox, "RUNNING").starts == 1
 
 
+def test_tags_are_its_own(api, sandbox):
+    for tag in ("app.web", "app.worker.x", "app."):
+        with refused(Code.INVALID_ARGUMENT, tag, "a program of the app"):
+            api.run(sandbox.id, "true", tag=tag)
+    api.run(sandbox.id, "true", tag="app")
+
+
 # --- the build -----------------------------------------------------------------------------------
 
 

@@ -54,6 +54,27 @@ static void test_given_up(void **state)
         APP_UNTIL(a, !program(a, "missing"));
 }
 
+static void test_waits_for_room(void **state)
+{
+        struct app_fixture *a = *state;
+        char why[128];
+
+        a->f->table.n += PROCESS_MAX;
+        write_manifest(a, "version: 1\nworkers:\n- {name: w, command: sleep 100}\n");
+        APP_UNTIL(a, program(a, "w") && supervised_starts(program(a, "w")) == 1);
+        run_for(a->f, 1500); /* it is tried again */
+        assert_true(is_in(a, "w", SUPERVISED_WAITING));
+        supervised_explain(program(a, "w"), why, sizeof(why));
+        assert_non_null(strstr(why, "wait for one to end"));
+        a->f->table.n -= PROCESS_MAX;
+        APP_UNTIL(a, is_in(a, "w", SUPERVISED_RUNNING));
+        assert_int_equal(supervised_starts(program(a, "w")), 1);
+        assert_int_equal(supervised_failures(program(a, "w")), 0);
+        assert_null(supervised_run(program(a, "w"), 1));
+        assert_true(supervised_run(program(a, "w"), 0)->pid > 0);
+        assert_int_equal(supervised_run(program(a, "w"), 0)->error[0], '\0');
+}
+
 /* A program that ignores SIGTERM, and one that goes into the background, are gone before the next
  * start. */
 static void test_ends_whole_trees(void **state)
@@ -250,6 +271,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_runs_and_restarts, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_given_up, app_setup, app_teardown),
+                cmocka_unit_test_setup_teardown(test_waits_for_room, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_ends_whole_trees, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_follows_the_file, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_directory_comes_and_goes, app_setup,
