@@ -300,6 +300,11 @@ static bool is_final(const struct app *a)
                supervised_state(a->web->supervised) == SUPERVISED_GIVEN_UP;
 }
 
+static void on_waiting(uv_timer_t *timer)
+{
+        app_settle_soon(CONTAINER(timer, struct app, waiting));
+}
+
 static void wait_for_next(struct app *a)
 {
         uint64_t now = uv_now(a->processes->loop), next = UINT64_MAX;
@@ -307,14 +312,17 @@ static void wait_for_next(struct app *a)
 
         LIST_FOREACH (w, &a->waiters, entry)
                 next = MIN(next, w->until);
-        if (next != UINT64_MAX) /* never fails */
-                (void)uv_timer_start(&a->settle, on_settle, next > now ? next - now : 0, 0);
         health_hurry(&a->health, next != UINT64_MAX);
+        if (next == UINT64_MAX) /* neither fails */
+                (void)uv_timer_stop(&a->waiting);
+        else
+                (void)uv_timer_start(&a->waiting, on_waiting, next > now ? next - now : 0, 0);
 }
 
 void app_health_wait(struct app *a, struct app_health_waiter *w, unsigned timeout_ms)
 {
         w->app = a;
+        w->is_new = true;
         w->until = uv_now(a->processes->loop) + timeout_ms;
         LIST_INSERT_HEAD(&a->waiters, w, entry);
         app_settle_soon(a);
@@ -326,13 +334,21 @@ void app_health_unwait(struct app_health_waiter *w)
         app_settle_soon(w->app);
 }
 
+static void age_waiters(struct app *a)
+{
+        struct app_health_waiter *w;
+
+        LIST_FOREACH (w, &a->waiters, entry)
+                w->is_new = false;
+}
+
 /* One whose time has come; NULL: none. */
 static struct app_health_waiter *due(const struct app *a)
 {
         struct app_health_waiter *w;
 
         LIST_FOREACH (w, &a->waiters, entry)
-                if (is_final(a) || w->until <= uv_now(a->processes->loop))
+                if (!w->is_new && (is_final(a) || w->until <= uv_now(a->processes->loop)))
                         return w;
         return NULL;
 }
@@ -365,6 +381,7 @@ static void on_settle(uv_timer_t *timer)
         struct app *a = CONTAINER(timer, struct app, settle);
 
         forget_gone(a);
+        age_waiters(a); /* those that come of what is told here are told later */
         app_build_settle(a);
         tell_waiters(a);
         wait_for_next(a);
@@ -391,8 +408,9 @@ int app_new_with(struct process_table *processes, const char *directory,
         LIST_INIT(&a->waiters);
         health_init(&a->health, processes->loop, health, on_health_change, a);
         file_watch_open(&a->watch, processes->loop, a->path, on_file_change, a);
-        (void)uv_timer_init(processes->loop, &a->look); /* neither fails */
+        (void)uv_timer_init(processes->loop, &a->look); /* none fails */
         (void)uv_timer_init(processes->loop, &a->settle);
+        (void)uv_timer_init(processes->loop, &a->waiting);
         look_in(a, 0);
         *ret = a;
         return 0;
@@ -432,6 +450,7 @@ void app_close(struct app *a)
         file_watch_close(&a->watch);
         uv_close((uv_handle_t *)&a->look, NULL);
         uv_close((uv_handle_t *)&a->settle, NULL);
+        uv_close((uv_handle_t *)&a->waiting, NULL);
 }
 
 void app_free(struct app *a)

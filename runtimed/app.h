@@ -105,6 +105,7 @@ struct app_health_waiter {
         void (*on_health)(struct app_health_waiter *w, enum app_health health);
         struct app *app;
         uint64_t until; /* uv_now */
+        bool is_new;    /* since the last turn that told others */
         LIST_ENTRY(app_health_waiter) entry;
 };
 

@@ -36,8 +36,9 @@ struct app {
         bool is_there;            /* sandbox.yaml; for a moment after it was removed, too */
         struct manifest manifest; /* its problems and its build are in force */
         struct file_watch watch;
-        uv_timer_t look;   /* at the manifest */
-        uv_timer_t settle; /* what has changed, or the time of a waiter */
+        uv_timer_t look;    /* at the manifest */
+        uv_timer_t settle;  /* what has changed */
+        uv_timer_t waiting; /* until the first waiter's time */
 
         TAILQ_HEAD(, app_program) programs;
         unsigned n_programs;

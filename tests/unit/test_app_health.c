@@ -251,12 +251,66 @@ static void test_waiting(void **state)
         web_close(&w, a);
 }
 
+/* What is begun in the middle of being told is told of, too, whoever else waits. */
+struct chain {
+        struct app_health_waiter waiter;
+        struct app_build build;
+        struct app *app;
+        bool built, again;
+};
+
+static void on_chain_built(struct app_build *b, const struct app_build_result *result)
+{
+        struct chain *c = CONTAINER(b, struct chain, build);
+
+        assert_int_equal(result->status, APP_BUILD_SKIPPED);
+        c->built = true;
+        app_health_wait(c->app, &c->waiter, 10000);
+}
+
+static void on_chain_health(struct app_health_waiter *w, enum app_health health)
+{
+        struct chain *c = CONTAINER(w, struct chain, waiter);
+        struct err e;
+
+        (void)health;
+        c->again = c->built;
+        if (!c->built)
+                assert_int_equal(app_build_start(c->app, &c->build, &e), 0);
+}
+
+static void test_waiting_in_a_chain(void **state)
+{
+        struct app_fixture *a = *state;
+        struct chain c = {
+                .waiter = {.on_health = on_chain_health},
+                .build = {.on_done = on_chain_built},
+                .app = a->app,
+        };
+        struct waiting other = {.waiter = {.on_health = on_health}};
+        struct web w;
+
+        unsigned port = web_open(&w, a, "127.0.0.1", 0);
+        w.answer = NULL;
+        run_web(a, port, "");
+        app_look(a->app);
+        app_health_wait(a->app, &other.waiter, 100000);
+        app_health_wait(a->app, &c.waiter, 20);
+        APP_UNTIL(a, c.built);
+        assert_false(c.again);
+        assert_int_equal(other.told, 0);
+        w.answer = "HTTP/1.1 200 \r\n\r\n";
+        APP_UNTIL(a, c.again && other.told == 1);
+        web_close(&w, a);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_answers, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_comes_and_goes, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting, app_setup, app_teardown),
+                cmocka_unit_test_setup_teardown(test_waiting_in_a_chain, app_setup, app_teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
