@@ -56,7 +56,7 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
 EMULATOR := $(DEPS)/qemu/usr/bin/qemu-$(CROSS) -L $(SYSROOT)
 endif
 
-PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd libmicrohttpd
+PKGS    := libuv libprotobuf-c libnghttp2 yaml-0.1 jansson sqlite3 libsystemd libmicrohttpd libcurl
 # Empty before `make deps` has run; nothing that needs them is built then.
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 ALL_CFLAGS := $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SECTIONS) $(PKG_CFLAGS) -MMD -MP

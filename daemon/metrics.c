@@ -127,6 +127,8 @@ static const char *limit_value(unsigned i, unsigned label)
                 OWN(IMAGE_SIZE) = "image_size",
                 OWN(NETWORKS) = "networks",
                 OWN(NETWORK_TAKES) = "network_takes",
+                OWN(ENGINE_CALLS) = "engine_calls",
+                OWN(ENGINE_ANSWER) = "engine_answer",
         };
 #undef OWN
 

@@ -70,6 +70,8 @@ enum metric_limit {
         LIMIT_IMAGE_SIZE,    /* or its files, or the disk: an import was ended */
         LIMIT_NETWORKS,      /* of sandboxes, and in the pool */
         LIMIT_NETWORK_TAKES, /* sandboxes that wait for one */
+        LIMIT_ENGINE_CALLS,  /* of Docker Engine, at once */
+        LIMIT_ENGINE_ANSWER, /* one of its answers was too long */
         METRIC_LIMITS,
 };
 

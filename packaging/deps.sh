@@ -18,7 +18,7 @@ set -euo pipefail
 # What our programs and unit tests are linked with.
 libraries=(
         libc6-dev libuv1-dev libprotobuf-c-dev libyaml-dev libnghttp2-dev libjansson-dev
-        libsqlite3-dev libsystemd-dev libmicrohttpd-dev libcmocka-dev
+        libsqlite3-dev libsystemd-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev
 )
 packages=(
         "${libraries[@]}" gcc make pkg-config
