@@ -11,32 +11,13 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/bundle_parts.h"
 #include "daemon/seccomp.h"
 
 /* The JSON builders below return a new reference, or NULL, which json_pack hands up: the strings
  * are known to be UTF-8 by then, so it means no memory. */
 
 #define CPU_PERIOD_US 100000 /* the kernel's default, sched-bwc.rst */
-
-static const char *const base_env[] = {
-        "HOME=" BUNDLE_WORKSPACE,
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "TERM=xterm",
-};
-
-/* About the host's kernel and hardware, and of no use to a sandbox; some are side channels
- * (interrupts, powercap). gVisor has a /proc of its own and passes over them. */
-static const char *const masked_paths[] = {
-        "/proc/acpi",        "/proc/asound",
-        "/proc/interrupts",  "/proc/kallsyms",
-        "/proc/kcore",       "/proc/keys",
-        "/proc/key-users",   "/proc/kpagecount",
-        "/proc/kpageflags",  "/proc/latency_stats",
-        "/proc/sched_debug", "/proc/scsi",
-        "/proc/timer_list",  "/proc/timer_stats",
-        "/proc/vmallocinfo", "/sys/devices/virtual/powercap",
-        "/sys/firmware",
-};
 
 static const struct mount {
         const char *type, *source, *destination;
@@ -55,77 +36,6 @@ static const struct mount {
 /* Each without a path: a fresh one. */
 static const char *const namespace_types[] = {"pid", "ipc", "uts", "mount", "cgroup"};
 
-static const char *const readonly_paths[] = {
-        "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
-};
-
-static json_t *string_array(const char *const *v, size_t n)
-{
-        json_t *array = json_array();
-
-        for (size_t i = 0; i < n; i++)
-                if (json_array_append_new(array, json_string(v[i])) < 0) {
-                        json_decref(array);
-                        return NULL;
-                }
-        return array;
-}
-
-/* Where the entry with the key of this one stands, or the array's size. */
-static size_t env_index(const json_t *env, const char *entry)
-{
-        size_t key = strcspn(entry, "=") + 1, i = 0;
-
-        while (i < json_array_size(env) &&
-               strncmp(json_string_value(json_array_get(env, i)), entry, key) != 0)
-                i++;
-        return i;
-}
-
-/* What has a name that is there already takes its place. */
-static int add_environment(json_t *env, const char *const *extra)
-{
-        int r = 0;
-
-        for (; r == 0 && extra && *extra; extra++) {
-                size_t i = env_index(env, *extra);
-                r = i < json_array_size(env) ? json_array_set_new(env, i, json_string(*extra))
-                                             : json_array_append_new(env, json_string(*extra));
-        }
-        return r;
-}
-
-static json_t *environment(const struct bundle_spec *s)
-{
-        json_t *env = string_array(base_env, ARRAY_SIZE(base_env));
-
-        if (env && add_environment(env, (const char *const *)s->image->env) == 0 &&
-            add_environment(env, s->env) == 0)
-                return env;
-        json_decref(env);
-        return NULL;
-}
-
-/* What the image says goes to the supervisor as its own arguments (runtimed/main.c): nothing has to
- * be found, read and parsed inside. */
-static json_t *arguments(const struct image_config *image)
-{
-        struct strv_builder args = {0};
-
-        strv_add(&args, BUNDLE_RUNTIMED);
-        if (image->workdir[0]) {
-                strv_add(&args, "--workdir");
-                strv_add(&args, image->workdir);
-        }
-        if (image->args)
-                strv_add(&args, "--");
-        for (char **arg = image->args; arg && *arg; arg++)
-                strv_add(&args, *arg);
-        size_t n = args.n;
-        _cleanup_strv_ char **argv = strv_take(&args);
-        return argv ? string_array((const char *const *)argv, n) : NULL;
-}
-
 static json_t *rlimit(const char *type, uint64_t value)
 {
         return json_pack("{s:s, s:I, s:I}", "type", type, "soft", (json_int_t)value, "hard",
@@ -143,8 +53,9 @@ static json_t *no_capabilities(void)
 static json_t *process(const struct bundle_spec *s)
 {
         return json_pack("{s:o, s:s, s:o, s:{s:I, s:I}, s:o, s:b, s:i, s:[o, o]}", "args",
-                         arguments(s->image), "cwd", BUNDLE_WORKSPACE, "env", environment(s),
-                         "user", "uid", (json_int_t)s->image->uid, "gid", (json_int_t)s->image->gid,
+                         bundle_arguments(s->image), "cwd", BUNDLE_WORKSPACE, "env",
+                         bundle_environment(s->image, s->env), "user", "uid",
+                         (json_int_t)s->image->uid, "gid", (json_int_t)s->image->gid,
                          "capabilities", no_capabilities(), "noNewPrivileges", 1, "oomScoreAdj", 0,
                          "rlimits", rlimit("RLIMIT_NOFILE", s->nofile), rlimit("RLIMIT_CORE", 1));
 }
@@ -265,10 +176,9 @@ static json_t *linux_part(const struct bundle_spec *s)
 {
         return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "cgroupsPath", s->cgroup,
                          "rootfsPropagation", "rprivate", "resources", resources(s), "namespaces",
-                         namespaces(s), "maskedPaths",
-                         string_array(masked_paths, ARRAY_SIZE(masked_paths)), "readonlyPaths",
-                         string_array(readonly_paths, ARRAY_SIZE(readonly_paths)), "sysctl",
-                         sysctl(s), "seccomp", seccomp_profile());
+                         namespaces(s), "maskedPaths", bundle_masked_paths(), "readonlyPaths",
+                         bundle_readonly_paths(), "sysctl", sysctl(s), "seccomp",
+                         seccomp_profile());
 }
 
 static json_t *config(const char *dir, const struct bundle_spec *s)
@@ -278,13 +188,6 @@ static json_t *config(const char *dir, const struct bundle_spec *s)
                          !s->writable, "process", process(s), "mounts", mounts(dir, s), "linux",
                          linux_part(s), "annotations", BUNDLE_INSTANCE, s->instance, BUNDLE_RUNTIME,
                          s->runtime);
-}
-
-static int check_utf8(const char *what, const char *s, struct err *e)
-{
-        if (str_is_utf8(s, strlen(s)))
-                return 0;
-        return err_set(e, STATUS_INVALID_ARGUMENT, "%s of a sandbox is not UTF-8", what);
 }
 
 static int check_spec(const struct bundle_spec *s, struct err *e)
@@ -305,15 +208,8 @@ static int check_spec(const struct bundle_spec *s, struct err *e)
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(strings); i++)
-                r = check_utf8(strings[i].what, strings[i].value, e);
-        for (const char *const *v = s->env; r == 0 && v && *v; v++) {
-                const char *equals = strchr(*v, '=');
-                if (!equals || equals == *v)
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
-                                       "environment entry '%s' is not NAME=value", *v);
-                r = check_utf8("the environment", *v, e);
-        }
-        return r;
+                r = bundle_check_text(strings[i].what, strings[i].value, e);
+        return r == 0 ? bundle_check_environment(s->env, e) : r;
 }
 
 static int make_directory(const char *dir, const char *name, struct err *e)

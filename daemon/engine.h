@@ -160,6 +160,21 @@ struct engine_ops {
 void engine_hold(struct engine *e);
 void engine_release(struct engine *e); /* any thread */
 
+/* What tells the kinds of runtimes apart, whoever runs them. */
+struct engine_type {
+        const char *name;
+        bool netstack;     /* as in engine_runtime */
+        uint64_t pids_min; /* likewise */
+};
+/* NULL when there is none. */
+const struct engine_type *engine_find_type(const char *name);
+
+/* The version in what a runtime prints when it is asked; "" when there is none. The absolute path
+ * of a program: as given, or found in PATH or where the system's are; NULL when there is none. The
+ * caller frees; NULL too when there is no memory. */
+char *engine_parse_version(const char *output);
+char *engine_find_program(const char *name);
+
 /* NULL when the configuration names no such runtime. */
 const struct engine_runtime *engine_find_runtime(const struct engine *e, const char *name);
 /* The limit in force where so many were asked for. runtime NULL: it is not known. */

@@ -13,71 +13,36 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
+#include "daemon/bundle_files.h"
 #include "daemon/cgroup.h"
 #include "daemon/overlay.h"
 #include "daemon/overlay_mount.h"
 
 #define PROBE_TIMEOUT_MS 5000
-#define LOG_MAX          (64 * 1024)
 #define PANIC_LOG        "panic" /* in the bundle */
 
-/* What tells the runtimes apart; everything else is the same for all of them. */
-struct oci_type {
-        const char *name;
+/* What tells them which flags they need; the rest of what tells the runtimes apart is engine.c's.
+ */
+static const struct oci_flags {
+        const char *type;
         const char *flags[4]; /* global ones; NULL at the end */
-        bool netstack;
-        uint64_t pids_min;
-        const char *no_socket_hint;
-};
-
-static const struct oci_type types[] = {
-        {.name = "runc", .no_socket_hint = ""},
-        {.name = "crun", .no_socket_hint = ""},
+} all_flags[] = {
+        {.type = "runc"},
+        {.type = "crun"},
         {
-                .name = "runsc",
+                .type = "runsc",
                 /* The first is what lets the host reach a socket that the guest made. Only `run`
                  * is told of another network; a root that may be written is the host's overlay,
                  * and gVisor's own would forget it. */
                 .flags = {"--host-uds=create", "--network=none", "--overlay2=none"},
-                .netstack = true,
-                /* pids.max counts the sentry's own threads, and hitting it kills the sandbox. */
-                .pids_min = 4096,
-                .no_socket_hint = "gVisor shows the host a socket made in the sandbox only when "
-                                  "runsc runs with --host-uds=create, which sandboxd passes: check "
-                                  "that the program it runs is runsc itself and not a wrapper that "
-                                  "drops flags",
         },
 };
-
-const struct engine_runtime *engine_find_runtime(const struct engine *e, const char *name)
-{
-        for (size_t i = 0; i < e->n_runtimes; i++)
-                if (str_eq(e->runtimes[i].name, name))
-                        return &e->runtimes[i];
-        return NULL;
-}
-
-uint64_t engine_pids_limit(const struct engine_runtime *runtime, uint64_t asked)
-{
-        return runtime ? MAX(asked, runtime->pids_min) : asked;
-}
-
-void engine_hold(struct engine *e)
-{
-        atomic_fetch_add(&e->holders, 1);
-}
-
-void engine_release(struct engine *e)
-{
-        if (atomic_fetch_sub(&e->holders, 1) == 1)
-                e->ops->destroy(e);
-}
 
 /* --- names --------------------------------------------------------------------------------- */
 
 char *oci_bundle_path(const struct engine_oci *e, const char *id, const char *file)
 {
-        return str_printf("%s/bundles/%s%s%s", e->state_dir, id, file ? "/" : "", file ? file : "");
+        return bundle_path(e->state_dir, id, file);
 }
 
 char *oci_runtime_root(const struct engine_oci *e, const char *name)
@@ -102,7 +67,7 @@ void oci_add_program(const struct engine_oci *e, const struct engine_runtime *ru
 
         strv_add(argv, runtime->path);
         strv_addf(argv, "--root=%s/runtime/%s", e->state_dir, runtime->name);
-        for (const char *const *flag = e->types[i]->flags; *flag; flag++)
+        for (const char *const *flag = e->flags[i]; *flag; flag++)
                 strv_add(argv, *flag);
         if (str_eq(runtime->type, "runsc"))
                 strv_addf(argv, "--platform=%s", runtime->platform);
@@ -144,17 +109,6 @@ static int probe_flags(struct probe *probe)
         return proc_run(probe->engine->proc, argv, -1, PROBE_TIMEOUT_MS, on_flags, probe, NULL);
 }
 
-/* "runc version 1.1.5+ds1\n..." */
-static char *parse_version(const char *output)
-{
-        const char *version = strstr(output, "version ");
-
-        if (!version)
-                return strdup("");
-        version += strlen("version ");
-        return strndup(version, strcspn(version, " \n"));
-}
-
 static void on_version(void *data, const struct proc_result *result)
 {
         struct probe *probe = data;
@@ -165,7 +119,7 @@ static void on_version(void *data, const struct proc_result *result)
                 (void)proc_result_error(result, "--version", &e);
                 set_problem(r, str_printf("'%s' %s", r->path, e.msg));
         } else {
-                char *version = parse_version(result->output);
+                char *version = engine_parse_version(result->output);
                 if (version) {
                         free(r->version);
                         r->version = version;
@@ -176,33 +130,12 @@ static void on_version(void *data, const struct proc_result *result)
         probe_done(probe);
 }
 
-char *oci_find_program(const char *name)
-{
-        const char *path = getenv("PATH");
-
-        if (strchr(name, '/'))
-                return access(name, X_OK) == 0 ? strdup(name) : NULL;
-        /* A service's PATH may lack the sbin directories, where Debian keeps runc. */
-        char *all = str_printf("%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
-                               path ? path : "");
-        char *found = NULL, *rest = all, *directory;
-        while (!found && (directory = strsep(&rest, ":"))) {
-                char *full = directory[0] == '/' ? str_printf("%s/%s", directory, name) : NULL;
-                if (full && access(full, X_OK) == 0)
-                        found = full;
-                else
-                        free(full);
-        }
-        free(all);
-        return found;
-}
-
 static void probe_one(struct engine_oci *e, size_t i)
 {
         const struct config_runtime *configured = &e->config->runtimes[i];
         struct engine_runtime *r = &e->runtimes[i];
         struct probe *probe = malloc(sizeof(*probe));
-        char *path = oci_find_program(configured->path);
+        char *path = engine_find_program(configured->path);
         struct err err = {0};
 
         if (path) {
@@ -247,8 +180,8 @@ static int choose_networks(struct engine_oci *e)
         int r = 0;
 
         (void)uname(&kernel); /* fails for a bad pointer only */
-        e->unshare = oci_find_program("unshare");
-        e->nsenter = oci_find_program("nsenter");
+        e->unshare = engine_find_program("unshare");
+        e->nsenter = engine_find_program("nsenter");
         for (size_t i = 0; r == 0 && i < e->base.n_runtimes; i++)
                 r = oci_network_choose(e, &e->runtimes[i], e->config->runtimes[i].network_stack,
                                        packets, kernel.release);
@@ -324,9 +257,7 @@ static int oci_prepare(struct engine *base, const struct engine_spec *spec, stru
 static int oci_set_resolv_conf(struct engine *base, const char *id, const char *text,
                                struct err *err)
 {
-        _cleanup_free_ char *path = oci_bundle_path((struct engine_oci *)base, id, "resolv.conf");
-
-        return path ? io_rewrite_text(path, text, err) : err_oom(err);
+        return bundle_set_resolv_conf(((struct engine_oci *)base)->state_dir, id, text, err);
 }
 
 /* --- run ----------------------------------------------------------------------------------- */
@@ -474,26 +405,12 @@ static int oci_run(struct engine *base, const struct engine_runtime *runtime, co
         return 0;
 }
 
-/* At most LOG_MAX bytes from the start; NULL when there is nothing. The caller frees. */
-static char *read_start(const struct engine_oci *e, const char *id, const char *name)
-{
-        _cleanup_free_ char *path = oci_bundle_path(e, id, name);
-        _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-        _cleanup_free_ char *text = fd >= 0 ? malloc(LOG_MAX + 1) : NULL;
-        ssize_t n = text ? pread(fd, text, LOG_MAX, 0) : -1;
-
-        if (n <= 0)
-                return NULL;
-        text[n] = '\0';
-        return TAKE(text);
-}
-
 /* The Go runtime says on the first line why it breaks down, then shows where every thread was. */
 static char *oci_read_log(struct engine *base, const char *id)
 {
         struct engine_oci *e = (struct engine_oci *)base;
-        _cleanup_free_ char *log = read_start(e, id, "log");
-        _cleanup_free_ char *panic = read_start(e, id, PANIC_LOG);
+        _cleanup_free_ char *log = bundle_read(e->state_dir, id, "log");
+        _cleanup_free_ char *panic = bundle_read(e->state_dir, id, PANIC_LOG);
 
         if (!panic)
                 return TAKE(log);
@@ -503,7 +420,7 @@ static char *oci_read_log(struct engine *base, const char *id)
 
 static char *oci_read_resolv_conf(struct engine *base, const char *id)
 {
-        return read_start((struct engine_oci *)base, id, "resolv.conf");
+        return bundle_read(((struct engine_oci *)base)->state_dir, id, BUNDLE_RESOLV_CONF);
 }
 
 /* --- looking ------------------------------------------------------------------------------- */
@@ -576,30 +493,43 @@ static const struct engine_ops oci_ops = {
         .destroy = oci_destroy,
 };
 
+static const char *const *flags_of(const char *type)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(all_flags); i++)
+                if (str_eq(all_flags[i].type, type))
+                        return all_flags[i].flags;
+        return all_flags[0].flags;
+}
+
 static int add_runtime(struct engine_oci *e, const struct config_runtime *configured,
                        struct err *err)
 {
         size_t i = e->base.n_runtimes++;
         struct engine_runtime *r = &e->runtimes[i];
 
-        for (size_t t = 0; t < ARRAY_SIZE(types); t++)
-                if (str_eq(types[t].name, configured->type))
-                        e->types[i] = &types[t];
-        if (!e->types[i])
+        const struct engine_type *type = engine_find_type(configured->type);
+        if (!type)
                 return err_set(err, STATUS_INVALID_ARGUMENT, "runtime %s: unknown type '%s'",
                                configured->name, configured->type);
+        e->flags[i] = flags_of(type->name);
         *r = (struct engine_runtime){
                 .name = configured->name,
                 .type = configured->type,
                 .path = strdup(""),
                 .version = strdup(""),
                 .problem = strdup(""),
-                .netstack = e->types[i]->netstack,
+                .netstack = type->netstack,
                 .platform = str_eq(configured->type, "runsc") ? "systrap" : "",
                 .network = "",
                 .network_why = strdup(""),
-                .pids_min = e->types[i]->pids_min,
-                .no_socket_hint = e->types[i]->no_socket_hint,
+                .pids_min = type->pids_min,
+                .no_socket_hint =
+                        type->netstack
+                                ? "gVisor shows the host a socket made in the sandbox only when "
+                                  "runsc runs with --host-uds=create, which sandboxd passes: check "
+                                  "that the program it runs is runsc itself and not a wrapper that "
+                                  "drops flags"
+                                : "",
         };
         if (!r->path || !r->version || !r->problem || !r->network_why)
                 return err_oom(err);

@@ -10,8 +10,6 @@
 #include "base/id.h"
 #include "base/str.h"
 
-struct oci_type;
-
 struct engine_oci {
         struct engine base;
         uv_loop_t *loop;
@@ -20,8 +18,8 @@ struct engine_oci {
         struct proc *proc;
         char instance[ID_LEN + 1]; /* "": not known */
         struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
-        const struct oci_type *types[CONFIG_RUNTIMES_MAX];
-        unsigned probes;         /* under way */
+        const char *const *flags[CONFIG_RUNTIMES_MAX]; /* of each runtime, NULL at the end */
+        unsigned probes;                               /* under way */
         char *unshare, *nsenter; /* the programs of util-linux; NULL: they are not there */
 };
 
@@ -43,10 +41,6 @@ void oci_cgroups_of(const struct engine_oci *e, const char *id, struct oci_cgrou
 /* Begins a command line: the program and the flags that it always gets. */
 void oci_add_program(const struct engine_oci *e, const struct engine_runtime *runtime,
                      struct strv_builder *argv);
-
-/* The absolute path of a program: as given, or found in PATH or where the system's are. NULL when
- * there is none. */
-char *oci_find_program(const char *name);
 
 /* Whose network stack this runtime is to use, once its version is known: fills the members of
  * engine_runtime that say so. wanted: as the key runtimes.*.network_stack has it; packets: the
