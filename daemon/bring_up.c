@@ -84,7 +84,7 @@ static void on_unreachable(void *data, const struct err *e, bool no_socket)
         done(s);
 }
 
-static void ended_too_early(struct sandbox *s)
+static void tell_early_end(struct sandbox *s)
 {
         struct engine *engine = s->registry->engine;
         _cleanup_free_ char *log = engine->ops->read_log(engine, s->rec.id);
@@ -95,6 +95,12 @@ static void ended_too_early(struct sandbox *s)
                       proc_describe_status(s->wait_status, how, sizeof(how)), *words ? ": " : "",
                       words);
         done(s);
+}
+
+static void ended_too_early(struct sandbox *s)
+{
+        s->awaits_hello = false;
+        sandbox_learn_end(s, tell_early_end);
 }
 
 static void on_main_exit(void *data, int status)
@@ -200,6 +206,7 @@ static void on_prepared(void *ctx, void *preparation)
         const struct network_lease *lease = network_lease_of(s->registry->network, s->rec.id);
         const struct engine_network network = {
                 .host = s->rec.network == NETWORK_HOST,
+                .bridge = s->rec.network == NETWORK_BRIDGE,
                 .netns = lease ? lease->netns : NULL,
         };
         if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &network, time_left(s), on_run,
@@ -215,11 +222,45 @@ static void on_not_begun(uv_timer_t *timer)
         done(CONTAINER(timer, struct sandbox, timer));
 }
 
-static void prepare(struct sandbox *s)
+/* rootfs: NULL where the image is yet to be found. */
+static void prepare(struct sandbox *s, const char *rootfs)
 {
         sandbox_step_is(s, "preparing");
-        if (prepare_start(s->registry, &s->rec, s->any_workspace, time_left(s), on_prepared, s,
-                          &s->err) < 0)
+        if (prepare_start(s->registry, &s->rec, rootfs, s->any_workspace, time_left(s), on_prepared,
+                          s, &s->err) < 0)
+                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
+}
+
+static void on_image_step(void *data, const char *step)
+{
+        sandbox_step_is(data, step);
+}
+
+static void on_image(void *data, const char *rootfs, const struct err *e)
+{
+        struct sandbox *s = data;
+
+        if (!rootfs) {
+                s->err = *e;
+                done(s);
+        } else if (s->given_up) {
+                give_up(s);
+        } else {
+                prepare(s, rootfs);
+        }
+}
+
+static void find_image(struct sandbox *s)
+{
+        struct engine *engine = s->registry->engine;
+
+        if (!engine->ops->find_image) {
+                prepare(s, NULL);
+                return;
+        }
+        sandbox_step_is(s, "image");
+        if (engine->ops->find_image(engine, s->rec.image, time_left(s), on_image_step, on_image, s,
+                                    &s->err) < 0)
                 (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
 }
 
@@ -234,7 +275,7 @@ static void on_lease(void *data, const struct network_lease *lease, const struct
                 s->err = *e;
                 done(s);
         } else {
-                prepare(s);
+                find_image(s);
         }
 }
 
@@ -260,10 +301,10 @@ static void bring_up_now(struct sandbox *s)
         s->coming_up = true;
         s->registry->n_coming_up++;
         (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
-        if (s->rec.network == NETWORK_BRIDGE)
+        if (sandbox_has_lease(s))
                 lease_network(s);
         else
-                prepare(s);
+                find_image(s);
 }
 
 static void leave_the_line(struct sandbox *s)

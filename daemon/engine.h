@@ -18,6 +18,7 @@ struct engine_runtime {
         char *path;              /* "" when no such program was found */
         char *version;           /* "" when it could not be asked */
         char *problem;           /* "" when it can be used; else why not, and the way out */
+        bool problem_passes;     /* it is the engine that does not answer now */
         bool netstack;           /* it has a network stack of its own, inside the sandbox */
         const char *platform;    /* how it takes the guest's system calls; "" for none */
         /* Whose network stack serves a sandbox that has a network: "netstack" (gVisor's own),
@@ -31,10 +32,23 @@ struct engine_runtime {
         const char *no_socket_hint; /* why runtimed's socket may not be seen; "" for no idea */
 };
 
+/* What an engine tells unasked, on the loop. */
+struct engine_listener {
+        /* Somebody else has paused a container, or resumed it; or did so while we were away. */
+        void (*on_paused)(void *data, const char *id, bool paused);
+        /* It answers again: what could not be done may be tried now. */
+        void (*on_back)(void *data);
+};
+
 struct engine {
         const struct engine_ops *ops;
         atomic_uint holders; /* see engine_hold */
-        const char *name;    /* "oci" */
+        const char *name;    /* "oci", "docker" */
+        /* What it says of itself, for people, and why it cannot be used now; "" for nothing. */
+        char *about, *problem;
+        bool has_networks; /* it joins sandboxes to networks itself: daemon/network.h has no part */
+        const struct engine_listener *listener; /* of its user, who sets it; NULL: none */
+        void *listener_data;
         const struct engine_runtime *runtimes;
         size_t n_runtimes;
 };
@@ -42,6 +56,7 @@ struct engine {
 /* The network of a sandbox; all zeros: a fresh namespace that has loopback alone. */
 struct engine_network {
         bool host;         /* the host's own, with nothing between; netns is NULL then */
+        bool bridge;       /* one that reaches out; where the engine has_networks, netns is NULL */
         const char *netns; /* host path of the network namespace that it joins; NULL for none */
 };
 
@@ -82,6 +97,16 @@ struct engine_container {
 };
 
 struct engine_ops {
+        /* Finds the image that a sandbox names, and fetches it if it must and may be. done comes
+         * once, never before the return, timeout_ms later at most: with a directory that holds what
+         * the daemon itself needs of it, as image_resolve gives one and image_config_load reads it,
+         * or with the error. on_step tells, for people, what takes so long; it may come any number
+         * of times before. NULL: images are root file systems of this host (daemon/image.h). */
+        int (*find_image)(struct engine *e, const char *reference, unsigned timeout_ms,
+                          void (*on_step)(void *data, const char *step),
+                          void (*done)(void *data, const char *rootfs, const struct err *err),
+                          void *data, struct err *err);
+
         /* Lays down what the container will be made of, with the marks of this instance and of the
          * runtime; mounts a writable root, as overlay_mount has it. Blocks, and may be called on
          * any thread. */
@@ -123,6 +148,12 @@ struct engine_ops {
         /* Sends SIGKILL to every process of the sandbox and thaws them, or they would not die.
          * Blocks briefly. */
         void (*kill_all)(struct engine *e, const char *id);
+
+        /* The main process has ended: learns what read_log and usage tell of it, and its wait
+         * status (PROC_STATUS_UNKNOWN, daemon/proc.h: it is not known). done comes once, never
+         * before the return, 5 s later at most. NULL: there is nothing to learn. */
+        int (*learn_end)(struct engine *e, const char *id, void (*done)(void *data, int status),
+                         void *data, struct err *err);
 
         /* What the runtime and the supervisor printed while the container started, and what the
          * runtime said when it broke down, if it did; the last line is the one that tells most. The

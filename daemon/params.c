@@ -129,9 +129,10 @@ static int check_workspace_of(const char *id, struct err *e)
 
 /* ret: in its one form. A policy that is nobody's but the configuration's does no harm where there
  * is nothing to apply it to. */
-static int choose_network(const struct config_defaults *defaults, const struct sandbox_params *p,
+static int choose_network(const struct registry *r, const struct sandbox_params *p,
                           struct record *rec, char egress[EGRESS_TEXT_MAX], struct err *e)
 {
+        const struct config_defaults *defaults = &r->config->defaults;
         struct egress policy = {.mode = EGRESS_OPEN};
         int n = 0;
 
@@ -148,6 +149,10 @@ static int choose_network(const struct config_defaults *defaults, const struct s
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "egress: a policy other than open needs network bridge, it is %s",
                                network_mode_name(rec->network));
+        if (r->engine->has_networks && policy.mode != EGRESS_OPEN)
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "egress: engine %s has no policy but open; rules need engine oci",
+                               r->engine->name);
         rec->egress = (char *)egress_format(&policy, egress, EGRESS_TEXT_MAX);
         return 0;
 }
@@ -218,7 +223,7 @@ int params_check(struct registry *r, const struct sandbox_params *p, struct reco
 
         int n = check(r, p, &given, e);
         if (n == 0)
-                n = choose_network(defaults, p, &given, egress, e);
+                n = choose_network(r, p, &given, egress, e);
         if (n < 0)
                 return n;
         (void)str_format(given.request_key, sizeof(given.request_key), "%s",

@@ -36,7 +36,9 @@ static int make_bundle(const struct preparation *p, const char *rootfs,
                 .resolv_conf = resolv_conf,
                 .env = (const char *const *)rec->env,
                 .image = image,
-                .network = {.host = rec->network == NETWORK_HOST, .netns = p->netns},
+                .network = {.host = rec->network == NETWORK_HOST,
+                            .bridge = rec->network == NETWORK_BRIDGE,
+                            .netns = p->netns},
                 .memory = rec->memory,
                 .cpu_millis = rec->cpu_millis,
                 .pids = engine_pids_limit(runtime, rec->pids),
@@ -107,6 +109,10 @@ static int find_rootfs(const struct preparation *p, char **ret, struct err *e)
         const struct record *rec = &p->record;
         _cleanup_free_ char *images = str_printf("%s/images", config->data_dir), *below = NULL;
 
+        if (p->rootfs) {
+                *ret = strdup(p->rootfs);
+                return *ret ? 0 : err_oom(e);
+        }
         int n = images ? 0 : err_oom(e);
         if (n == 0 && rec->rootfs == ROOTFS_OVERLAY)
                 n = overlay_image(config, rec->id, &below, e);
@@ -120,14 +126,13 @@ static int find_rootfs(const struct preparation *p, char **ret, struct err *e)
  * made that somebody would have to remove. */
 static int prepare(const struct preparation *p, struct err *e)
 {
-        const struct record *rec = &p->record;
         _cleanup_free_ char *rootfs = NULL;
         struct image_config image;
 
         int n = find_rootfs(p, &rootfs, e);
         if (n < 0)
                 return n;
-        n = image_config_load(rootfs, rec->image[0] != '/', &image, e);
+        n = image_config_load(rootfs, p->rootfs || p->record.image[0] != '/', &image, e);
         if (n == 0)
                 n = make(p, rootfs, &image, e);
         image_config_done(&image);
@@ -158,14 +163,15 @@ void preparation_free(void *data)
                 return;
         record_done(&p->record);
         free(p->netns);
+        free(p->rootfs);
         resolv_dns_done(&p->dns);
         free(p);
         atomic_fetch_sub(&preparations, 1);
 }
 
-int prepare_start(const struct registry *r, const struct record *rec, bool any_workspace,
-                  unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
-                  struct err *e)
+int prepare_start(const struct registry *r, const struct record *rec, const char *rootfs,
+                  bool any_workspace, unsigned timeout_ms,
+                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e)
 {
         const struct offload_ops ops = {work, done, preparation_free};
         struct preparation *p = calloc(1, sizeof(*p));
@@ -178,12 +184,13 @@ int prepare_start(const struct registry *r, const struct record *rec, bool any_w
         p->any_workspace = any_workspace;
         const struct network_lease *lease = network_lease_of(r->network, rec->id);
         p->netns = lease ? strdup(lease->netns) : NULL;
+        p->rootfs = rootfs ? strdup(rootfs) : NULL;
         p->dns_generation = r->dns_generation;
         p->nofile = r->config->defaults.nofile;
         p->tmp_size = r->config->defaults.tmp_size;
         p->deadline = uv_hrtime() + timeout_ms * NSEC_PER_MSEC;
-        int n = resolv_dns_copy(&r->config->dns, &p->dns) < 0 || (lease && !p->netns) ? err_oom(e)
-                                                                                      : 0;
+        bool lacks = (lease && !p->netns) || (rootfs && !p->rootfs);
+        int n = resolv_dns_copy(&r->config->dns, &p->dns) < 0 || lacks ? err_oom(e) : 0;
         if (atomic_fetch_add(&preparations, 1) >= PREPARATIONS_MAX)
                 n = err_set(e, STATUS_RESOURCE_EXHAUSTED,
                             "%d sandboxes wait for their images, on file systems that hang; retry "

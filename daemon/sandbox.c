@@ -29,6 +29,11 @@ bool sandbox_may_move(const struct sandbox *s, enum sandbox_state to)
         return legal_moves[s->rec.state] & 1u << to;
 }
 
+bool sandbox_has_lease(const struct sandbox *s)
+{
+        return s->rec.network == NETWORK_BRIDGE && !s->registry->engine->has_networks;
+}
+
 const struct engine_runtime *sandbox_runtime(const struct sandbox *s)
 {
         return engine_find_runtime(s->registry->engine, s->rec.runtime);
@@ -343,8 +348,10 @@ int sandbox_may(const struct sandbox *s, enum operation_kind kind, struct err *e
                         "more; add it again",
                         id_of(s), s->rec.runtime);
         if (comes_up && runtime->problem[0])
-                return err_set(e, STATUS_FAILED_PRECONDITION, "runtime %s cannot be used: %s",
-                               runtime->name, runtime->problem);
+                return err_set(e,
+                               runtime->problem_passes ? STATUS_UNAVAILABLE
+                                                       : STATUS_FAILED_PRECONDITION,
+                               "runtime %s cannot be used: %s", runtime->name, runtime->problem);
         if (comes_up && store_is_short(s->registry->store))
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
                                "the disk of data_dir '%s' is full; delete sandboxes, or make room",

@@ -75,6 +75,10 @@ int sandbox_recover(struct sandbox *s, struct err *e);
 void sandbox_claim_network(struct sandbox *s, bool may_live);
 /* Tries again what could not be done at its time: to save it, to find it again. */
 void sandbox_mend(struct sandbox *s);
+/* The same for all of them, however soon after the last time. */
+void sandbox_mend_all(struct registry *r);
+/* Somebody else has paused it, or resumed it. */
+void sandbox_found_paused(struct registry *r, const char *id, bool paused);
 /* Refuses further operations, lets those under way end, and lets go of every sandbox (they go on
  * living). True: on_idle comes when the last one is let go of, never before the return. False:
  * there is none, and on_idle does not come. */

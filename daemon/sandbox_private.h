@@ -46,6 +46,7 @@ struct sandbox {
                 char reason[REASON_MAX];
         } before; /* the intent */
         sandbox_step begin, after_save, after_bring_up, after_take_down, after_erase;
+        sandbox_step after_learn_end;
         uint64_t up_until; /* uv_now: when it must be up */
         bool coming_up;    /* it holds a slot: counted in the registry's n_coming_up */
         bool waits_for_slot, awaits_hello, awaits_exit, in_grace, thawing;
@@ -76,6 +77,8 @@ static inline struct op *current_op(struct sandbox *s)
 /* --- sandbox.c --- */
 
 const struct engine_runtime *sandbox_runtime(const struct sandbox *s);
+/* Its network is a lease of daemon/network.h. */
+bool sandbox_has_lease(const struct sandbox *s);
 bool sandbox_may_move(const struct sandbox *s, enum sandbox_state to);
 /* Why an operation of this kind (NONE: any) must not even begin: 0 when it may. */
 int sandbox_may(const struct sandbox *s, enum operation_kind kind, struct err *e);
@@ -118,6 +121,11 @@ void sandbox_watch_expiry(struct sandbox *s);
 bool sandbox_has_expired(const struct sandbox *s);
 /* The record's times count by this boot of the host from now on. */
 void sandbox_enter_boot(struct sandbox *s);
+
+/* --- sandbox_verbs.c, too --- */
+
+/* The main process has ended: goes on in `next` when the engine has told what it knows of that. */
+void sandbox_learn_end(struct sandbox *s, sandbox_step next);
 
 /* --- bring_up.c --- */
 

@@ -112,7 +112,7 @@ int sandbox_recover(struct sandbox *s, struct err *e)
 
 void sandbox_claim_network(struct sandbox *s, bool may_live)
 {
-        if (s->rec.network != NETWORK_BRIDGE || !(s->lifeline || may_live))
+        if (!sandbox_has_lease(s) || !(s->lifeline || may_live))
                 return;
         if (network_claim(s->registry->network, s->rec.id) < 0)
                 sandbox_say(s, LOG_LEVEL_WARN,
@@ -164,4 +164,27 @@ void sandbox_mend(struct sandbox *s)
                 sandbox_say(s, LOG_LEVEL_WARN, "it cannot be adopted: %s", e.msg);
         if (s->dirty && !s->mending)
                 save_again(s);
+}
+
+void sandbox_mend_all(struct registry *r)
+{
+        for (struct sandbox *s = registry_first(r); s; s = registry_next(s)) {
+                s->mend_at = s->mend_ms = 0;
+                sandbox_mend(s);
+        }
+}
+
+/* By an operation of its own, which finds done what it is to do, and writes that down. What is
+ * under way knows better. */
+void sandbox_found_paused(struct registry *r, const char *id, bool paused)
+{
+        struct sandbox *s = registry_find_id(r, id);
+        enum sandbox_state from = paused ? SANDBOX_RUNNING : SANDBOX_PAUSED;
+        const struct op_request request = {.kind = paused ? OPERATION_PAUSE : OPERATION_RESUME};
+
+        if (!s || s->busy || s->closing || current_op(s) || s->rec.state != from ||
+            store_problem(r->store))
+                return;
+        sandbox_say(s, LOG_LEVEL_WARN, "it was %s by somebody else", paused ? "paused" : "resumed");
+        sandbox_own_op(s, &request);
 }

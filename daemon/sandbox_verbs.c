@@ -13,6 +13,25 @@
 
 /* --- how it ended -------------------------------------------------------------------------- */
 
+static void on_end_learned(void *data, int status)
+{
+        struct sandbox *s = data;
+
+        if (s->wait_status == PROC_STATUS_UNKNOWN)
+                s->wait_status = status;
+        s->after_learn_end(s);
+}
+
+void sandbox_learn_end(struct sandbox *s, sandbox_step next)
+{
+        struct engine *engine = s->registry->engine;
+
+        s->after_learn_end = next;
+        if (!engine->ops->learn_end ||
+            engine->ops->learn_end(engine, id_of(s), on_end_learned, s, NULL) < 0)
+                next(s);
+}
+
 static void learn_exit(struct sandbox *s, bool asked)
 {
         struct engine *engine = s->registry->engine;
@@ -421,6 +440,16 @@ static void begin_clean_up(struct sandbox *s)
 }
 
 /* How it ended is saved first: what is cleared away cannot be asked again. */
+static void on_end_known(struct sandbox *s)
+{
+        char reason[REASON_MAX];
+
+        learn_exit(s, false);
+        describe_exit(s, current_op(s)->reason, reason);
+        sandbox_end_ttl(s);
+        sandbox_intend(s, s->rec.desired, SANDBOX_FAILED, reason, begin_clean_up);
+}
+
 static void run_clean_up(struct sandbox *s)
 {
         const struct op *op = current_op(s);
@@ -431,13 +460,11 @@ static void run_clean_up(struct sandbox *s)
                 sandbox_op_done(s); /* it was stopped meanwhile, and perhaps started again */
                 return;
         }
-        if (again) {
-                memcpy(reason, s->rec.reason, sizeof(reason));
-        } else {
-                learn_exit(s, false);
-                describe_exit(s, op->reason, reason);
-                sandbox_end_ttl(s);
+        if (!again) {
+                sandbox_learn_end(s, on_end_known);
+                return;
         }
+        memcpy(reason, s->rec.reason, sizeof(reason));
         sandbox_intend(s, s->rec.desired, SANDBOX_FAILED, reason, begin_clean_up);
 }
 

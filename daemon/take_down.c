@@ -36,7 +36,7 @@ static void on_removed(void *data, const struct err *e)
         struct sandbox *s = data;
         struct err failed;
 
-        if (e || s->rec.network != NETWORK_BRIDGE) {
+        if (e || !sandbox_has_lease(s)) {
                 removed(s, e);
                 return;
         }
