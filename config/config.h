@@ -53,7 +53,12 @@ struct config {
         /* "runc" and "runsc", as the file may change them, then the others of the file. */
         struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
         size_t n_runtimes;
-        char *engine;                         /* "oci" */
+        char *engine;                         /* "oci" or "docker" */
+        struct config_docker {
+                char *socket;  /* absolute, at most 107 bytes */
+                char *pull;    /* "missing" or "never" */
+                char *network; /* a name */
+        } docker;
         char *socket;                         /* absolute, at most 107 bytes */
         struct config_principal socket_group; /* who may connect, beside root */
         char *data_dir;                       /* absolute; what must outlive a reboot */

@@ -21,6 +21,7 @@
 #include "daemon/access.h"
 #include "daemon/activation.h"
 #include "daemon/bundle.h"
+#include "daemon/engine_docker.h"
 #include "daemon/engine_oci.h"
 #include "daemon/idmap.h"
 #include "daemon/image.h"
@@ -247,6 +248,40 @@ static int read_host_boot_id(char ret[HOST_BOOT_ID_LEN + 1], struct err *e)
         return r;
 }
 
+static void on_paused(void *data, const char *id, bool paused)
+{
+        struct daemon *d = data;
+
+        sandbox_found_paused(&d->registry, id, paused);
+}
+
+static void on_engine_back(void *data)
+{
+        struct daemon *d = data;
+
+        if (!d->stopping)
+                sandbox_mend_all(&d->registry);
+}
+
+static int open_engine(struct daemon *d, struct err *e)
+{
+        static const struct engine_listener listener = {
+                .on_paused = on_paused,
+                .on_back = on_engine_back,
+        };
+        bool docker = str_eq(d->config->engine, "docker");
+        const char *instance = store_instance(d->store);
+        int r = docker ? engine_docker_new(&d->loop, d->config, instance, d->proc, d->runtimed,
+                                           &d->engine, e)
+                       : engine_oci_new(&d->loop, d->config, instance, d->proc, &d->engine, e);
+
+        if (r < 0)
+                return r;
+        d->engine->listener = &listener;
+        d->engine->listener_data = d;
+        return 0;
+}
+
 static int open_network(struct daemon *d, struct err *e)
 {
         char instance[25];
@@ -259,6 +294,8 @@ static int open_network(struct daemon *d, struct err *e)
 /* Not with a database that cannot be trusted: what nobody claims may be in use. */
 static void begin_networks(struct daemon *d)
 {
+        if (d->engine->has_networks)
+                return;
         network_begin(d->network);
         if (str_eq(d->config->defaults.network, "bridge"))
                 network_want(d->network);
@@ -286,8 +323,7 @@ static int open_parts(struct daemon *d, struct err *e)
         if (r == 0)
                 r = lock_instance(d, e);
         if (r == 0)
-                r = engine_oci_new(&d->loop, d->config, store_instance(d->store), d->proc,
-                                   &d->engine, e);
+                r = open_engine(d, e);
         if (r == 0)
                 r = open_network(d, e);
         if (r < 0)

@@ -41,6 +41,7 @@ struct docker_call {
         void (*on_line)(void *data, char *line, size_t n);
         void (*on_done)(void *data, const struct docker_answer *answer, const struct err *e);
         void *data;
+        void (*drop)(void *data);
         struct buf in;
         size_t header_bytes;
         bool is_fresh, paused, too_long, delivering, cancelled;
@@ -117,6 +118,8 @@ static enum status code_of(long status)
                 return STATUS_NOT_FOUND;
         case 409:
                 return STATUS_FAILED_PRECONDITION;
+        case 500:
+                return STATUS_INTERNAL;
         case 503:
                 return STATUS_UNAVAILABLE;
         default:
@@ -454,6 +457,7 @@ static struct docker_call *call_new(struct docker_client *c, const struct docker
         call->on_line = q->on_line;
         call->on_done = q->on_done;
         call->data = q->data;
+        call->drop = q->drop;
         call->easy = c->curl->easy_init();
         if (call->easy && copy_request(call, q) == 0 && set_options(call, q) == 0)
                 return call;
@@ -541,8 +545,12 @@ void docker_client_close(struct docker_client *c)
 {
         if (!c)
                 return;
-        while (!LIST_EMPTY(&c->calls))
-                docker_call_cancel(LIST_FIRST(&c->calls));
+        while (!LIST_EMPTY(&c->calls)) {
+                struct docker_call *call = LIST_FIRST(&c->calls);
+                if (call->drop)
+                        call->drop(call->data);
+                docker_call_cancel(call);
+        }
         (void)c->curl->multi_cleanup(TAKE(c->multi)); /* its sockets leave the loop */
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }

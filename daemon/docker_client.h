@@ -42,10 +42,11 @@ struct docker_request {
          *   UNAVAILABLE        there is no answer, whole
          *   DEADLINE_EXCEEDED  not in time
          *   NOT_FOUND (404), FAILED_PRECONDITION (409), PERMISSION_DENIED (401, 403),
-         *   INVALID_ARGUMENT (400), UNKNOWN (500 and all others)
+         *   INVALID_ARGUMENT (400), INTERNAL (500), UNKNOWN (all others)
          *   RESOURCE_EXHAUSTED the answer is longer than answer_max, a line than DOCKER_LINE_MAX */
         void (*on_done)(void *data, const struct docker_answer *answer, const struct err *e);
         void *data;
+        void (*drop)(void *data); /* instead of on_done, when the client closes; NULL: nothing */
 };
 
 /* socket: absolute path, copied. Nothing is connected yet. */
@@ -53,8 +54,8 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
                       struct err *e);
 /* "1.41": put before every path from now on; "" (as at first): nothing. It fits 15 bytes. */
 void docker_client_set_version(struct docker_client *c, const char *version);
-/* Forgets all calls without another word. The handles close on the loop's next turns, then the
- * memory goes. NULL is fine. */
+/* Forgets all calls without another word but to `drop`. The handles close on the loop's next turns,
+ * then the memory goes. NULL is fine. */
 void docker_client_close(struct docker_client *c);
 
 /* ret may be NULL. It is good until on_done. */

@@ -299,7 +299,7 @@ static void what_the_engine_refuses_is_told_in_its_words(void **state)
                 {"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope",
                  STATUS_PERMISSION_DENIED, "it gives no reason (403)"},
                 {"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", STATUS_INVALID_ARGUMENT, "(400)"},
-                {"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n[]", STATUS_UNKNOWN, "(500)"},
+                {"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n[]", STATUS_INTERNAL, "(500)"},
                 {"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n", STATUS_UNAVAILABLE, "(503)"},
                 {"HTTP/1.1 302 Elsewhere\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n",
                  STATUS_UNKNOWN, "(302)"},

@@ -1,0 +1,394 @@
+/* What the daemon itself needs of an image of Docker's: what it says of itself, its accounts, and
+ * what a fresh workspace begins with. It lies as it would beside an image of our own:
+ *
+ *   <data_dir>/docker/<hash>/image.json
+ *   <data_dir>/docker/<hash>/rootfs/etc/{passwd,group}, rootfs/opt/sandbox-skel
+ *
+ * so that image_config.c and seed.c read it. It is copied, once for each image, out of a container
+ * that is never started. Whoever made the image wrote it: tar gets little freedom and little room,
+ * and who reads here trusts nothing. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/id.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "daemon/docker_spec.h"
+#include "daemon/engine_docker_private.h"
+#include "daemon/image_config.h"
+#include "daemon/image_tree.h"
+#include "daemon/seed.h"
+
+#define ARCHIVE_MAX   (64 * MiB)       /* bytes of what is copied out of an image, of each part */
+#define FACTS_MAX     256              /* images */
+#define FACTS_KEPT_MS (10 * 60 * 1000) /* after its last use one may make room for another */
+#define TAR_MS        20000
+
+static const struct part {
+        const char *path; /* in the image */
+        const char *to;   /* below rootfs */
+} parts[] = {
+        {"/etc/passwd", "etc"},
+        {"/etc/group", "etc"},
+        {"/" SEED_SOURCE, "opt"},
+};
+
+struct docker_facts_job {
+        struct engine_docker *engine;
+        LIST_ENTRY(docker_facts_job) entry;
+        char hash[65], id[ID_LEN + 1]; /* of the image; of the container, as of a sandbox */
+        char *config;                  /* the text of image.json */
+        char *staging, *rootfs;        /* host paths */
+        size_t part;
+        uint64_t until; /* uv_now: for what Docker does */
+        struct err err; /* the first thing that went wrong; code OK: nothing did */
+        void (*done)(void *data, const char *rootfs, const struct err *err);
+        void *data;
+        uv_timer_t timer; /* of the answer, where all is there already */
+};
+
+static void on_job_closed(uv_handle_t *handle)
+{
+        struct docker_facts_job *j = CONTAINER(handle, struct docker_facts_job, timer);
+
+        free(j->config);
+        free(j->staging);
+        free(j->rootfs);
+        free(j);
+}
+
+static unsigned time_left(const struct docker_facts_job *j)
+{
+        uint64_t now = uv_now(j->engine->loop);
+
+        return j->until > now ? (unsigned)(j->until - now) : 1;
+}
+
+static void job_close(struct docker_facts_job *j)
+{
+        LIST_REMOVE(j, entry);
+        uv_close((uv_handle_t *)&j->timer, on_job_closed);
+}
+
+bool docker_facts_image(const char *rootfs, char ret[72])
+{
+        const char *end = strrchr(rootfs, '/');
+
+        if (!end || end - rootfs < 65 || end[-65] != '/')
+                return false;
+        return str_format(ret, 72, "sha256:%.64s", end - 64);
+}
+
+/* --- which there are ----------------------------------------------------------------------- */
+
+static struct docker_facts *find_facts(struct engine_docker *e, const char *hash)
+{
+        struct docker_facts *f;
+
+        LIST_FOREACH (f, &e->facts, entry)
+                if (str_eq(f->hash, hash))
+                        return f;
+        return NULL;
+}
+
+/* The one that was not used for the longest time makes room, if nobody can be at it any more. */
+static int make_room(struct engine_docker *e, struct err *err)
+{
+        struct docker_facts *f, *oldest = NULL;
+
+        if (e->n_facts < FACTS_MAX)
+                return 0;
+        LIST_FOREACH (f, &e->facts, entry)
+                if (!oldest || f->used_at < oldest->used_at)
+                        oldest = f;
+        if (uv_now(e->loop) - oldest->used_at < FACTS_KEPT_MS)
+                return err_set(err, STATUS_RESOURCE_EXHAUSTED,
+                               "%d images were used within ten minutes; retry later", FACTS_MAX);
+        _cleanup_free_ char *dir = str_printf("%s/%s", e->facts_dir, oldest->hash);
+        int r = dir ? io_remove_tree(dir, err) : err_oom(err);
+        if (r < 0)
+                return r;
+        LIST_REMOVE(oldest, entry);
+        free(oldest);
+        e->n_facts--;
+        return 0;
+}
+
+static void remember(struct engine_docker *e, const char *hash)
+{
+        struct docker_facts *f = find_facts(e, hash);
+
+        if (!f && (f = calloc(1, sizeof(*f)))) {
+                (void)str_format(f->hash, sizeof(f->hash), "%s", hash); /* it fits */
+                LIST_INSERT_HEAD(&e->facts, f, entry);
+                e->n_facts++;
+        }
+        if (f)
+                f->used_at = uv_now(e->loop);
+}
+
+/* --- the end ------------------------------------------------------------------------------- */
+
+static void job_done(struct docker_facts_job *j)
+{
+        (void)io_remove_tree(j->staging, NULL); /* the next start of the daemon does else */
+        if (!j->err.code)
+                remember(j->engine, j->hash);
+        j->done(j->data, j->err.code ? NULL : j->rootfs, j->err.code ? &j->err : NULL);
+        job_close(j);
+}
+
+static void on_container_removed(void *data, const struct err *err)
+{
+        struct docker_facts_job *j = data;
+
+        if (err)
+                log_warn("a container that was made to read an image stays for now: %s", err->msg);
+        job_done(j);
+}
+
+static void remove_container(struct docker_facts_job *j)
+{
+        struct err e;
+
+        if (docker_remove(&j->engine->base, NULL, j->id, on_container_removed, j, &e) < 0)
+                on_container_removed(j, &e);
+}
+
+static void fail(struct docker_facts_job *j, const struct err *e)
+{
+        j->err = *e;
+        (void)err_prefix(&j->err, "read the image sha256:%.12s", j->hash);
+        remove_container(j);
+}
+
+/* Another job may have been faster: what it made is as good. */
+static void publish(struct docker_facts_job *j)
+{
+        _cleanup_free_ char *json = str_printf("%s/" IMAGE_CONFIG_FILE, j->staging);
+        _cleanup_free_ char *to = str_printf("%s/%s", j->engine->facts_dir, j->hash);
+        struct err e;
+        int r = json && to ? io_write_atomic(json, j->config, strlen(j->config), 0600, &e)
+                           : err_oom(&e);
+
+        if (r == 0 && !find_facts(j->engine, j->hash) && rename(j->staging, to) < 0)
+                r = err_errno(&e, errno, "rename '%s'", j->staging);
+        if (r < 0) {
+                fail(j, &e);
+                return;
+        }
+        remember(j->engine, j->hash);
+        remove_container(j);
+}
+
+/* --- copying ------------------------------------------------------------------------------- */
+
+static void copy_next(struct docker_facts_job *j);
+
+static void on_unpacked(void *data, const struct proc_result *result)
+{
+        struct docker_facts_job *j = data;
+        struct err e;
+
+        if (result->exit_code != 0) {
+                (void)proc_result_error(result, "tar", &e);
+                fail(j, &e);
+                return;
+        }
+        j->part++;
+        copy_next(j);
+}
+
+/* In memory, where tar reads it. */
+static int make_archive(const struct docker_answer *answer, struct err *e)
+{
+        _cleanup_close_ int fd = memfd_create("archive", MFD_CLOEXEC);
+
+        if (fd < 0 || io_write_all(fd, answer->body, answer->n) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+                return err_errno(e, errno, "keep what is copied out of an image");
+        return TAKE_FD(fd);
+}
+
+static int unpack(struct docker_facts_job *j, const struct docker_answer *answer, struct err *e)
+{
+        static const char *const environ[] = {
+                "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                NULL};
+        _cleanup_free_ char *to = str_printf("%s/rootfs/%s", j->staging, parts[j->part].to);
+        _cleanup_close_ int archive = make_archive(answer, e);
+        const char *const argv[] = {"prlimit",
+                                    "--core=0",
+                                    "--fsize=1073741824",
+                                    "setpriv",
+                                    "--no-new-privs",
+                                    "--bounding-set=-all,+dac_override,+fowner",
+                                    "--",
+                                    "tar",
+                                    "--extract",
+                                    "--no-same-owner",
+                                    "--exclude=dev/*",
+                                    "--file=-",
+                                    "--directory",
+                                    to,
+                                    NULL};
+        const struct proc_how how = {.envp = environ, .stdin_file = archive};
+
+        if (archive < 0)
+                return archive;
+        return to ? proc_run_how(j->engine->proc, argv, &how, TAR_MS, on_unpacked, j, e)
+                  : err_oom(e);
+}
+
+static void on_copied(void *data, const struct docker_answer *answer, const struct err *err)
+{
+        struct docker_facts_job *j = data;
+        struct err e;
+
+        if (err && answer->status == 404) { /* it has none */
+                j->part++;
+                copy_next(j);
+        } else if (err) {
+                fail(j, err);
+        } else if (unpack(j, answer, &e) < 0) {
+                fail(j, &e);
+        }
+}
+
+static void copy_next(struct docker_facts_job *j)
+{
+        struct engine_docker *e = j->engine;
+        struct err err;
+
+        if (j->part == ARRAY_SIZE(parts)) {
+                publish(j);
+                return;
+        }
+        _cleanup_free_ char *path =
+                str_printf("/containers/sandboxd-%s/archive?path=%s", j->id, parts[j->part].path);
+        const struct docker_request request = {
+                .method = "GET",
+                .path = path,
+                .timeout_ms = time_left(j),
+                .answer_max = ARCHIVE_MAX,
+                .on_done = on_copied,
+                .data = j,
+        };
+        int r = path ? docker_call(e->client, &request, NULL, &err) : err_oom(&err);
+        if (r < 0)
+                fail(j, &err);
+}
+
+static void on_created(void *data, const struct docker_answer *answer, const struct err *err)
+{
+        (void)answer;
+        if (err)
+                fail(data, err);
+        else
+                copy_next(data);
+}
+
+static int make_staging(const struct docker_facts_job *j, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++) {
+                _cleanup_free_ char *dir = str_printf("%s/rootfs/%s", j->staging, parts[i].to);
+                r = dir ? io_mkdir_all(dir, 0700, e) : err_oom(e);
+        }
+        return r;
+}
+
+static int begin(struct docker_facts_job *j, struct err *e)
+{
+        char image[72];
+
+        (void)str_format(image, sizeof(image), "sha256:%s", j->hash); /* it fits */
+        int r = make_room(j->engine, e);
+        if (r == 0)
+                r = make_staging(j, e);
+        if (r == 0)
+                r = docker_ask(j->engine, "POST",
+                               str_printf("/containers/create?name=sandboxd-%s", j->id),
+                               docker_spec_shell(j->engine->instance, j->id, image), time_left(j),
+                               on_created, j, e);
+        return r;
+}
+
+static void on_begin(uv_timer_t *timer)
+{
+        struct docker_facts_job *j = CONTAINER(timer, struct docker_facts_job, timer);
+        struct err e;
+
+        if (find_facts(j->engine, j->hash)) {
+                job_done(j);
+        } else if (begin(j, &e) < 0) {
+                j->err = e;
+                job_done(j);
+        }
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+/* "sha256:<64 digits>" */
+static bool take_hash(const char *id, char ret[65])
+{
+        const char *hash = str_starts(id, "sha256:") ? id + strlen("sha256:") : id;
+
+        return strlen(hash) == 64 && strspn(hash, "0123456789abcdef") == 64 &&
+               str_format(ret, 65, "%s", hash);
+}
+
+static char *make_config(const json_t *inspected)
+{
+        json_t *config = json_object_get(inspected, "Config");
+        json_t *root = json_pack("{s:O?}", "config", config);
+        char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+
+        json_decref(root);
+        return text;
+}
+
+int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned timeout_ms,
+                      void (*done)(void *data, const char *rootfs, const struct err *err),
+                      void *data, struct err *err)
+{
+        struct docker_facts_job *j = calloc(1, sizeof(*j));
+
+        if (!j)
+                return err_oom(err);
+        if (!take_hash(docker_string(inspected, "Id", NULL), j->hash) || id_new(j->id) < 0) {
+                free(j);
+                return err_set(err, STATUS_INTERNAL,
+                               "Docker Engine, inspect an image: it gives no id");
+        }
+        j->engine = e;
+        j->done = done;
+        j->data = data;
+        j->until = uv_now(e->loop) + timeout_ms;
+        j->config = make_config(inspected);
+        j->staging = str_printf("%s/staging-%s", e->facts_dir, j->id);
+        j->rootfs = str_printf("%s/%s/rootfs", e->facts_dir, j->hash);
+        (void)uv_timer_init(e->loop, &j->timer); /* never fails, nor does the next */
+        LIST_INSERT_HEAD(&e->facts_jobs, j, entry);
+        if (!j->config || !j->staging || !j->rootfs) {
+                job_close(j);
+                return err_oom(err);
+        }
+        (void)uv_timer_start(&j->timer, on_begin, 0, 0);
+        return 0;
+}
+
+/* Its container, if it has one, is for the next daemon: it bears our labels. */
+void docker_facts_close(struct engine_docker *e)
+{
+        while (!LIST_EMPTY(&e->facts_jobs))
+                job_close(LIST_FIRST(&e->facts_jobs));
+}

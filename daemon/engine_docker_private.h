@@ -1,0 +1,186 @@
+/* What the files of the Docker engine share: engine_docker.c makes it and answers what can be
+ * answered at once, _link keeps the way to Docker open and hears its events, _run makes, pauses and
+ * removes containers, _image finds and pulls images, _facts reads what we need of one, _trial
+ * proves that a runtime shows us its sockets.
+ *
+ * A container is called "sandboxd-<id of the sandbox>", and bears the labels of docker_spec.h. Its
+ * bundle has these files: */
+#pragma once
+
+#include "daemon/engine_docker.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <sys/queue.h>
+#include <uv/tree.h>
+
+#include "base/id.h"
+#include "daemon/docker_client.h"
+
+#define DOCKER_FILE_CREATE "create.json" /* what Docker is told to make */
+#define DOCKER_FILE_CGROUP "cgroup"      /* path in the hierarchies, once it runs */
+#define DOCKER_FILE_LOG    "log"         /* what it printed, once it has ended */
+
+#define DOCKER_ASK_MS    5000  /* of a question that Docker answers from memory */
+#define DOCKER_ID_LEN    64    /* of a container */
+#define DOCKER_KNOWN_MAX 20000 /* containers of ours that we keep in mind */
+
+/* A container of ours, as Docker last told. */
+struct docker_known {
+        RB_ENTRY(docker_known) entry;
+        char id[ID_LEN + 1]; /* of the sandbox */
+        bool paused, out_of_memory;
+};
+RB_HEAD(docker_knowns, docker_known);
+
+struct docker_pull;
+struct docker_facts_job;
+struct docker_trial;
+struct docker_run;
+struct docker_removal;
+
+/* Does a socket that was made in the sandbox show on the host? */
+enum docker_proof { DOCKER_UNPROVEN, DOCKER_ON_TRIAL, DOCKER_PROVEN, DOCKER_REFUTED };
+
+struct docker_runtime {
+        bool registered; /* as Docker says */
+        char *args;      /* those it is registered with, as JSON between the brackets */
+        enum docker_proof proof;
+};
+
+/* The way to Docker. */
+struct docker_link {
+        uv_timer_t timer; /* of the next attempt */
+        unsigned wait_ms; /* before it */
+        bool up, begun;   /* begun: the first attempt has come to its end, whatever it was */
+        bool asking;      /* an attempt, or a second look, is under way */
+        int64_t since;    /* nanoseconds since 1970: of the last event heard */
+        struct docker_call *events;   /* NULL: none are heard */
+        struct docker_call *question; /* of the attempt; NULL: none */
+};
+
+/* A directory of what we know of an image. */
+struct docker_facts {
+        LIST_ENTRY(docker_facts) entry;
+        char hash[65];
+        uint64_t used_at; /* uv_now */
+};
+
+struct engine_docker {
+        struct engine base;
+        uv_loop_t *loop;
+        const struct config *config; /* not for threads, which may outlive it */
+        struct proc *proc;
+        char *state_dir;
+        char *facts_dir;           /* "<data_dir>/docker" */
+        char instance[ID_LEN + 1]; /* "": not known */
+        struct docker_client *client;
+        struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
+        struct docker_runtime docker_runtimes[CONFIG_RUNTIMES_MAX];
+        struct docker_link link;
+        bool maps_users;                  /* of containers to others of the host */
+        bool has_network;                 /* docker.network was seen to be there */
+        const char *runtimed;             /* host path */
+        struct docker_trial *trial;       /* NULL: none is under way */
+        TAILQ_HEAD(, docker_run) waiting; /* for a trial */
+        LIST_HEAD(, docker_run) runs;     /* all of them */
+        LIST_HEAD(, docker_removal) removals;
+        LIST_HEAD(, docker_pull) pulls;
+        LIST_HEAD(, docker_facts_job) facts_jobs;
+        LIST_HEAD(, docker_facts) facts;
+        unsigned n_facts, n_known;
+        bool closing;
+        pthread_mutex_t mutex; /* of: */
+        struct docker_knowns knowns;
+};
+
+/* --- engine_docker.c --- */
+
+/* GET, and so on; the path is taken over, NULL means no memory. body: JSON, taken over, or NULL. */
+int docker_ask(struct engine_docker *e, const char *method, char *path, json_t *body,
+               unsigned timeout_ms,
+               void (*done)(void *data, const struct docker_answer *answer, const struct err *err),
+               void *data, struct err *err);
+/* The same without a body, where data is to be freed when the engine closes first. */
+int docker_ask_free(struct engine_docker *e, const char *method, char *path, unsigned timeout_ms,
+                    void (*done)(void *data, const struct docker_answer *answer,
+                                 const struct err *err),
+                    void *data, struct err *err);
+/* The answer as an object; NULL when it is none, then *err says so. The caller's reference. */
+json_t *docker_parse(const struct docker_answer *answer, const char *what, struct err *err);
+/* A string below a.b of an object; "" when there is none. */
+const char *docker_string(const json_t *object, const char *a, const char *b);
+/* "?filters=..." for the containers of this instance. The caller frees. */
+char *docker_filters(const struct engine_docker *e, const char *runtime);
+/* The path of a container's cgroup; NULL when it is not known. The caller frees. */
+char *docker_cgroup(const struct engine_docker *e, const char *id);
+void docker_kill_all(struct engine *base, const char *id);
+
+/* Any thread. */
+void docker_know(struct engine_docker *e, const char *id, const bool *paused, bool out_of_memory);
+void docker_forget(struct engine_docker *e, const char *id);
+void docker_forget_all(struct engine_docker *e);
+
+/* Another text in place of one; it is taken over, NULL (no memory): the old one stays. */
+void docker_set_text(char **to, char *text);
+/* Likewise a problem of a runtime; "" for none. */
+void docker_set_problem(struct engine_runtime *r, char *text, bool passes);
+/* The lines of daemon.json that register a runtime as it has to be. The caller frees. */
+char *docker_daemon_json(const struct engine_docker *e, const struct engine_runtime *r);
+
+/* --- engine_docker_link.c --- */
+
+void docker_link_open(struct engine_docker *e);
+void docker_link_close(struct engine_docker *e);
+
+/* --- engine_docker_run.c --- */
+
+int docker_run(struct engine *base, const struct engine_runtime *runtime, const char *id,
+               const struct engine_network *network, unsigned timeout_ms,
+               void (*done)(void *data, pid_t pid, const struct err *err), void *data,
+               struct err *err);
+/* The same, without a network and without waiting for a trial. */
+int docker_run_now(struct engine_docker *e, const char *id, unsigned timeout_ms,
+                   void (*done)(void *data, pid_t pid, const struct err *err), void *data,
+                   struct err *err);
+void docker_runs_close(struct engine_docker *e);
+/* The trial of a runtime has come to its end: who waits for it goes on. */
+void docker_run_go_on(struct engine_docker *e);
+int docker_pause(struct engine *base, const struct engine_runtime *runtime, const char *id, bool on,
+                 void (*done)(void *data, const struct err *err), void *data, struct err *err);
+int docker_learn_end(struct engine *base, const char *id, void (*done)(void *data, int status),
+                     void *data, struct err *err);
+int docker_list(struct engine *base, const struct engine_runtime *runtime,
+                void (*done)(void *data, const struct engine_container *list, size_t n,
+                             const struct err *err),
+                void *data, struct err *err);
+
+/* --- engine_docker_remove.c --- */
+
+int docker_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
+                  void (*done)(void *data, const struct err *err), void *data, struct err *err);
+
+void docker_removes_close(struct engine_docker *e);
+
+/* --- engine_docker_image.c, engine_docker_facts.c --- */
+
+int docker_find_image(struct engine *base, const char *reference, unsigned timeout_ms,
+                      void (*on_step)(void *data, const char *step),
+                      void (*done)(void *data, const char *rootfs, const struct err *err),
+                      void *data, struct err *err);
+void docker_pulls_close(struct engine_docker *e);
+
+/* Makes the directory that find_image gives. inspected: what Docker says of the image. done comes
+ * once, never before the return. */
+int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned timeout_ms,
+                      void (*done)(void *data, const char *rootfs, const struct err *err),
+                      void *data, struct err *err);
+void docker_facts_close(struct engine_docker *e);
+/* The image that such a directory is of: "sha256:...". */
+bool docker_facts_image(const char *rootfs, char ret[72]);
+
+/* --- engine_docker_trial.c --- */
+
+/* Of every runtime that needs one, one after the other. */
+void docker_trial_all(struct engine_docker *e);
+void docker_trial_close(struct engine_docker *e);
