@@ -461,19 +461,29 @@ static void docker_destroy(struct engine *base)
         free(e);
 }
 
+static void let_go(struct engine_docker *e)
+{
+        docker_pulls_close(e);
+        docker_facts_close(e);
+        docker_client_close(TAKE(e->client));
+        engine_release(&e->base);
+}
+
+void docker_trial_ended(struct engine_docker *e)
+{
+        if (e->closing && !e->trial)
+                let_go(e);
+}
+
+/* A trial that is under way clears up after itself first. */
 static void docker_close(struct engine *base)
 {
         struct engine_docker *e = (struct engine_docker *)base;
 
         e->closing = true;
-        docker_trial_close(e);
-        docker_pulls_close(e);
-        docker_facts_close(e);
-        docker_runs_close(e);
-        docker_removes_close(e);
-        docker_client_close(TAKE(e->client));
         docker_link_close(e);
-        engine_release(base);
+        docker_trial_stop(e);
+        docker_trial_ended(e);
 }
 
 static const struct engine_ops docker_ops = {

@@ -205,7 +205,7 @@ static void found_again(struct engine_docker *e)
         log_info("%s", e->base.about);
         if (e->base.listener)
                 e->base.listener->on_back(e->base.listener_data);
-        docker_trial_all(e);
+        docker_trial_begin(e);
 }
 
 static void on_list(void *data, const struct docker_answer *answer, const struct err *err)
@@ -374,7 +374,7 @@ static void on_info(void *data, const struct docker_answer *answer, const struct
         }
         e->link.asking = false;
         log_info("Docker Engine has read its configuration again");
-        docker_trial_all(e);
+        docker_trial_begin(e);
 }
 
 static void attempt_info(struct engine_docker *e)
@@ -460,6 +460,9 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void docker_link_close(struct engine_docker *e)
 {
-        e->link.events = NULL; /* it went with the client */
+        if (e->link.events)
+                docker_call_cancel(TAKE(e->link.events));
+        if (e->link.question)
+                docker_call_cancel(TAKE(e->link.question));
         uv_close((uv_handle_t *)&e->link.timer, on_timer_closed);
 }

@@ -37,7 +37,6 @@ struct docker_pull;
 struct docker_facts_job;
 struct docker_trial;
 struct docker_run;
-struct docker_removal;
 
 /* Does a socket that was made in the sandbox show on the host? */
 enum docker_proof { DOCKER_UNPROVEN, DOCKER_ON_TRIAL, DOCKER_PROVEN, DOCKER_REFUTED };
@@ -128,6 +127,9 @@ void docker_set_problem(struct engine_runtime *r, char *text, bool passes);
 /* The lines of daemon.json that register a runtime as it has to be. The caller frees. */
 char *docker_daemon_json(const struct engine_docker *e, const struct engine_runtime *r);
 
+/* No trial is under way any more, for now. */
+void docker_trial_ended(struct engine_docker *e);
+
 /* --- engine_docker_link.c --- */
 
 void docker_link_open(struct engine_docker *e);
@@ -143,7 +145,6 @@ int docker_run(struct engine *base, const struct engine_runtime *runtime, const 
 int docker_run_now(struct engine_docker *e, const char *id, unsigned timeout_ms,
                    void (*done)(void *data, pid_t pid, const struct err *err), void *data,
                    struct err *err);
-void docker_runs_close(struct engine_docker *e);
 /* The trial of a runtime has come to its end: who waits for it goes on. */
 void docker_run_go_on(struct engine_docker *e);
 int docker_pause(struct engine *base, const struct engine_runtime *runtime, const char *id, bool on,
@@ -159,8 +160,6 @@ int docker_list(struct engine *base, const struct engine_runtime *runtime,
 
 int docker_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
                   void (*done)(void *data, const struct err *err), void *data, struct err *err);
-
-void docker_removes_close(struct engine_docker *e);
 
 /* --- engine_docker_image.c, engine_docker_facts.c --- */
 
@@ -181,6 +180,9 @@ bool docker_facts_image(const char *rootfs, char ret[72]);
 
 /* --- engine_docker_trial.c --- */
 
-/* Of every runtime that needs one, one after the other. */
-void docker_trial_all(struct engine_docker *e);
-void docker_trial_close(struct engine_docker *e);
+/* Of the runtimes that are tried without being asked for. */
+void docker_trial_begin(struct engine_docker *e);
+/* Of one, if it needs one: then its proof is DOCKER_ON_TRIAL. */
+void docker_trial_need(struct engine_docker *e, const struct engine_runtime *r);
+/* The one under way comes to its end soon; docker_trial_ended follows. */
+void docker_trial_stop(struct engine_docker *e);

@@ -20,7 +20,6 @@
 
 struct docker_removal {
         struct engine_docker *engine;
-        LIST_ENTRY(docker_removal) entry;
         char id[ID_LEN + 1];
         uint64_t until; /* uv_now: for Docker's part */
         unsigned retries;
@@ -37,7 +36,6 @@ static void on_timer_closed(uv_handle_t *handle)
 static void remove_done(struct docker_removal *job, const struct err *e)
 {
         job->done(job->data, e);
-        LIST_REMOVE(job, entry);
         uv_close((uv_handle_t *)&job->timer, on_timer_closed);
 }
 
@@ -158,15 +156,5 @@ int docker_remove(struct engine *base, const struct engine_runtime *runtime, con
         (void)str_format(job->id, sizeof(job->id), "%s", id); /* it fits */
         (void)uv_timer_init(e->loop, &job->timer);            /* never fails, nor does the next */
         (void)uv_timer_start(&job->timer, on_begin, 0, 0);
-        LIST_INSERT_HEAD(&e->removals, job, entry);
         return 0;
-}
-
-void docker_removes_close(struct engine_docker *e)
-{
-        while (!LIST_EMPTY(&e->removals)) {
-                struct docker_removal *job = LIST_FIRST(&e->removals);
-                LIST_REMOVE(job, entry);
-                uv_close((uv_handle_t *)&job->timer, on_timer_closed);
-        }
 }

@@ -26,7 +26,6 @@
 
 struct docker_run {
         struct engine_docker *engine;
-        LIST_ENTRY(docker_run) entry;
         TAILQ_ENTRY(docker_run) waiting;
         const struct engine_runtime *runtime;
         char id[ID_LEN + 1];
@@ -53,7 +52,6 @@ static void on_run_closed(uv_handle_t *handle)
 static void run_done(struct docker_run *run, pid_t pid, const struct err *err)
 {
         run->done(run->data, pid, err);
-        LIST_REMOVE(run, entry);
         uv_close((uv_handle_t *)&run->timer, on_run_closed);
 }
 
@@ -341,7 +339,8 @@ static int start(struct engine_docker *e, const struct engine_runtime *runtime, 
         run->until = uv_now(e->loop) + timeout_ms;
         (void)str_format(run->id, sizeof(run->id), "%s", id); /* it fits */
         (void)uv_timer_init(e->loop, &run->timer);            /* none of these fails */
-        LIST_INSERT_HEAD(&e->runs, run, entry);
+        if (runtime)
+                docker_trial_need(e, runtime);
         if (proof_of(run) == DOCKER_ON_TRIAL) {
                 TAILQ_INSERT_TAIL(&e->waiting, run, waiting);
                 (void)uv_timer_start(&run->timer, on_trial_too_long, timeout_ms, 0);
@@ -365,15 +364,6 @@ int docker_run_now(struct engine_docker *e, const char *id, unsigned timeout_ms,
                    struct err *err)
 {
         return start(e, NULL, id, false, timeout_ms, done, data, err);
-}
-
-void docker_runs_close(struct engine_docker *e)
-{
-        while (!LIST_EMPTY(&e->runs)) {
-                struct docker_run *run = LIST_FIRST(&e->runs);
-                LIST_REMOVE(run, entry);
-                uv_close((uv_handle_t *)&run->timer, on_run_closed);
-        }
 }
 
 /* --- how it ended -------------------------------------------------------------------------- */

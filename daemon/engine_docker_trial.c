@@ -21,9 +21,10 @@
 #include "daemon/docker_spec.h"
 #include "daemon/engine_docker_private.h"
 #include "runtimed-client/runtimed_client.h"
+#include "runtimed-client/workspace.h"
 
 #define IMAGE     "sandboxd/trial:1" /* which runtimed needs nothing of */
-#define START_MS  20000
+#define START_MS  12000
 #define ANSWER_MS 5000
 #define MEMORY    (256 * MiB)
 
@@ -33,6 +34,7 @@ struct docker_trial {
         char id[ID_LEN + 1]; /* as of a sandbox */
         char *workspace;     /* host path */
         struct runtimed_client *runtimed;
+        bool talking;  /* it is waited for an answer */
         char *verdict; /* the problem; NULL: not known, "": none */
         uv_timer_t timer;
 };
@@ -70,27 +72,24 @@ static void finish(struct docker_trial *t)
                 log_info("runtime %s: a socket made in a sandbox shows on the host",
                          runtime_of(t)->name);
         e->trial = NULL;
-        docker_run_go_on(e);
         uv_close((uv_handle_t *)&t->timer, on_trial_closed);
+        next(e);
+        docker_trial_ended(e);
 }
 
 static void on_removed(void *data, const struct err *err)
 {
-        struct docker_trial *t = data;
-        struct engine_docker *e = t->engine;
-
         if (err)
                 log_warn("the container of a trial stays for now: %s", err->msg);
-        finish(t);
-        next(e);
+        finish(data);
 }
 
 static void clear_up(struct docker_trial *t)
 {
         struct err e;
 
-        if (t->runtimed)
-                runtimed_client_close(TAKE(t->runtimed));
+        t->talking = false;
+        runtimed_client_close(TAKE(t->runtimed)); /* NULL is fine */
         if (docker_remove(&t->engine->base, NULL, t->id, on_removed, t, &e) < 0)
                 on_removed(t, &e);
 }
@@ -98,7 +97,8 @@ static void clear_up(struct docker_trial *t)
 /* It is the engine that is to blame: the runtime is tried again when that is back. */
 static void give_up(struct docker_trial *t, const struct err *e)
 {
-        log_warn("runtime %s cannot be tried: %s", runtime_of(t)->name, e->msg);
+        if (!t->engine->closing)
+                log_warn("runtime %s cannot be tried: %s", runtime_of(t)->name, e->msg);
         clear_up(t);
 }
 
@@ -145,6 +145,8 @@ static void talk(struct docker_trial *t)
         if (runtimed_client_new(t->engine->loop, t->workspace, &ops, t, &t->runtimed, &e) < 0 ||
             runtimed_client_await(t->runtimed, ANSWER_MS, &e) < 0)
                 give_up(t, &e);
+        else
+                t->talking = true;
 }
 
 /* https://github.com/google/gvisor/issues/10704: docs/gvisor.md. */
@@ -165,7 +167,9 @@ static void on_run(void *data, pid_t pid, const struct err *err)
         struct docker_trial *t = data;
 
         (void)pid;
-        if (!err) {
+        if (t->engine->closing) {
+                clear_up(t);
+        } else if (!err) {
                 talk(t);
         } else if (err->code == STATUS_INTERNAL) {
                 t->verdict =
@@ -182,9 +186,12 @@ static int make_workspace(const struct docker_trial *t, struct err *e)
 {
         int r = io_mkdir_all(t->workspace, 0700, e);
 
-        if (r == 0 && chown(t->workspace, BUNDLE_UID, BUNDLE_GID) < 0)
-                r = err_errno(e, errno, "give away '%s'", t->workspace);
-        return r;
+        if (r < 0)
+                return r;
+        if (chown(t->workspace, BUNDLE_UID, BUNDLE_GID) < 0)
+                return err_errno(e, errno, "give away '%s'", t->workspace);
+        _cleanup_close_ int fd = workspace_open(t->workspace, e);
+        return fd < 0 ? fd : workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
 }
 
 static int write_create(const struct docker_trial *t, const char *path, const char *resolv_conf,
@@ -237,7 +244,10 @@ static void begin(struct docker_trial *t)
 {
         struct err e;
 
-        if (lay_down(t, &e) < 0 || docker_run_now(t->engine, t->id, START_MS, on_run, t, &e) < 0)
+        if (t->engine->closing)
+                finish(t);
+        else if (lay_down(t, &e) < 0 ||
+                 docker_run_now(t->engine, t->id, START_MS, on_run, t, &e) < 0)
                 give_up(t, &e);
 }
 
@@ -274,7 +284,11 @@ static void make_image(struct docker_trial *t)
 
 static void on_image(void *data, const struct docker_answer *answer, const struct err *err)
 {
-        if (err && answer->status == 404)
+        struct docker_trial *t = data;
+
+        if (t->engine->closing)
+                finish(t);
+        else if (err && answer->status == 404)
                 make_image(data);
         else if (err)
                 give_up(data, err);
@@ -324,25 +338,42 @@ static void next(struct engine_docker *e)
 }
 
 /* Without a name of our own nothing that is made could be told to be ours. */
-void docker_trial_all(struct engine_docker *e)
+static bool needs_trial(const struct engine_docker *e, size_t i)
 {
-        for (size_t i = 0; i < e->base.n_runtimes; i++) {
-                struct docker_runtime *d = &e->docker_runtimes[i];
-                bool needs = e->runtimes[i].netstack && d->registered && e->instance[0];
-                if (needs && d->proof == DOCKER_UNPROVEN)
-                        d->proof = DOCKER_ON_TRIAL;
-        }
+        const struct docker_runtime *d = &e->docker_runtimes[i];
+
+        return e->runtimes[i].netstack && d->registered && e->instance[0] &&
+               d->proof == DOCKER_UNPROVEN;
+}
+
+void docker_trial_need(struct engine_docker *e, const struct engine_runtime *r)
+{
+        size_t i = (size_t)(r - e->runtimes);
+
+        if (!e->link.up || !needs_trial(e, i))
+                return;
+        e->docker_runtimes[i].proof = DOCKER_ON_TRIAL;
         next(e);
 }
 
-/* Its container is for the next daemon: it bears our labels. */
-void docker_trial_close(struct engine_docker *e)
+/* What the arguments say is a reason to look, but no proof. */
+static bool is_suspect(const struct docker_runtime *d)
 {
-        struct docker_trial *t = TAKE(e->trial);
+        return !strstr(d->args, "--host-uds=create") && !strstr(d->args, "--host-uds=all");
+}
 
-        if (!t)
-                return;
-        if (t->runtimed)
-                runtimed_client_close(TAKE(t->runtimed));
-        uv_close((uv_handle_t *)&t->timer, on_trial_closed);
+void docker_trial_begin(struct engine_docker *e)
+{
+        for (size_t i = 0; i < e->base.n_runtimes; i++) {
+                struct engine_runtime *r = &e->runtimes[i];
+                if (str_eq(r->name, e->config->runtime) || r->problem[0] ||
+                    is_suspect(&e->docker_runtimes[i]))
+                        docker_trial_need(e, r);
+        }
+}
+
+void docker_trial_stop(struct engine_docker *e)
+{
+        if (e->trial && e->trial->talking)
+                clear_up(e->trial);
 }

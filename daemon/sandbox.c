@@ -126,7 +126,7 @@ static uint64_t time_for(const struct sandbox *s, const struct op *op)
 {
         const struct config_defaults *defaults = &s->registry->config->defaults;
         uint64_t network =
-                s->rec.network == NETWORK_BRIDGE ? network_give_back_ms(s->registry->network) : 0;
+                sandbox_has_lease(s) ? network_give_back_ms(s->registry->network) : 0;
         uint64_t end = KILL_TIMEOUT_MS + REMOVE_TIMEOUT_MS + network;
 
         switch (op->kind) {
@@ -567,7 +567,7 @@ const struct record *sandbox_record(const struct sandbox *s)
 
 const struct network_lease *sandbox_lease(const struct sandbox *s)
 {
-        return s->rec.network == NETWORK_BRIDGE ? network_lease_of(s->registry->network, s->rec.id)
+        return sandbox_has_lease(s) ? network_lease_of(s->registry->network, s->rec.id)
                                                 : NULL;
 }
 
