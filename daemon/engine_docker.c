@@ -76,11 +76,11 @@ const char *docker_string(const json_t *object, const char *a, const char *b)
         return s ? s : "";
 }
 
-char *docker_filters(const struct engine_docker *e, const char *runtime)
+char *docker_filters(const struct engine_docker *e, const char *label, const char *value)
 {
-        json_t *filters = json_pack(
-                "{s:[o, o*]}", "label", json_sprintf(DOCKER_LABEL_INSTANCE "=%s", e->instance),
-                runtime ? json_sprintf(DOCKER_LABEL_RUNTIME "=%s", runtime) : NULL);
+        json_t *filters = json_pack("{s:[o, o*]}", "label",
+                                    json_sprintf(DOCKER_LABEL_INSTANCE "=%s", e->instance),
+                                    label ? json_sprintf("%s=%s", label, value) : NULL);
         _cleanup_free_ char *text = filters ? json_dumps(filters, JSON_COMPACT) : NULL;
         _cleanup_free_ char *escaped = text ? docker_escape(text) : NULL;
 

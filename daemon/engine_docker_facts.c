@@ -159,7 +159,8 @@ static void remove_container(struct docker_facts_job *j)
 {
         struct err e;
 
-        if (docker_remove(&j->engine->base, NULL, j->id, on_container_removed, j, &e) < 0)
+        if (docker_remove(&j->engine->base, j->engine->runtimes, j->id, on_container_removed, j,
+                          &e) < 0)
                 on_container_removed(j, &e);
 }
 

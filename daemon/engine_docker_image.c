@@ -310,7 +310,7 @@ static void inspect(struct find *f)
         struct err e;
 
         if (docker_ask(f->engine, "GET", str_printf("/images/%s/json", f->reference), NULL,
-                       MIN(time_left(f), (unsigned)DOCKER_ASK_MS), on_inspected, f, &e) < 0)
+                       time_left(f), on_inspected, f, &e) < 0)
                 find_done(f, NULL, &e);
 }
 

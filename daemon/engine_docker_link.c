@@ -55,6 +55,22 @@ static void on_timer(uv_timer_t *timer)
         attempt(CONTAINER(timer, struct engine_docker, link.timer));
 }
 
+static void attempt_info(struct engine_docker *e);
+
+static void on_look_again(uv_timer_t *timer)
+{
+        struct engine_docker *e = CONTAINER(timer, struct engine_docker, link.timer);
+
+        if (e->link.up && !e->link.asking)
+                attempt_info(e);
+}
+
+void docker_link_look_again(struct engine_docker *e, unsigned ms)
+{
+        if (e->link.up && !e->closing)
+                (void)uv_timer_start(&e->link.timer, on_look_again, ms, 0); /* never fails */
+}
+
 static void set_all_problems(struct engine_docker *e, const struct err *why)
 {
         docker_set_text(&e->base.problem, strdup(why->msg));
@@ -81,8 +97,6 @@ static void lost(struct engine_docker *e, const struct err *why)
 }
 
 /* --- events -------------------------------------------------------------------------------- */
-
-static void attempt_info(struct engine_docker *e);
 
 static void tell_paused(struct engine_docker *e, const char *id, bool paused)
 {
@@ -161,12 +175,9 @@ static void on_events_end(void *data, const struct docker_answer *answer, const 
 
         (void)answer;
         e->link.events = NULL;
-        if (err)
-                why = *err;
-        else
-                (void)err_set(&why, STATUS_UNAVAILABLE,
-                              "Docker Engine at '%s' has ended its stream of events",
-                              e->config->docker.socket);
+        (void)err_set(&why, STATUS_UNAVAILABLE,
+                      "Docker Engine at '%s' has ended its stream of events%s%s",
+                      e->config->docker.socket, err ? ": " : "", err ? err->msg : "");
         lost(e, &why);
 }
 
@@ -243,7 +254,7 @@ static void attempt_list(struct engine_docker *e)
 {
         struct err why;
 
-        _cleanup_free_ char *path = docker_filters(e, NULL);
+        _cleanup_free_ char *path = docker_filters(e, NULL, NULL);
 
         if (hear_events(e, &why) < 0 || ask(e, path, LIST_MS, on_list, &why) < 0)
                 lost(e, &why);
@@ -373,7 +384,7 @@ static void on_info(void *data, const struct docker_answer *answer, const struct
                 return;
         }
         e->link.asking = false;
-        log_info("Docker Engine has read its configuration again");
+        log_debug("Docker Engine was asked about its runtimes again");
         docker_trial_begin(e);
 }
 

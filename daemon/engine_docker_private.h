@@ -109,8 +109,9 @@ int docker_ask_free(struct engine_docker *e, const char *method, char *path, uns
 json_t *docker_parse(const struct docker_answer *answer, const char *what, struct err *err);
 /* A string below a.b of an object; "" when there is none. */
 const char *docker_string(const json_t *object, const char *a, const char *b);
-/* "?filters=..." for the containers of this instance. The caller frees. */
-char *docker_filters(const struct engine_docker *e, const char *runtime);
+/* The path that lists the containers of this instance, that have this label, too; label NULL: all.
+ * The caller frees. */
+char *docker_filters(const struct engine_docker *e, const char *label, const char *value);
 /* The path of a container's cgroup; NULL when it is not known. The caller frees. */
 char *docker_cgroup(const struct engine_docker *e, const char *id);
 void docker_kill_all(struct engine *base, const char *id);
@@ -134,6 +135,8 @@ void docker_trial_ended(struct engine_docker *e);
 
 void docker_link_open(struct engine_docker *e);
 void docker_link_close(struct engine_docker *e);
+/* Asks Docker about its runtimes again, so much later, if the way is open by then. */
+void docker_link_look_again(struct engine_docker *e, unsigned ms);
 
 /* --- engine_docker_run.c --- */
 

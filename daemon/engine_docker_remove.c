@@ -11,18 +11,23 @@
 #include "base/util.h"
 #include "daemon/bundle_files.h"
 #include "daemon/cgroup.h"
+#include "daemon/docker_spec.h"
 #include "daemon/engine_docker_private.h"
 
 #define REMOVE_MS 6000
 /* A cgroup empties a moment after its last process was killed. */
 #define CGROUP_RETRY_MS 5
 #define CGROUP_RETRIES  300
+#define FOUND_MAX       8 /* containers of one sandbox; there should be one */
 
 struct docker_removal {
         struct engine_docker *engine;
         char id[ID_LEN + 1];
         uint64_t until; /* uv_now: for Docker's part */
         unsigned retries;
+        bool search;                   /* for what bears its label, under whatever name */
+        unsigned found;                /* so */
+        char name[DOCKER_ID_LEN + 16]; /* of what is being removed, or its id */
         uv_timer_t timer;
         void (*done)(void *data, const struct err *err);
         void *data;
@@ -84,6 +89,9 @@ static void on_cgroup_timer(uv_timer_t *timer)
 
 /* --- what is Docker's ---------------------------------------------------------------------- */
 
+static void delete_container(struct docker_removal *job, const char *name);
+static void search(struct docker_removal *job);
+
 static void on_gone(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_removal *job = data;
@@ -93,7 +101,10 @@ static void on_gone(void *data, const struct docker_answer *answer, const struct
                 return;
         }
         FAILPOINT("docker.removed");
-        on_cgroup_timer(&job->timer);
+        if (job->search)
+                search(job);
+        else
+                on_cgroup_timer(&job->timer);
 }
 
 /* 409: somebody else is removing it. */
@@ -105,8 +116,46 @@ static void on_deleted(void *data, const struct docker_answer *answer, const str
         if (answer->status != 409)
                 on_gone(data, answer, err);
         else if (docker_ask(job->engine, "POST",
-                            str_printf("/containers/sandboxd-%s/wait?condition=removed", job->id),
-                            NULL, time_left(job), on_gone, job, &e) < 0)
+                            str_printf("/containers/%s/wait?condition=removed", job->name), NULL,
+                            time_left(job), on_gone, job, &e) < 0)
+                remove_done(job, &e);
+}
+
+/* v: the volumes that the image asked for. */
+static void delete_container(struct docker_removal *job, const char *name)
+{
+        struct err e;
+
+        (void)str_format(job->name, sizeof(job->name), "%s", name); /* it fits */
+        if (docker_ask(job->engine, "DELETE", str_printf("/containers/%s?force=1&v=1", name), NULL,
+                       time_left(job), on_deleted, job, &e) < 0)
+                remove_done(job, &e);
+}
+
+/* One after the other, until there is none. */
+static void on_found(void *data, const struct docker_answer *answer, const struct err *err)
+{
+        struct docker_removal *job = data;
+        json_t *list = err ? NULL : json_loadb(answer->body, answer->n, 0, NULL);
+        const char *id = docker_string(json_array_get(list, 0), "Id", NULL);
+
+        if (err) {
+                remove_done(job, err);
+        } else if (strlen(id) == DOCKER_ID_LEN && ++job->found <= FOUND_MAX) {
+                delete_container(job, id);
+        } else {
+                job->search = false;
+                on_cgroup_timer(&job->timer);
+        }
+        json_decref(list);
+}
+
+static void search(struct docker_removal *job)
+{
+        struct err e;
+
+        if (docker_ask(job->engine, "GET", docker_filters(job->engine, DOCKER_LABEL_ID, job->id),
+                       NULL, time_left(job), on_found, job, &e) < 0)
                 remove_done(job, &e);
 }
 
@@ -123,21 +172,20 @@ static int check_engine(const struct docker_removal *job, struct err *e)
                        "sandbox %s was made by engine oci; set that again to delete it", job->id);
 }
 
-/* Whoever is still alive, or frozen, goes first. v: the volumes that the image asked for. */
+/* Whoever is still alive, or frozen, goes first. */
 static void on_begin(uv_timer_t *timer)
 {
         struct docker_removal *job = CONTAINER(timer, struct docker_removal, timer);
+        char name[sizeof(job->name)];
         struct err e;
-        int r = check_engine(job, &e);
 
-        if (r == 0) {
-                docker_kill_all(&job->engine->base, job->id);
-                r = docker_ask(job->engine, "DELETE",
-                               str_printf("/containers/sandboxd-%s?force=1&v=1", job->id), NULL,
-                               time_left(job), on_deleted, job, &e);
-        }
-        if (r < 0)
+        if (check_engine(job, &e) < 0) {
                 remove_done(job, &e);
+                return;
+        }
+        docker_kill_all(&job->engine->base, job->id);
+        (void)str_format(name, sizeof(name), "sandboxd-%s", job->id); /* it fits */
+        delete_container(job, name);
 }
 
 int docker_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
@@ -146,12 +194,11 @@ int docker_remove(struct engine *base, const struct engine_runtime *runtime, con
         struct engine_docker *e = (struct engine_docker *)base;
         struct docker_removal *job = id_is_valid(id) ? calloc(1, sizeof(*job)) : NULL;
 
-        (void)runtime; /* Docker knows */
         if (!id_is_valid(id))
                 return err_set(err, STATUS_INVALID_ARGUMENT, "'%s' is no id of a sandbox", id);
         if (!job)
                 return err_oom(err);
-        *job = (struct docker_removal){.engine = e, .done = done, .data = data};
+        *job = (struct docker_removal){.engine = e, .done = done, .data = data, .search = !runtime};
         job->until = uv_now(e->loop) + REMOVE_MS;
         (void)str_format(job->id, sizeof(job->id), "%s", id); /* it fits */
         (void)uv_timer_init(e->loop, &job->timer);            /* never fails, nor does the next */

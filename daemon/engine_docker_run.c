@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle_files.h"
+#include "daemon/docker_spec.h"
 #include "daemon/engine_docker_private.h"
 
 #define CREATE_MAX (4 * MiB) /* bytes of a create.json: the greatest environment, in escapes */
@@ -237,7 +238,7 @@ static int make_network(struct docker_run *run, struct err *err)
                                  e->config->docker.network, "Driver", "bridge", "CheckDuplicate", 1,
                                  "EnableIPv6", !run->v4_only, "Options",
                                  "com.docker.network.bridge.enable_icc", "false", "Labels",
-                                 "sandboxd.managed", "true"),
+                                 DOCKER_LABEL_MANAGED, "true"),
                        on_network_made, err);
 }
 
@@ -573,7 +574,7 @@ static int parse_list(const struct docker_answer *answer, struct engine_containe
 
         for (size_t i = 0; list && i < all; i++) {
                 const json_t *one = json_array_get(root, i);
-                const char *id = docker_string(one, "Labels", "sandboxd.id");
+                const char *id = docker_string(one, "Labels", DOCKER_LABEL_ID);
                 if (!id_is_valid(id))
                         continue;
                 (void)str_format(list[n].id, sizeof(list[n].id), "%s", id); /* it fits */
@@ -610,8 +611,8 @@ int docker_list(struct engine *base, const struct engine_runtime *runtime,
         if (!job)
                 return err_oom(err);
         *job = (struct list_job){.done = done, .data = data};
-        int r = docker_ask_free(e, "GET", docker_filters(e, runtime->name), LIST_MS, on_list, job,
-                                err);
+        int r = docker_ask_free(e, "GET", docker_filters(e, DOCKER_LABEL_RUNTIME, runtime->name),
+                                LIST_MS, on_list, job, err);
         if (r < 0)
                 free(job);
         return r;
