@@ -59,7 +59,6 @@ struct config_option {
         uint64_t min, max;     /* a number's or size's range, a text's bytes, a list's items */
         enum option_part part; /* of the host's */
         const char *const *words; /* of a choice or an enum; NULL at the end */
-        const char *note;         /* why not more is accepted; NULL: nothing to say */
         const char *env;          /* the environment variable; NULL: none */
         bool reloadable;          /* a reload applies it; else it needs a restart */
         const char *help;

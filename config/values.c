@@ -228,9 +228,8 @@ static int refuse_word(const struct config_option *o, const struct option_item *
         char words[ERR_MSG_MAX];
 
         option_list_words(o, words, sizeof(words));
-        return origin_expected(&item->origin, e, item->text, "%s%s%s%s%s",
-                               o->words[1] ? "one of " : "", words, o->note ? " (" : "",
-                               o->note ? o->note : "", o->note ? ")" : "");
+        return origin_expected(&item->origin, e, item->text, "%s%s", o->words[1] ? "one of " : "",
+                               words);
 }
 
 static int set_choice(const struct config_option *o, char **field, const struct option_item *item,

@@ -49,6 +49,9 @@ static void assert_defaults(const struct config *c)
         assert_string_equal(c->runtimes[0].path, "runc");
         assert_string_equal(c->runtimes[1].name, "runsc");
         assert_string_equal(c->engine, "oci");
+        assert_string_equal(c->docker.socket, "/run/docker.sock");
+        assert_string_equal(c->docker.pull, "missing");
+        assert_string_equal(c->docker.network, "sandboxd");
         assert_string_equal(c->socket, "/run/sandboxd/sandboxd.sock");
         assert_string_equal(c->data_dir, "/var/lib/sandboxd");
         assert_string_equal(c->state_dir, "/run/sandboxd");
@@ -120,7 +123,8 @@ static const char full[] = "runtime: safe\n"
                            "  safe: {type: runsc, path: /opt/run sc, network_stack: host}\n"
                            "  crun: {}\n"
                            "  runc: {path: runc-1.2}\n"
-                           "engine: oci\n"
+                           "engine: docker\n"
+                           "docker: {socket: /srv/docker.sock, pull: never, network: boxes}\n"
                            "socket: '/tmp/a \"b\" \\ # c'\n"
                            "data_dir: /srv/data\n"
                            "state_dir: /srv/state\n"
@@ -184,6 +188,10 @@ static void every_key_reaches_its_field(void **state)
         assert_string_equal(config_find_runtime(&c, "runsc")->network_stack, "auto");
         assert_string_equal(config_find_runtime(&c, "safe")->network_stack, "host");
         assert_null(config_find_runtime(&c, "youki"));
+        assert_string_equal(c.engine, "docker");
+        assert_string_equal(c.docker.socket, "/srv/docker.sock");
+        assert_string_equal(c.docker.pull, "never");
+        assert_string_equal(c.docker.network, "boxes");
         assert_string_equal(c.socket, "/tmp/a \"b\" \\ # c");
         assert_string_equal(c.data_dir, "/srv/data");
         assert_string_equal(c.state_dir, "/srv/state");
@@ -318,6 +326,9 @@ static void assert_same(const struct config *a, const struct config *b)
                 assert_string_equal(a->runtimes[i].network_stack, b->runtimes[i].network_stack);
         }
         assert_string_equal(a->engine, b->engine);
+        assert_string_equal(a->docker.socket, b->docker.socket);
+        assert_string_equal(a->docker.pull, b->docker.pull);
+        assert_string_equal(a->docker.network, b->docker.network);
         assert_string_equal(a->socket, b->socket);
         assert_string_equal(a->data_dir, b->data_dir);
         assert_string_equal(a->state_dir, b->state_dir);

@@ -72,9 +72,12 @@ static const struct wrong {
         {"defaults: {image: b\xC3\xBCsybox}\n",
          "t.yaml:1:19: defaults.image: expected printable ASCII text, of at most 4095 bytes, found "
          "'b\xC3\xBCsybox'"},
-        {"engine: docker\n",
-         "t.yaml:1:9: engine: expected oci (this version drives the OCI runtimes "
-         "only, not Docker Engine), found 'docker'"},
+        {"engine: podman\n", "t.yaml:1:9: engine: expected one of oci, docker, found 'podman'"},
+        {"docker: {socket: docker.sock}\n",
+         "t.yaml:1:18: docker.socket: expected an absolute path in printable ASCII, of at most "
+         "107 bytes, found 'docker.sock'"},
+        {"docker: {pull: always}\n",
+         "t.yaml:1:16: docker.pull: expected one of missing, never, found 'always'"},
         {"log: {level: loud}\n",
          "t.yaml:1:14: log.level: expected one of error, warn, info, debug, found 'loud'"},
         {"log:\n  format: xml\n",
