@@ -93,7 +93,7 @@ static json_t *bind_skeleton(const char *dir, const char *name)
         char source[PATH_MAX];
 
         if (!str_format(source, sizeof(source), "%s%s", dir, name))
-                return NULL; /* make_skeleton has made longer paths */
+                return NULL; /* bundle_make_skeleton has made longer paths */
         return bind_entry(source, name, "rw");
 }
 
@@ -212,43 +212,6 @@ static int check_spec(const struct bundle_spec *s, struct err *e)
         return r == 0 ? bundle_check_environment(s->env, e) : r;
 }
 
-static int make_directory(const char *dir, const char *name, struct err *e)
-{
-        char path[PATH_MAX];
-
-        if (!str_format(path, sizeof(path), "%s%s", dir, name))
-                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
-        if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
-                return err_errno(e, errno, "make directory '%s'", path);
-        return 0;
-}
-
-static int make_empty_file(const char *dir, const char *name, struct err *e)
-{
-        char path[PATH_MAX];
-
-        if (!str_format(path, sizeof(path), "%s%s", dir, name))
-                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
-        return io_write_in_place(path, "", 0, 0644, e);
-}
-
-/* What the sandbox has at /run and /home: the mount points of the supervisor and the workspace,
- * ready made, so that no image needs to have them and no runtime makes them in a shared one. File
- * systems in memory would do for runc, but runsc prepares its bind mounts in a view of the image
- * that lacks them. */
-static int make_skeleton(const char *dir, struct err *e)
-{
-        static const char *const directories[] = {"/run", "/run/sandboxd", "/home",
-                                                  BUNDLE_WORKSPACE};
-
-        for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
-                int r = make_directory(dir, directories[i], e);
-                if (r < 0)
-                        return r;
-        }
-        return make_empty_file(dir, BUNDLE_RUNTIMED, e);
-}
-
 int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e)
 {
         char path[PATH_MAX];
@@ -258,7 +221,7 @@ int bundle_write(const char *dir, const struct bundle_spec *spec, struct err *e)
                 return r;
         if (!str_format(path, sizeof(path), "%s/config.json", dir))
                 return err_errno(e, ENAMETOOLONG, "write the bundle '%s'", dir);
-        r = make_skeleton(dir, e);
+        r = bundle_make_skeleton(dir, e);
         if (r < 0)
                 return r;
         json_t *root = config(dir, spec);

@@ -1,7 +1,11 @@
 #include "daemon/bundle_parts.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
@@ -126,4 +130,37 @@ int bundle_check_environment(const char *const *env, struct err *e)
                 r = bundle_check_text("the environment", *v, e);
         }
         return r;
+}
+
+static int make_directory(const char *dir, const char *name, struct err *e)
+{
+        char path[PATH_MAX];
+
+        if (!str_format(path, sizeof(path), "%s%s", dir, name))
+                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
+        if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
+                return err_errno(e, errno, "make directory '%s'", path);
+        return 0;
+}
+
+static int make_empty_file(const char *dir, const char *name, struct err *e)
+{
+        char path[PATH_MAX];
+
+        if (!str_format(path, sizeof(path), "%s%s", dir, name))
+                return err_errno(e, ENAMETOOLONG, "make the bundle '%s'", dir);
+        return io_write_in_place(path, "", 0, 0644, e);
+}
+
+int bundle_make_skeleton(const char *dir, struct err *e)
+{
+        static const char *const directories[] = {"/run", "/run/sandboxd", "/home",
+                                                  BUNDLE_WORKSPACE};
+
+        for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+                int r = make_directory(dir, directories[i], e);
+                if (r < 0)
+                        return r;
+        }
+        return make_empty_file(dir, BUNDLE_RUNTIMED, e);
 }

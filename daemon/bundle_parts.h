@@ -18,3 +18,9 @@ json_t *bundle_readonly_paths(void);
 /* INVALID_ARGUMENT: a text is not UTF-8, an entry not "K=V". what: "the host name". */
 int bundle_check_text(const char *what, const char *s, struct err *e);
 int bundle_check_environment(const char *const *env, struct err *e);
+
+/* What the sandbox has at /run and /home: the mount points of the supervisor and the workspace,
+ * ready made, so that no image needs to have them and no runtime makes them in a shared one. File
+ * systems in memory would do for runc, but runsc prepares its bind mounts in a view of the image
+ * that lacks them. */
+int bundle_make_skeleton(const char *dir, struct err *e);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 
 #include "base/str.h"
 #include "base/util.h"
@@ -50,9 +51,21 @@ static json_t *bind_mount(const char *source, const char *target, bool readonly)
                          "rprivate");
 }
 
+/* As in bundle.c: what covers the image's. */
+static json_t *skeleton_mount(const struct docker_spec *s, const char *name)
+{
+        char source[PATH_MAX];
+
+        return str_format(source, sizeof(source), "%s%s", s->bundle, name)
+                       ? bind_mount(source, name, false)
+                       : NULL; /* longer paths could not be made */
+}
+
+/* Docker sorts them: what is mounted into another comes after that. */
 static json_t *mounts(const struct docker_spec *s)
 {
-        return json_pack("[o, o, o]", bind_mount(s->workspace, BUNDLE_WORKSPACE, false),
+        return json_pack("[o, o, o, o, o]", skeleton_mount(s, "/run"), skeleton_mount(s, "/home"),
+                         bind_mount(s->workspace, BUNDLE_WORKSPACE, false),
                          bind_mount(s->runtimed, BUNDLE_RUNTIMED, true),
                          bind_mount(s->resolv_conf, "/etc/resolv.conf", true));
 }
@@ -173,6 +186,7 @@ static int check(const struct docker_spec *s, struct err *e)
                 {"the name of the runtime", s->runtime},
                 {"the host name", s->hostname},
                 {"the image", s->image},
+                {"the path of the bundle", s->bundle},
                 {"the path of the workspace", s->workspace},
                 {"the path of runtimed", s->runtimed},
                 {"the path of resolv.conf", s->resolv_conf},

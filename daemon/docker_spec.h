@@ -21,6 +21,8 @@ struct docker_spec {
         const char *hostname;
         const char *image;   /* a reference, or "sha256:..." */
         const char *network; /* "none", "host" or the name of Docker's own */
+        const char
+                *bundle; /* host path of the bundle, with what bundle_make_skeleton makes in it */
         const char *workspace, *runtimed, *resolv_conf; /* host paths */
         const char *const *env; /* "K=V", on top of the image's; NULL at the end */
         const struct image_config *image_config;

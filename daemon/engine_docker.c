@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle_files.h"
+#include "daemon/bundle_parts.h"
 #include "daemon/cgroup.h"
 #include "daemon/docker_spec.h"
 
@@ -210,6 +211,7 @@ static int write_create(struct engine_docker *e, const char *dir, const char *re
                 .hostname = spec->hostname,
                 .image = image,
                 .network = network_name(e, &spec->network),
+                .bundle = dir,
                 .workspace = spec->workspace,
                 .runtimed = spec->runtimed,
                 .resolv_conf = resolv_conf,
@@ -250,6 +252,8 @@ static int docker_prepare(struct engine *base, const struct engine_spec *spec, s
         if (r == 0)
                 r = io_write_in_place(resolv_conf, spec->resolv_conf, strlen(spec->resolv_conf),
                                       0644, err);
+        if (r == 0)
+                r = bundle_make_skeleton(dir, err);
         return r == 0 ? write_create(e, dir, resolv_conf, spec, err) : r;
 }
 

@@ -184,7 +184,7 @@ static void on_events_end(void *data, const struct docker_answer *answer, const 
 static int hear_events(struct engine_docker *e, struct err *err)
 {
         struct docker_link *l = &e->link;
-        int64_t since = (l->since ? l->since : now_ns()) - OVERLAP_NS;
+        int64_t since = l->since - OVERLAP_NS;
         _cleanup_free_ char *filters = docker_escape(
                 "{\"type\":[\"container\",\"daemon\"],\"event\":[\"create\",\"start\",\"oom\","
                 "\"pause\",\"unpause\",\"destroy\",\"reload\"]}");
@@ -461,6 +461,7 @@ void docker_link_open(struct engine_docker *e)
         (void)uv_timer_init(e->loop, &e->link.timer); /* never fails */
         engine_hold(&e->base);                        /* until the timer is closed */
         e->link.wait_ms = WAIT_FIRST_MS;
+        e->link.since = now_ns();
         attempt(e);
 }
 

@@ -18,6 +18,7 @@
 #include "daemon/advisory.h"
 #include "daemon/bundle.h"
 #include "daemon/bundle_files.h"
+#include "daemon/bundle_parts.h"
 #include "daemon/docker_spec.h"
 #include "daemon/engine_docker_private.h"
 #include "runtimed-client/runtimed_client.h"
@@ -211,8 +212,8 @@ static int make_workspace(const struct docker_trial *t, struct err *e)
         return fd < 0 ? fd : workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
 }
 
-static int write_create(const struct docker_trial *t, const char *path, const char *resolv_conf,
-                        struct err *e)
+static int write_create(const struct docker_trial *t, const char *bundle, const char *path,
+                        const char *resolv_conf, struct err *e)
 {
         const struct engine_docker *engine = t->engine;
         const struct image_config config = {
@@ -224,6 +225,7 @@ static int write_create(const struct docker_trial *t, const char *path, const ch
                 .hostname = "trial",
                 .image = IMAGE,
                 .network = "none",
+                .bundle = bundle,
                 .workspace = t->workspace,
                 .runtimed = engine->runtimed,
                 .resolv_conf = resolv_conf,
@@ -248,13 +250,16 @@ static int write_create(const struct docker_trial *t, const char *path, const ch
 static int lay_down(const struct docker_trial *t, struct err *e)
 {
         const char *state_dir = t->engine->state_dir;
+        _cleanup_free_ char *bundle = bundle_path(state_dir, t->id, NULL);
         _cleanup_free_ char *create = bundle_path(state_dir, t->id, DOCKER_FILE_CREATE);
         _cleanup_free_ char *resolv_conf = bundle_path(state_dir, t->id, BUNDLE_RESOLV_CONF);
-        int r = create && resolv_conf ? make_workspace(t, e) : err_oom(e);
+        int r = bundle && create && resolv_conf ? make_workspace(t, e) : err_oom(e);
 
         if (r == 0)
+                r = bundle_make_skeleton(bundle, e);
+        if (r == 0)
                 r = io_write_in_place(resolv_conf, "", 0, 0644, e);
-        return r == 0 ? write_create(t, create, resolv_conf, e) : r;
+        return r == 0 ? write_create(t, bundle, create, resolv_conf, e) : r;
 }
 
 static void begin(struct docker_trial *t)

@@ -1,0 +1,716 @@
+/* The engine on a Docker that says what the test tells it to. What a real one does with it all is
+ * for tests/e2e/test_docker.py. */
+#include "daemon/engine_docker_private.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/util.h"
+#include "daemon/bundle.h"
+#include "daemon/libcurl.h"
+#include "tests/unit/docker_peer.h"
+#include "tests/unit/loop_fixture.h"
+#include "tests/unit/temp_dir.h"
+
+#define INSTANCE  "01hzz0000000000000000000a1"
+#define ID        "01hzz0000000000000000000b2"
+#define CID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define IMAGE     "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+#define NAME      "/containers/sandboxd-" ID
+#define VERSION   "{\"ApiVersion\":\"1.43\",\"MinAPIVersion\":\"1.12\"}"
+#define INFO                                                                                  \
+        "{\"ServerVersion\":\"24.0\",\"CgroupDriver\":\"systemd\",\"CgroupVersion\":\"2\","   \
+        "\"LiveRestoreEnabled\":true,\"SecurityOptions\":[\"name=seccomp\",\"name=userns\"]," \
+        "\"Runtimes\":{\"runc\":{\"path\":\"runc\"}}}"
+#define EVENT(action)                                                                  \
+        "{\"Type\":\"container\",\"Action\":\"" action "\",\"timeNano\":1,\"Actor\":{" \
+        "\"Attributes\":{\"sandboxd.id\":\"" ID "\",\"sandboxd.instance\":\"" INSTANCE "\"}}}\n"
+
+struct fixture {
+        struct loop_fixture l;
+        struct temp_dir dir;
+        struct docker_peer peer;
+        uv_timer_t tick; /* uv_run of one turn waits when a timer's callback was all there was */
+        struct proc *proc;
+        struct config config;
+        struct engine *engine;
+        const struct engine_runtime *runc, *runsc;
+        char socket[256], data[256], state[256];
+        /* What was told. */
+        unsigned n_done, n_back, n_steps;
+        struct err err; /* code OK: none */
+        pid_t pid;
+        int status;
+        char rootfs[PATH_MAX], step[64];
+        char paused_id[ID_LEN + 1];
+        bool paused;
+        size_t n_list;
+};
+
+static void on_paused(void *data, const char *id, bool paused)
+{
+        struct fixture *f = data;
+
+        (void)str_format(f->paused_id, sizeof(f->paused_id), "%s", id);
+        f->paused = paused;
+}
+
+static void on_back(void *data)
+{
+        ((struct fixture *)data)->n_back++;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+        (void)timer;
+}
+
+static void on_done(void *data, const struct err *e)
+{
+        struct fixture *f = data;
+
+        f->n_done++;
+        f->err = e ? *e : (struct err){0};
+}
+
+static void on_run(void *data, pid_t pid, const struct err *e)
+{
+        ((struct fixture *)data)->pid = pid;
+        on_done(data, e);
+}
+
+static void on_end(void *data, int status)
+{
+        ((struct fixture *)data)->status = status;
+        on_done(data, NULL);
+}
+
+static void on_image(void *data, const char *rootfs, const struct err *e)
+{
+        struct fixture *f = data;
+
+        (void)str_format(f->rootfs, sizeof(f->rootfs), "%s", rootfs ? rootfs : "");
+        on_done(data, e);
+}
+
+static void on_step(void *data, const char *step)
+{
+        struct fixture *f = data;
+
+        f->n_steps++;
+        (void)str_format(f->step, sizeof(f->step), "%s", step);
+}
+
+static void on_list(void *data, const struct engine_container *list, size_t n, const struct err *e)
+{
+        struct fixture *f = data;
+
+        f->n_list = n;
+        f->paused = n > 0 && list[0].paused;
+        on_done(data, e);
+}
+
+#define WAIT(f)                                       \
+        do {                                          \
+                assert_int_equal((f)->n_done, 0);     \
+                LOOP_UNTIL(&(f)->l, (f)->n_done > 0); \
+                assert_int_equal((f)->n_done, 1);     \
+                (f)->n_done = 0;                      \
+        } while (0)
+
+static void answer(struct fixture *f, const char *line, int status, const char *body)
+{
+        docker_peer_set(&f->peer, line, status, body);
+}
+
+static void open_engine(struct fixture *f)
+{
+        static const struct engine_listener listener = {on_paused, on_back};
+        struct err e;
+
+        if (engine_docker_new(&f->l.loop, &f->config, INSTANCE, f->proc, "/runtimed", &f->engine,
+                              &e) < 0)
+                fail_msg("%s", e.msg);
+        f->engine->listener = &listener;
+        f->engine->listener_data = f;
+        f->runc = engine_find_runtime(f->engine, "runc");
+        f->runsc = engine_find_runtime(f->engine, "runsc");
+}
+
+static int setup_without_engine(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+        const struct libcurl *curl;
+
+        assert_non_null(f);
+        assert_int_equal(libcurl_load(&curl, NULL), 0); /* what it opens for good is not counted */
+        loop_open(&f->l);
+        temp_dir_make(&f->dir);
+        (void)str_format(f->socket, sizeof(f->socket), "%s/sock", f->dir.path);
+        (void)str_format(f->data, sizeof(f->data), "%s/data", f->dir.path);
+        (void)str_format(f->state, sizeof(f->state), "%s/state", f->dir.path);
+        (void)uv_timer_init(&f->l.loop, &f->tick);
+        (void)uv_timer_start(&f->tick, on_tick, 10, 10);
+        assert_int_equal(proc_new(&f->l.loop, &f->proc, NULL), 0);
+        f->config = (struct config){
+                .runtime = (char *)"runc",
+                .runtimes = {{(char *)"runc", (char *)"runc", (char *)"true", NULL},
+                             {(char *)"runsc", (char *)"runsc", (char *)"/opt/runsc", NULL}},
+                .n_runtimes = 2,
+                .data_dir = f->data,
+                .state_dir = f->state,
+                .docker = {f->socket, (char *)"missing", (char *)"boxes"},
+                .images = {.import_timeout_ms = 60000},
+        };
+        answer(f, "GET /version", 200, VERSION);
+        answer(f, "GET /info", 200, INFO);
+        answer(f, "GET /events", PEER_FOR_EVER, "");
+        answer(f, "GET /containers/json", 200, "[]");
+        *state = f;
+        return 0;
+}
+
+static int setup(void **state)
+{
+        setup_without_engine(state);
+        struct fixture *f = *state;
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct fixture *f = *state;
+
+        if (f->engine)
+                f->engine->ops->close(f->engine);
+        proc_close(f->proc);
+        docker_peer_close(&f->peer);
+        uv_close((uv_handle_t *)&f->tick, NULL);
+        loop_done(&f->l);
+        docker_peer_done(&f->peer);
+        temp_dir_remove(&f->dir);
+        free(f);
+        return 0;
+}
+
+/* --- the way to it ------------------------------------------------------------------------- */
+
+static void what_docker_says_of_itself_is_known(void **state)
+{
+        struct fixture *f = *state;
+
+        assert_non_null(strstr(f->engine->about, "Docker Engine 24.0"));
+        assert_non_null(strstr(f->engine->about, "live-restore is on"));
+        assert_string_equal(f->engine->problem, "");
+        assert_string_equal(f->runc->problem, "");
+        assert_true(docker_peer_heard(&f->peer, "GET /version"));
+        assert_true(docker_peer_heard(&f->peer, "GET /v1.43/info"));
+        assert_true(docker_peer_heard(&f->peer, "GET /v1.43/events?since="));
+        assert_non_null(strstr(f->runsc->problem, "knows no runtime 'runsc'"));
+        assert_non_null(strstr(f->runsc->problem,
+                               "{\"runtimes\": {\"runsc\": {\"path\": \"/opt/runsc\", "
+                               "\"runtimeArgs\": [\"--host-uds=create\"]}}}"));
+        assert_non_null(strstr(f->runsc->problem, "systemctl reload docker"));
+        assert_false(f->runsc->problem_passes);
+}
+
+static void an_engine_that_is_too_old_or_talks_nonsense_is_told_of(void **state)
+{
+        static const struct {
+                const char *version, *words;
+        } cases[] = {
+                {"{\"ApiVersion\":\"1.40\"}", "speaks version 1.40 of its API; 1.41 or newer"},
+                {"{\"ApiVersion\":\"1.99\",\"MinAPIVersion\":\"1.60\"}", "version 1.99"},
+                {"{}", "speaks version none"},
+                {"[]", "no JSON object"},
+                {"garbage", "no JSON object"},
+        };
+        struct fixture *f = *state;
+
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                answer(f, "GET /version", 200, cases[i].version);
+                open_engine(f);
+                if (!strstr(f->engine->problem, cases[i].words))
+                        fail_msg("%s", f->engine->problem);
+                assert_string_equal(f->runc->problem, f->engine->problem);
+                assert_true(f->runc->problem_passes);
+                struct engine *engine = TAKE(f->engine);
+                engine->ops->close(engine);
+        }
+}
+
+static void one_that_is_away_is_found_when_it_comes(void **state)
+{
+        struct fixture *f = *state;
+
+        open_engine(f);
+        assert_non_null(strstr(f->engine->problem, f->socket));
+        assert_true(f->runc->problem_passes);
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        LOOP_UNTIL(&f->l, f->n_back > 0);
+        assert_string_equal(f->engine->problem, "");
+        assert_string_equal(f->runc->problem, "");
+        assert_false(f->runc->problem_passes);
+}
+
+static void events_that_end_are_heard_again_from_where_they_ended(void **state)
+{
+        struct fixture *f = *state;
+
+        docker_peer_say(&f->peer, "{\"Type\":\"container\",\"Action\":\"create\",\"timeNano\":"
+                                  "1700000000500000000}\nhalf a line");
+        loop_run_for(&f->l, 50);
+        docker_peer_hang_up(&f->peer);
+        LOOP_UNTIL(&f->l, f->runc->problem[0]);
+        assert_non_null(strstr(f->runc->problem, f->socket));
+        LOOP_UNTIL(&f->l, f->n_back > 0);
+        assert_string_equal(f->runc->problem, "");
+        assert_false(docker_peer_heard(&f->peer, "GET /v1.43/events?since=1699999998.5"));
+        docker_peer_say(&f->peer, "{\"timeNano\":9000000000500000000}\n");
+        loop_run_for(&f->l, 50);
+        docker_peer_hang_up(&f->peer);
+        LOOP_UNTIL(&f->l, f->n_back > 1);
+        assert_true(docker_peer_heard(&f->peer, "GET /v1.43/events?since=8999999998.500000000"));
+}
+
+static void an_engine_that_hangs_holds_nobody_for_ever(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /info", PEER_NEVER, "");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        assert_non_null(strstr(f->engine->problem, "does not answer in time: GET /info"));
+        assert_true(f->runc->problem_passes);
+}
+
+/* --- its events ---------------------------------------------------------------------------- */
+
+static size_t survey(struct fixture *f, char what[128])
+{
+        _cleanup_free_ struct engine_remains *remains = NULL;
+        size_t n;
+
+        assert_int_equal(f->engine->ops->survey(f->engine, &remains, &n, NULL), 0);
+        (void)str_format(what, 128, "%s", n ? remains[0].what : "");
+        return n;
+}
+
+static void containers_of_ours_are_known_by_list_and_events(void **state)
+{
+        struct fixture *f = *state;
+        char what[128];
+
+        assert_int_equal(survey(f, what), 0);
+        docker_peer_say(&f->peer, EVENT("create"));
+        loop_run_for(&f->l, 50);
+        assert_int_equal(survey(f, what), 1);
+        assert_string_equal(what, "container");
+        assert_int_equal(io_mkdir_all(temp_dir_file(&f->dir, "state/bundles/" ID), 0700, NULL), 0);
+        assert_int_equal(survey(f, what), 1);
+        assert_string_equal(what, "container, bundle");
+        docker_peer_say(&f->peer, EVENT("destroy"));
+        loop_run_for(&f->l, 50);
+        assert_int_equal(survey(f, what), 1);
+        assert_string_equal(what, "bundle");
+
+        answer(f, "GET /containers/json", 200,
+               "[{\"Id\":\"x\",\"Labels\":{\"sandboxd.id\":\"" ID "\"},\"State\":\"paused\"},"
+               "{\"Labels\":{\"sandboxd.id\":\"../etc\"}}, 7]");
+        docker_peer_hang_up(&f->peer);
+        LOOP_UNTIL(&f->l, f->n_back > 0);
+        assert_string_equal(f->paused_id, ID);
+        assert_true(f->paused);
+        assert_int_equal(survey(f, what), 1);
+        assert_string_equal(what, "container, bundle");
+}
+
+static void events_of_others_and_garbage_do_nothing(void **state)
+{
+        struct fixture *f = *state;
+        char what[128];
+
+        docker_peer_say(&f->peer, "{\"Type\":\"container\",\"Action\":\"create\",\"Actor\":{"
+                                  "\"Attributes\":{\"sandboxd.id\":\"" ID
+                                  "\",\"sandboxd.instance\":\"01hzz0000000000000000000c3\"}}}\n"
+                                  "not JSON\n[]\n\n{\"Actor\":7,\"Type\":[]}\n");
+        loop_run_for(&f->l, 50);
+        assert_int_equal(survey(f, what), 0);
+        assert_string_equal(f->engine->problem, "");
+}
+
+static void a_pause_by_somebody_else_is_told_as_it_is_now(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET " NAME "/json", 200, "{\"State\":{\"Paused\":true,\"Running\":true}}");
+        docker_peer_say(&f->peer, EVENT("pause"));
+        LOOP_UNTIL(&f->l, f->paused_id[0]);
+        assert_string_equal(f->paused_id, ID);
+        assert_true(f->paused);
+        answer(f, "GET " NAME "/json", 200, "{\"State\":{\"Paused\":false,\"Running\":true}}");
+        docker_peer_say(&f->peer, EVENT("pause")); /* which was undone meanwhile */
+        LOOP_UNTIL(&f->l, !f->paused);
+}
+
+static void another_daemon_json_is_read(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /info", 200,
+               "{\"Runtimes\":{\"runc\":{\"path\":\"runc\"},\"runsc\":{\"path\":\"/new/runsc\"}}}");
+        docker_peer_say(&f->peer, "{\"Type\":\"daemon\",\"Action\":\"reload\"}\n");
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "POST /v1.43/images/create?fromSrc=-"));
+        LOOP_UNTIL(&f->l, f->runsc->problem[0] == '\0');
+}
+
+/* --- containers ---------------------------------------------------------------------------- */
+
+static void lay_down(struct fixture *f, bool bridge)
+{
+        static const struct image_config image = {.workdir = (char *)"", .uid = 1, .gid = 2};
+        const struct engine_spec spec = {
+                .id = ID,
+                .runtime = "runc",
+                .hostname = "box",
+                .rootfs = "/data/docker/" IMAGE "/rootfs",
+                .workspace = "/w",
+                .runtimed = "/runtimed",
+                .resolv_conf = "nameserver 192.0.2.1\n",
+                .image = &image,
+                .network = {.bridge = bridge},
+                .memory = 16 * MiB,
+                .cpu_millis = 100,
+                .pids = 16,
+                .nofile = 64,
+                .tmp_size = MiB,
+        };
+        struct err e;
+
+        if (f->engine->ops->prepare(f->engine, &spec, &e) < 0)
+                fail_msg("%s", e.msg);
+}
+
+static void run(struct fixture *f, bool bridge)
+{
+        const struct engine_network network = {.bridge = bridge};
+
+        assert_int_equal(
+                f->engine->ops->run(f->engine, f->runc, ID, &network, 5000, on_run, f, NULL), 0);
+        WAIT(f);
+}
+
+static void what_was_laid_down_is_what_docker_is_told(void **state)
+{
+        struct fixture *f = *state;
+
+        lay_down(f, true);
+        answer(f, "GET /networks/boxes", 200, "{}");
+        run(f, true); /* it is not made: 404 */
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND);
+        assert_true(docker_peer_heard(&f->peer, "POST /v1.43/containers/create?name=sandboxd-" ID));
+        json_t *body = json_loads(f->peer.last_body, 0, NULL);
+        assert_string_equal(docker_string(body, "Image", NULL), "sha256:" IMAGE);
+        assert_string_equal(docker_string(body, "User", NULL), "1:2");
+        assert_string_equal(docker_string(body, "HostConfig", "NetworkMode"), "boxes");
+        assert_string_equal(docker_string(body, "HostConfig", "UsernsMode"), "host");
+        json_decref(body);
+        _cleanup_free_ char *resolv = f->engine->ops->read_resolv_conf(f->engine, ID);
+        assert_string_equal(resolv, "nameserver 192.0.2.1\n");
+}
+
+static void a_network_that_is_missing_is_made_once(void **state)
+{
+        struct fixture *f = *state;
+
+        lay_down(f, true);
+        answer(f, "POST /networks/create", 500, "{\"message\":\"no IPv6 here\"}");
+        run(f, true);
+        assert_int_equal(f->err.code, STATUS_INTERNAL);
+        json_t *body = json_loads(f->peer.last_body, 0, NULL); /* of the second try */
+        assert_true(json_is_false(json_object_get(body, "EnableIPv6")));
+        assert_string_equal(docker_string(body, "Options", "com.docker.network.bridge.enable_icc"),
+                            "false");
+        json_decref(body);
+        answer(f, "POST /networks/create", 201, "{}");
+        run(f, true);
+        unsigned n = f->peer.n_requests;
+        run(f, true);
+        assert_int_equal(f->peer.n_requests, n + 1); /* the create alone */
+}
+
+static void docker_is_not_believed_everything(void **state)
+{
+        static const struct {
+                const char *create, *inspect, *words;
+        } cases[] = {
+                {"{\"Id\":\"short\"}", "{}", "gives no id"},
+                {"{}", "{}", "gives no id"},
+                {"nonsense", "{}", "no JSON object"},
+                {"{\"Id\":\"" CID "\"}", "{\"State\":{\"Pid\":1}}",
+                 "names process 1 as the sandbox's"},
+                {"{\"Id\":\"" CID "\"}", "nonsense", "no JSON object"},
+                {"{\"Id\":\"" CID "\"}", "{\"State\":{\"Pid\":-1}}", "ended before"},
+                {"{\"Id\":\"" CID "\"}", "{\"State\":{\"Pid\":99999999999}}", "ended before"},
+        };
+        struct fixture *f = *state;
+
+        lay_down(f, false);
+        answer(f, "POST /containers/" CID "/start", 204, "");
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                answer(f, "POST /containers/create", 201, cases[i].create);
+                answer(f, "GET /containers/" CID "/json", 200, cases[i].inspect);
+                run(f, false);
+                assert_int_equal(f->err.code, STATUS_INTERNAL);
+                if (!strstr(f->err.msg, cases[i].words))
+                        fail_msg("%s", f->err.msg);
+        }
+        answer(f, "POST /containers/" CID "/start", 500, "{\"message\":\"shim: no\"}");
+        run(f, false);
+        assert_non_null(strstr(f->err.msg, "shim: no"));
+}
+
+static void remove_it(struct fixture *f, const struct engine_runtime *runtime)
+{
+        assert_int_equal(f->engine->ops->remove(f->engine, runtime, ID, on_done, f, NULL), 0);
+        WAIT(f);
+}
+
+static void what_is_gone_is_removed(void **state)
+{
+        struct fixture *f = *state;
+        char what[128];
+
+        lay_down(f, false);
+        docker_peer_say(&f->peer, EVENT("create"));
+        answer(f, "DELETE " NAME, 500, "{\"message\":\"busy\"}");
+        remove_it(f, f->runc);
+        assert_int_equal(f->err.code, STATUS_INTERNAL);
+        assert_int_equal(survey(f, what), 1); /* what tells of it stays */
+        assert_string_equal(what, "container, bundle");
+
+        answer(f, "DELETE " NAME, 409, "{\"message\":\"in progress\"}");
+        answer(f, "POST " NAME "/wait", 200, "{\"StatusCode\":0}");
+        remove_it(f, f->runc);
+        assert_int_equal(f->err.code, STATUS_OK);
+        assert_int_equal(survey(f, what), 0);
+        assert_true(docker_peer_heard(&f->peer, "POST /v1.43" NAME "/wait?condition=removed"));
+        remove_it(f, f->runc);
+        assert_int_equal(f->err.code, STATUS_OK);
+        assert_int_equal(f->engine->ops->remove(f->engine, NULL, "short", on_done, f, NULL),
+                         -EINVAL);
+}
+
+static void an_orphan_is_removed_by_its_label(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /containers/json", 200, "[{\"Id\":\"" CID "\"}]");
+        remove_it(f, NULL); /* it never goes: that has an end too */
+        assert_true(
+                docker_peer_heard(&f->peer, "DELETE /v1.43/containers/" CID "?force=1&v=1"));
+        answer(f, "GET /containers/json", 200, "[]");
+        remove_it(f, NULL);
+        assert_int_equal(f->err.code, STATUS_OK);
+}
+
+static void what_the_other_engine_has_made_stays(void **state)
+{
+        struct fixture *f = *state;
+
+        lay_down(f, false);
+        assert_int_equal(io_write_atomic(temp_dir_file(&f->dir, "state/bundles/" ID "/config.json"),
+                                         "{}", 2, 0600, NULL),
+                         0);
+        remove_it(f, f->runc);
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "engine oci"));
+        assert_false(docker_peer_heard(&f->peer, "DELETE "));
+}
+
+static void pause_it(struct fixture *f, bool on)
+{
+        assert_int_equal(f->engine->ops->pause(f->engine, f->runc, ID, on, on_done, f, NULL), 0);
+        WAIT(f);
+}
+
+static void a_pause_is_looked_at(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "POST " NAME "/pause", 204, "");
+        answer(f, "GET " NAME "/json", 200, "{\"State\":{\"Paused\":true,\"Running\":true}}");
+        pause_it(f, true);
+        assert_int_equal(f->err.code, STATUS_OK);
+        answer(f, "POST " NAME "/pause", 409, "{\"message\":\"already paused\"}");
+        pause_it(f, true);
+        assert_int_equal(f->err.code, STATUS_OK);
+        answer(f, "POST " NAME "/unpause", 204, "");
+        pause_it(f, false);
+        assert_int_equal(f->err.code, STATUS_INTERNAL);
+        assert_non_null(strstr(f->err.msg, "claims success, but the container is paused"));
+        answer(f, "POST " NAME "/unpause", 500, "{\"message\":\"cannot\"}");
+        pause_it(f, false);
+        assert_non_null(strstr(f->err.msg, "cannot"));
+}
+
+static void learn_end(struct fixture *f)
+{
+        assert_int_equal(f->engine->ops->learn_end(f->engine, ID, on_end, f, NULL), 0);
+        WAIT(f);
+}
+
+static void how_it_ended_is_asked(void **state)
+{
+        struct fixture *f = *state;
+        struct engine_usage usage;
+
+        lay_down(f, false);
+        learn_end(f);
+        assert_int_equal(f->status, PROC_STATUS_UNKNOWN);
+        assert_int_equal(f->engine->ops->usage(f->engine, ID, &usage, NULL), -ENOENT);
+
+        answer(f, "POST " NAME "/wait", 200, "{}");
+        answer(f, "GET " NAME "/json", 200,
+               "{\"State\":{\"Running\":false,\"ExitCode\":137,\"OOMKilled\":true}}");
+        /* A head of a frame has zeros in it, which this peer cannot say: none, then. */
+        answer(f, "GET " NAME "/logs", 200, "short");
+        learn_end(f);
+        assert_int_equal(f->status, 137 << 8);
+        assert_int_equal(f->engine->ops->usage(f->engine, ID, &usage, NULL), 0);
+        assert_int_equal(usage.oom_kills, 1);
+}
+
+static void a_list_is_one_or_an_error(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /containers/json", 200,
+               "[{\"Labels\":{\"sandboxd.id\":\"" ID "\"},\"State\":\"paused\"}]");
+        assert_int_equal(f->engine->ops->list(f->engine, f->runc, on_list, f, NULL), 0);
+        WAIT(f);
+        assert_int_equal(f->err.code, STATUS_OK);
+        assert_int_equal(f->n_list, 1);
+        assert_true(f->paused);
+        answer(f, "GET /containers/json", 200, "{}");
+        assert_int_equal(f->engine->ops->list(f->engine, f->runc, on_list, f, NULL), 0);
+        WAIT(f);
+        assert_int_equal(f->err.code, STATUS_INTERNAL);
+}
+
+/* --- images -------------------------------------------------------------------------------- */
+
+static void find(struct fixture *f, const char *reference)
+{
+        struct err e;
+
+        if (f->engine->ops->find_image(f->engine, reference, 1000, on_step, on_image, f, &e) < 0)
+                fail_msg("%s", e.msg);
+        WAIT(f);
+}
+
+static void what_is_no_reference_is_refused(void **state)
+{
+        static const char *const bad[] = {"",   "/srv/root", "a/../b", "a b",  "a?x=1",    "a//b",
+                                          "-a", "a/",        "a%2f",   "a\nb", "@sha256:0"};
+        struct fixture *f = *state;
+        struct err e;
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                assert_int_equal(f->engine->ops->find_image(f->engine, bad[i], 1000, on_step,
+                                                            on_image, f, &e),
+                                 -EINVAL);
+                assert_non_null(strstr(e.msg, "no reference"));
+        }
+}
+
+static void an_image_that_is_missing_is_pulled(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "POST /images/create", 200,
+               "{\"status\":\"Downloading\",\"id\":\"l1\",\"progressDetail\":{\"current\":1048576,"
+               "\"total\":4194304}}\n{\"status\":\"Done\"}\n");
+        find(f, "reg.example:5000/team/box");
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND); /* it says that it is there, and is not */
+        assert_true(docker_peer_heard(&f->peer,
+                                      "POST /v1.43/images/create?fromImage=reg.example%3A5000%2F"
+                                      "team%2Fbox&tag=latest"));
+        assert_true(f->n_steps > 0);
+        find(f, "box:1.2@sha256:" IMAGE);
+        assert_true(docker_peer_heard(
+                &f->peer, "POST /v1.43/images/create?fromImage=box%3A1.2%40sha256%3A" IMAGE));
+
+        answer(f, "POST /images/create", 200, "{\"error\":\"manifest unknown\"}\n");
+        find(f, "box");
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND);
+        assert_non_null(strstr(f->err.msg, "cannot be pulled: manifest unknown"));
+}
+
+static void nothing_is_pulled_where_that_is_not_allowed(void **state)
+{
+        struct fixture *f = *state;
+
+        f->config.docker.pull = (char *)"never";
+        find(f, "box");
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND);
+        assert_non_null(strstr(f->err.msg, "docker.pull is 'never'"));
+        assert_false(docker_peer_heard(&f->peer, "POST "));
+}
+
+static void a_pull_is_shared_and_goes_on(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "POST /images/create", PEER_FOR_EVER, "");
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(f->engine->ops->find_image(f->engine, "box", 300, on_step,
+                                                            on_image, f, NULL),
+                                 0);
+        LOOP_UNTIL(&f->l, f->n_done == 3);
+        assert_int_equal(f->err.code, STATUS_DEADLINE_EXCEEDED);
+        assert_non_null(strstr(f->err.msg, "it goes on: retry later"));
+        unsigned pulls = 0;
+        for (unsigned i = 0; i < f->peer.n_requests; i++)
+                pulls += str_starts(f->peer.requests[i], "POST /v1.43/images/create");
+        assert_int_equal(pulls, 1);
+}
+
+int main(void)
+{
+#define TEST(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define ALONE(f) cmocka_unit_test_setup_teardown(f, setup_without_engine, teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(what_docker_says_of_itself_is_known),
+                ALONE(an_engine_that_is_too_old_or_talks_nonsense_is_told_of),
+                ALONE(one_that_is_away_is_found_when_it_comes),
+                TEST(events_that_end_are_heard_again_from_where_they_ended),
+                ALONE(an_engine_that_hangs_holds_nobody_for_ever),
+                TEST(containers_of_ours_are_known_by_list_and_events),
+                TEST(events_of_others_and_garbage_do_nothing),
+                TEST(a_pause_by_somebody_else_is_told_as_it_is_now),
+                TEST(another_daemon_json_is_read),
+                TEST(what_was_laid_down_is_what_docker_is_told),
+                TEST(a_network_that_is_missing_is_made_once),
+                TEST(docker_is_not_believed_everything),
+                TEST(what_is_gone_is_removed),
+                TEST(an_orphan_is_removed_by_its_label),
+                TEST(what_the_other_engine_has_made_stays),
+                TEST(a_pause_is_looked_at),
+                TEST(how_it_ended_is_asked),
+                TEST(a_list_is_one_or_an_error),
+                TEST(what_is_no_reference_is_refused),
+                TEST(an_image_that_is_missing_is_pulled),
+                TEST(nothing_is_pulled_where_that_is_not_allowed),
+                TEST(a_pull_is_shared_and_goes_on),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
