@@ -13,6 +13,20 @@ char *bundle_path(const char *state_dir, const char *id, const char *file)
         return str_printf("%s/bundles/%s%s%s", state_dir, id, file ? "/" : "", file ? file : "");
 }
 
+int bundle_check_engine(const char *state_dir, const char *id, const char *engine, struct err *e)
+{
+        bool oci = str_eq(engine, "oci");
+        _cleanup_free_ char *path = bundle_path(state_dir, id, oci ? BUNDLE_DOCKER : BUNDLE_OCI);
+
+        if (!path)
+                return err_oom(e);
+        if (access(path, F_OK) < 0)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "sandbox %s was made by engine %s; set that again to delete it", id,
+                       oci ? "docker" : "oci");
+}
+
 int bundle_set_resolv_conf(const char *state_dir, const char *id, const char *text, struct err *e)
 {
         _cleanup_free_ char *path = bundle_path(state_dir, id, BUNDLE_RESOLV_CONF);

@@ -211,7 +211,7 @@ static int settle(struct daemon *d, struct err *e)
                 r = lock_directory("data_dir", c->data_dir, &d->data_lock, e);
         if (r == 0)
                 r = lock_directory("state_dir", c->state_dir, &d->state_lock, e);
-        return r == 0 ? make_default_image(c, e) : r;
+        return r == 0 && str_eq(c->engine, "oci") ? make_default_image(c, e) : r;
 }
 
 /* --- its parts ----------------------------------------------------------------------------- */

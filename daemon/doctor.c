@@ -38,6 +38,7 @@ struct doctor {
 };
 
 static void next_check(struct doctor *d);
+static void tell_engine(struct doctor *d);
 static void next_runtime(struct doctor *d);
 
 /* --- ending -------------------------------------------------------------------------------- */
@@ -184,6 +185,7 @@ static void tell_store(struct doctor *d, const struct err *e)
         }
         d->store_told = true;
         tell(d, &f);
+        tell_engine(d);
         next_runtime(d);
 }
 
@@ -241,6 +243,31 @@ static void next_check(struct doctor *d)
 }
 
 /* --- the runtimes -------------------------------------------------------------------------- */
+
+/* What an engine that is not the daemon itself says of itself. */
+static void tell_engine(struct doctor *d)
+{
+        const struct engine *engine = d->registry->engine;
+        struct finding f;
+
+        if (!engine->about)
+                return;
+        (void)str_format(d->doing, sizeof(d->doing), "engine"); /* it fits */
+        finding_init(&f, "engine",
+                     "sandboxes are made by it, and end with it unless it is told "
+                     "otherwise");
+        finding_set(&f, FINDING_OK, "%s", engine->about);
+        if (engine->problem[0]) {
+                finding_set(&f, FINDING_FAIL, "%s", engine->problem);
+                finding_repair(&f, "systemctl restart docker, or docker.socket in the "
+                                   "configuration");
+        } else if (strstr(engine->about, "live-restore is off")) {
+                finding_set(&f, FINDING_WARN, "%s", engine->about);
+                finding_repair(&f, "{\"live-restore\": true} in /etc/docker/daemon.json, then "
+                                   "systemctl reload docker");
+        }
+        tell(d, &f);
+}
 
 static const struct engine_runtime *current_runtime(const struct doctor *d)
 {
@@ -559,8 +586,12 @@ static void next_runtime(struct doctor *d)
                 finding_set(&f, FINDING_OK, "%s", r->path);
                 if (r->problem[0]) {
                         finding_set(&f, status_of_lack(d), "%s", r->problem);
-                        finding_repair(&f, "apt-get install %s && systemctl restart sandboxd",
-                                       r->type);
+                        if (d->registry->engine->about)
+                                finding_repair(&f, "do what it says");
+                        else
+                                finding_repair(&f,
+                                               "apt-get install %s && systemctl restart sandboxd",
+                                               r->type);
                 } else if (ask_version(d, &e) < 0) {
                         finding_set(&f, status_of_lack(d), "%s", e.msg);
                         finding_repair(&f, "apt-get install --reinstall %s", r->type);

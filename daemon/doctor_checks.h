@@ -26,6 +26,7 @@ struct doctor_subject {
         bool overlays;              /* likewise a root file system that they may write */
         char instance[ID_LEN + 1];  /* "" for none */
         int idmap;                  /* as struct registry has it */
+        bool docker;                /* images and networks are Docker's */
         uint64_t memory, nofile;    /* of a sandbox, where its creator does not say */
         /* Where the kernel tells of itself: static strings, which tests change. */
         const char *proc, *cgroup;

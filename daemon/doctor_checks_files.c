@@ -230,6 +230,11 @@ void doctor_check_image(const struct doctor_subject *s, struct finding *f)
         _cleanup_free_ char *rootfs = NULL;
         struct err e = {0};
 
+        if (s->docker) {
+                finding_set(f, FINDING_OK, "%s, which Docker Engine is asked for when one is made",
+                            s->image);
+                return;
+        }
         if (images && image_resolve(images, s->image, &rootfs, &e) == 0) {
                 finding_set(f, FINDING_OK, "%s: %s", s->image, rootfs);
                 return;

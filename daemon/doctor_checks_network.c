@@ -84,8 +84,18 @@ static void judge_conflist(const struct doctor_subject *s, struct finding *f)
         json_decref(conflist);
 }
 
+/* Then nothing of ours is needed. */
+static bool is_dockers(const struct doctor_subject *s, struct finding *f)
+{
+        if (s->docker)
+                finding_set(f, FINDING_OK, "not needed: Docker Engine has networks of its own");
+        return s->docker;
+}
+
 void doctor_check_plugins(const struct doctor_subject *s, struct finding *f)
 {
+        if (is_dockers(s, f))
+                return;
         if (s->conflist[0]) {
                 judge_conflist(s, f);
         } else { /* of the daemon's own list */
@@ -99,6 +109,8 @@ void doctor_check_plugins(const struct doctor_subject *s, struct finding *f)
 
 void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *f)
 {
+        if (is_dockers(s, f))
+                return;
         if (proc_has_program("nft")) {
                 finding_set(f, FINDING_OK, "nft is there");
                 return;

@@ -201,7 +201,7 @@ static const char *network_name(const struct engine_docker *e, const struct engi
 static int write_create(struct engine_docker *e, const char *dir, const char *resolv_conf,
                         const struct engine_spec *spec, struct err *err)
 {
-        _cleanup_free_ char *path = str_printf("%s/" DOCKER_FILE_CREATE, dir);
+        _cleanup_free_ char *path = str_printf("%s/" BUNDLE_DOCKER, dir);
         _cleanup_free_ char *text = NULL;
         char image[72];
         struct docker_spec s = {
@@ -365,7 +365,7 @@ static int add_containers(struct engine_docker *e, struct survey *s)
 /* One that was cut short is ours: the state directory has one user. */
 static bool bundle_is_ours(const struct engine_docker *e, const char *id)
 {
-        _cleanup_free_ char *path = bundle_path(e->state_dir, id, DOCKER_FILE_CREATE);
+        _cleanup_free_ char *path = bundle_path(e->state_dir, id, BUNDLE_DOCKER);
         json_t *root = path ? json_load_file(path, 0, NULL) : NULL;
         const char *instance =
                 docker_string(json_object_get(root, "Labels"), DOCKER_LABEL_INSTANCE, NULL);

@@ -4,7 +4,7 @@
  * proves that a runtime shows us its sockets.
  *
  * A container is called "sandboxd-<id of the sandbox>", and bears the labels of docker_spec.h. Its
- * bundle has these files: */
+ * bundle has, beside BUNDLE_DOCKER, which is what Docker is told, these files: */
 #pragma once
 
 #include "daemon/engine_docker.h"
@@ -17,9 +17,8 @@
 #include "base/id.h"
 #include "daemon/docker_client.h"
 
-#define DOCKER_FILE_CREATE "create.json" /* what Docker is told to make */
-#define DOCKER_FILE_CGROUP "cgroup"      /* path in the hierarchies, once it runs */
-#define DOCKER_FILE_LOG    "log"         /* what it printed, once it has ended */
+#define DOCKER_FILE_CGROUP "cgroup" /* path in the hierarchies, once it runs */
+#define DOCKER_FILE_LOG    "log"    /* what it printed, once it has ended */
 
 #define DOCKER_ASK_MS    5000  /* of a question that Docker answers from memory */
 #define DOCKER_ID_LEN    64    /* of a container */

@@ -3,9 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/failpoint.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
@@ -59,7 +57,6 @@ static void remove_bundle(struct docker_removal *job)
         struct err e;
         int r = dir ? io_remove_tree(dir, &e) : err_oom(&e);
 
-        FAILPOINT("docker.bundle");
         if (r == 0)
                 docker_forget(job->engine, job->id);
         remove_done(job, r < 0 ? &e : NULL);
@@ -100,7 +97,6 @@ static void on_gone(void *data, const struct docker_answer *answer, const struct
                 remove_done(job, err);
                 return;
         }
-        FAILPOINT("docker.removed");
         if (job->search)
                 search(job);
         else
@@ -159,19 +155,6 @@ static void search(struct docker_removal *job)
                 remove_done(job, &e);
 }
 
-/* Whose bundle was laid down by the other engine is a container of that. */
-static int check_engine(const struct docker_removal *job, struct err *e)
-{
-        _cleanup_free_ char *path = bundle_path(job->engine->state_dir, job->id, "config.json");
-
-        if (!path)
-                return err_oom(e);
-        if (access(path, F_OK) < 0)
-                return 0;
-        return err_set(e, STATUS_FAILED_PRECONDITION,
-                       "sandbox %s was made by engine oci; set that again to delete it", job->id);
-}
-
 /* Whoever is still alive, or frozen, goes first. */
 static void on_begin(uv_timer_t *timer)
 {
@@ -179,7 +162,7 @@ static void on_begin(uv_timer_t *timer)
         char name[sizeof(job->name)];
         struct err e;
 
-        if (check_engine(job, &e) < 0) {
+        if (bundle_check_engine(job->engine->state_dir, job->id, "docker", &e) < 0) {
                 remove_done(job, &e);
                 return;
         }

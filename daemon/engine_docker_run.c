@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/failpoint.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -149,7 +148,6 @@ static void on_started(void *data, const struct docker_answer *answer, const str
                 run_done(run, 0, err);
                 return;
         }
-        FAILPOINT("docker.started");
         if (run_ask(run, "GET", str_printf("/containers/%s/json", run->container), NULL,
                     on_inspected, &e) < 0)
                 run_done(run, 0, &e);
@@ -172,7 +170,6 @@ static void on_created(void *data, const struct docker_answer *answer, const str
                               "Docker Engine has made a container and gives no id for it");
         } else if (root) {
                 (void)str_format(run->container, sizeof(run->container), "%s", container);
-                FAILPOINT("docker.created");
                 r = run_ask(run, "POST", str_printf("/containers/%s/start", container), NULL,
                             on_started, &e);
         }
@@ -184,7 +181,7 @@ static void on_created(void *data, const struct docker_answer *answer, const str
 static void create(struct docker_run *run)
 {
         struct engine_docker *e = run->engine;
-        _cleanup_free_ char *file = bundle_path(e->state_dir, run->id, DOCKER_FILE_CREATE);
+        _cleanup_free_ char *file = bundle_path(e->state_dir, run->id, BUNDLE_DOCKER);
         _cleanup_free_ char *path = str_printf("/containers/create?name=sandboxd-%s", run->id);
         _cleanup_free_ char *text = NULL;
         struct err err;

@@ -251,7 +251,7 @@ static int lay_down(const struct docker_trial *t, struct err *e)
 {
         const char *state_dir = t->engine->state_dir;
         _cleanup_free_ char *bundle = bundle_path(state_dir, t->id, NULL);
-        _cleanup_free_ char *create = bundle_path(state_dir, t->id, DOCKER_FILE_CREATE);
+        _cleanup_free_ char *create = bundle_path(state_dir, t->id, BUNDLE_DOCKER);
         _cleanup_free_ char *resolv_conf = bundle_path(state_dir, t->id, BUNDLE_RESOLV_CONF);
         int r = bundle && create && resolv_conf ? make_workspace(t, e) : err_oom(e);
 

@@ -6,6 +6,7 @@
 #include "base/failpoint.h"
 #include "base/io.h"
 #include "base/util.h"
+#include "daemon/bundle_files.h"
 #include "daemon/cgroup.h"
 #include "daemon/engine_oci_private.h"
 #include "daemon/mounts.h"
@@ -265,6 +266,10 @@ static void on_begin(uv_timer_t *timer)
 {
         struct remove_job *job = CONTAINER(timer, struct remove_job, timer);
 
+        if (bundle_check_engine(job->engine->state_dir, job->id, "oci", &job->err) < 0) {
+                remove_done(job);
+                return;
+        }
         oci_kill_all(&job->engine->base, job->id);
         ask_next(job);
 }

@@ -275,6 +275,17 @@ static void begin(struct service_image *s, struct image_call **slot, struct rpc_
         rpc_call_set_ops(call, &call_ops, c);
 }
 
+/* Where the engine has images of its own there are none of ours. */
+static int check_engine(const struct registry *r, struct err *e)
+{
+        if (!r->engine->ops->find_image)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "with engine %s images are Docker's: 'docker pull', 'docker load', 'docker "
+                       "image ls' and 'docker image rm'",
+                       r->engine->name);
+}
+
 static void on_import(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
         struct service_image *s = ctx;
@@ -282,9 +293,13 @@ static void on_import(struct rpc_call *call, const uint8_t *message, size_t n, v
         const Sandboxd__V1__ImageServiceImportRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
 
+        struct err e;
+
         if (!request)
                 return;
-        if (s->stopped || s->registry->closing) {
+        if (check_engine(s->registry, &e) < 0) {
+                rpc_call_finish(call, &e);
+        } else if (s->stopped || s->registry->closing) {
                 rpc_call_fail(call, STATUS_UNAVAILABLE, "the daemon is stopping");
         } else if (!slot) {
                 metrics_add(METRIC_LIMIT_HITS, LIMIT_IMPORTS, 1);
@@ -351,7 +366,8 @@ static void on_list(struct rpc_call *call, const uint8_t *message, size_t n, voi
         struct err e;
 
         if (rpc_call_unpack(call, message, n) &&
-            start(s, call, job_new(s->registry, ""), &ops, ASK_TIMEOUT_MS, &e) < 0)
+            (check_engine(s->registry, &e) < 0 ||
+             start(s, call, job_new(s->registry, ""), &ops, ASK_TIMEOUT_MS, &e) < 0))
                 rpc_call_finish(call, &e);
 }
 
@@ -449,7 +465,9 @@ static void on_remove(struct rpc_call *call, const uint8_t *message, size_t n, v
 
         if (!request)
                 return;
-        int r = check_remove(s->registry, request->name, &e);
+        int r = check_engine(s->registry, &e);
+        if (r == 0)
+                r = check_remove(s->registry, request->name, &e);
         if (r == 0)
                 r = start(s, call, job_new(s->registry, request->name), &ops, ASK_TIMEOUT_MS, &e);
         if (r < 0)

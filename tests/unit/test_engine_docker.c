@@ -11,17 +11,18 @@
 #include "base/io.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
+#include "daemon/bundle_files.h"
 #include "daemon/libcurl.h"
 #include "tests/unit/docker_peer.h"
 #include "tests/unit/loop_fixture.h"
 #include "tests/unit/temp_dir.h"
 
-#define INSTANCE  "01hzz0000000000000000000a1"
-#define ID        "01hzz0000000000000000000b2"
-#define CID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-#define IMAGE     "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
-#define NAME      "/containers/sandboxd-" ID
-#define VERSION   "{\"ApiVersion\":\"1.43\",\"MinAPIVersion\":\"1.12\"}"
+#define INSTANCE "01hzz0000000000000000000a1"
+#define ID       "01hzz0000000000000000000b2"
+#define CID      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define IMAGE    "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+#define NAME     "/containers/sandboxd-" ID
+#define VERSION  "{\"ApiVersion\":\"1.43\",\"MinAPIVersion\":\"1.12\"}"
 #define INFO                                                                                  \
         "{\"ServerVersion\":\"24.0\",\"CgroupDriver\":\"systemd\",\"CgroupVersion\":\"2\","   \
         "\"LiveRestoreEnabled\":true,\"SecurityOptions\":[\"name=seccomp\",\"name=userns\"]," \
@@ -514,8 +515,7 @@ static void an_orphan_is_removed_by_its_label(void **state)
 
         answer(f, "GET /containers/json", 200, "[{\"Id\":\"" CID "\"}]");
         remove_it(f, NULL); /* it never goes: that has an end too */
-        assert_true(
-                docker_peer_heard(&f->peer, "DELETE /v1.43/containers/" CID "?force=1&v=1"));
+        assert_true(docker_peer_heard(&f->peer, "DELETE /v1.43/containers/" CID "?force=1&v=1"));
         answer(f, "GET /containers/json", 200, "[]");
         remove_it(f, NULL);
         assert_int_equal(f->err.code, STATUS_OK);
@@ -526,7 +526,7 @@ static void what_the_other_engine_has_made_stays(void **state)
         struct fixture *f = *state;
 
         lay_down(f, false);
-        assert_int_equal(io_write_atomic(temp_dir_file(&f->dir, "state/bundles/" ID "/config.json"),
+        assert_int_equal(io_write_atomic(temp_dir_file(&f->dir, "state/bundles/" ID "/" BUNDLE_OCI),
                                          "{}", 2, 0600, NULL),
                          0);
         remove_it(f, f->runc);

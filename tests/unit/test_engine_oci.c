@@ -14,6 +14,7 @@
 #include "base/id.h"
 #include "base/util.h"
 #include "daemon/bundle.h"
+#include "daemon/bundle_files.h"
 #include "daemon/cgroup.h"
 #include "tests/unit/loop_fixture.h"
 #include "tests/unit/temp_dir.h"
@@ -468,6 +469,20 @@ static void mounts_in_the_bundle_go(void **state)
         assert_true(exists(f, "outside", "file"));
 }
 
+static void what_the_other_engine_has_made_stays(void **state)
+{
+        struct fixture *f = *state;
+        char name[128];
+
+        prepare_one(f, f->id);
+        assert_true(str_format(name, sizeof(name), "bundles/%s/" BUNDLE_DOCKER, f->id));
+        put(f, name, "{}");
+        remove_one(f, f->runtime);
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "engine docker"));
+        assert_true(exists(f, "bundles", f->id));
+}
+
 static void only_an_id_is_removed(void **state)
 {
         struct fixture *f = *state;
@@ -774,6 +789,7 @@ int main(void)
                 TEST(delete_that_hangs),
                 TEST(orphan_of_an_unknown_runtime),
                 TEST(mounts_in_the_bundle_go),
+                TEST(what_the_other_engine_has_made_stays),
                 TEST(only_an_id_is_removed),
                 TEST(pause_is_what_state_says),
                 TEST(lists),
