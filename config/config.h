@@ -53,7 +53,7 @@ struct config {
         /* "runc" and "runsc", as the file may change them, then the others of the file. */
         struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
         size_t n_runtimes;
-        char *engine;                         /* "oci" or "docker" */
+        char *engine; /* "oci" or "docker" */
         struct config_docker {
                 char *socket;  /* absolute, at most 107 bytes */
                 char *pull;    /* "missing" or "never" */

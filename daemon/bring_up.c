@@ -254,7 +254,7 @@ static void find_image(struct sandbox *s)
 {
         struct engine *engine = s->registry->engine;
 
-        if (!engine->ops->find_image) {
+        if (!engine->has_images) {
                 prepare(s, NULL);
                 return;
         }

@@ -79,7 +79,7 @@ int doctor_subject_init(struct doctor_subject *s, const struct registry *r, stru
                 .nofile = c->defaults.nofile,
                 .proc = "/proc",
                 .cgroup = "/sys/fs/cgroup",
-                .docker = r->engine && r->engine->has_networks,
+                .docker = r->engine && r->engine->has_images,
                 .networks = c->defaults.network && str_eq(c->defaults.network, "bridge"),
                 .overlays = c->defaults.rootfs && str_eq(c->defaults.rootfs, "overlay"),
                 .idmap = r->idmap,

@@ -46,6 +46,7 @@ struct engine {
         const char *name;    /* "oci", "docker" */
         /* What it says of itself, for people, and why it cannot be used now; "" for nothing. */
         char *about, *problem;
+        bool has_images;   /* of its own: find_image is there, and no root can be written */
         bool has_networks; /* it joins sandboxes to networks itself: daemon/network.h has no part */
         const struct engine_listener *listener; /* of its user, who sets it; NULL: none */
         void *listener_data;

@@ -607,6 +607,7 @@ int engine_docker_new(uv_loop_t *loop, const struct config *config, const char *
         e->base = (struct engine){.ops = &docker_ops,
                                   .holders = 1,
                                   .name = "docker",
+                                  .has_images = true,
                                   .has_networks = true,
                                   .runtimes = e->runtimes};
         e->loop = loop;

@@ -95,6 +95,15 @@ static int check_dns(struct registry *r, const struct sandbox_params *p, const s
         return resolv_refuse_loopback(p->dns.servers, STATUS_INVALID_ARGUMENT, e);
 }
 
+static int check_rootfs(const struct registry *r, const struct record *rec, struct err *e)
+{
+        if (rec->rootfs != ROOTFS_OVERLAY || !r->engine->has_images)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "rootfs: with engine %s every root is read-only; overlay needs engine oci",
+                       r->engine->name);
+}
+
 int params_check_ttl(uint64_t ttl_ms, struct err *e)
 {
         return ttl_ms ? check_range("ttl_millis", ttl_ms, TTL_MIN_MS, TTL_MAX_MS, e) : 0;
@@ -184,6 +193,8 @@ static int check(struct registry *r, const struct sandbox_params *p, const struc
                 n = check_env(p, e);
         if (n == 0)
                 n = check_dns(r, p, rec, e);
+        if (n == 0)
+                n = check_rootfs(r, rec, e);
         if (n == 0)
                 n = check_request_key(p->request_key, e);
         if (n == 0)

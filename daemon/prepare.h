@@ -23,14 +23,14 @@ struct preparation {
 };
 void preparation_free(void *p); /* a struct preparation; NULL is fine */
 
-/* On a thread of its own, with the network it has leased by now. rootfs: as find_image of the engine
- * gave it; NULL: it has none. any_workspace: the kept workspace
- * that it takes over may have had any owner. done comes once, never before the return: with a
- * struct preparation, the outcome, which is the callee's, or with NULL when it did not end in time.
+/* On a thread of its own, with the network it has leased by now. rootfs: as find_image of the
+ * engine gave it; NULL: it has none. any_workspace: the kept workspace that it takes over may have
+ * had any owner. done comes once, never before the return: with a struct preparation, the outcome,
+ * which is the callee's, or with NULL when it did not end in time.
  */
 int prepare_start(const struct registry *r, const struct record *rec, const char *rootfs,
-                  bool any_workspace, unsigned timeout_ms, void (*done)(void *ctx, void *preparation), void *ctx,
-                  struct err *e);
+                  bool any_workspace, unsigned timeout_ms,
+                  void (*done)(void *ctx, void *preparation), void *ctx, struct err *e);
 
 /* How many are under way, also those that came too late: each may work with an image that no bundle
  * names yet. From any thread. */

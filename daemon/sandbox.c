@@ -125,8 +125,7 @@ static void move(struct sandbox *s, enum sandbox_state to, const char *reason, b
 static uint64_t time_for(const struct sandbox *s, const struct op *op)
 {
         const struct config_defaults *defaults = &s->registry->config->defaults;
-        uint64_t network =
-                sandbox_has_lease(s) ? network_give_back_ms(s->registry->network) : 0;
+        uint64_t network = sandbox_has_lease(s) ? network_give_back_ms(s->registry->network) : 0;
         uint64_t end = KILL_TIMEOUT_MS + REMOVE_TIMEOUT_MS + network;
 
         switch (op->kind) {
@@ -567,8 +566,7 @@ const struct record *sandbox_record(const struct sandbox *s)
 
 const struct network_lease *sandbox_lease(const struct sandbox *s)
 {
-        return sandbox_has_lease(s) ? network_lease_of(s->registry->network, s->rec.id)
-                                                : NULL;
+        return sandbox_has_lease(s) ? network_lease_of(s->registry->network, s->rec.id) : NULL;
 }
 
 unsigned sandbox_count_running(struct registry *r)

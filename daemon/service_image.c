@@ -278,7 +278,7 @@ static void begin(struct service_image *s, struct image_call **slot, struct rpc_
 /* Where the engine has images of its own there are none of ours. */
 static int check_engine(const struct registry *r, struct err *e)
 {
-        if (!r->engine->ops->find_image)
+        if (!r->engine->has_images)
                 return 0;
         return err_set(e, STATUS_FAILED_PRECONDITION,
                        "with engine %s images are Docker's: 'docker pull', 'docker load', 'docker "

@@ -274,6 +274,39 @@ static void a_policy_needs_a_network(void **state)
         assert_chosen("bridge", "open", &p, 0, NULL, "egress: ");
 }
 
+static void an_engine_may_lack_what_ours_has(void **state)
+{
+        struct config c = config;
+        struct engine other = engine;
+        struct registry r = {.config = &c, .engine = &other};
+        struct sandbox_params p = of_nothing;
+        struct record rec;
+        struct err e = {0};
+
+        (void)state;
+        other.name = "docker";
+        other.has_images = other.has_networks = true;
+        p.network_given = true;
+        p.network = NETWORK_BRIDGE;
+        p.egress = "open";
+        assert_int_equal(params_check(&r, &p, &rec, &e), 0);
+        record_done(&rec);
+        p.egress = "closed";
+        assert_true(params_check(&r, &p, &rec, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(e.msg, "egress: engine docker"));
+        p.egress = "";
+        c.defaults.egress = (char *)"10.0.0.0/8";
+        assert_true(params_check(&r, &p, &rec, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        p = of_nothing;
+        p.rootfs_given = true;
+        p.rootfs = ROOTFS_OVERLAY;
+        assert_true(params_check(&r, &p, &rec, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(e.msg, "rootfs: with engine docker"));
+}
+
 static void a_repeated_request_has_the_same_network(void **state)
 {
         struct config c = config;
@@ -363,6 +396,7 @@ int main(void)
                 cmocka_unit_test(a_repeated_request_says_the_same),
                 cmocka_unit_test(a_network_is_chosen),
                 cmocka_unit_test(a_policy_needs_a_network),
+                cmocka_unit_test(an_engine_may_lack_what_ours_has),
                 cmocka_unit_test(a_repeated_request_has_the_same_network),
                 cmocka_unit_test(a_root_is_chosen),
                 cmocka_unit_test(a_repeated_request_has_the_same_root),
