@@ -6,9 +6,9 @@
 #
 # DIRECTORY gets the versions of gVisor's runsc that the distribution itself does not have: r22 is
 # Debian 12's, r24 is Debian 13's. They are unpacked there and not installed; each is one static
-# program. It gets an ssh server, promtool and an image registry too, for the tests: installed, the first
-# and the last would be services of this machine, and promtool brings one; and a small Debian of the same
-# version, for tests/system to boot.
+# program. It gets an ssh server, promtool, an image registry and Docker Engine too, for the tests:
+# installed, all of them but promtool would be services of this machine, and promtool brings one; and a
+# small Debian of the same version, for tests/system to boot.
 # With build only what building, the package and the demo need: some minutes less.
 # With aarch64 it gets, instead, the libraries of that machine, for building and running what is made
 # for it (arm64/, a root directory of its own: this machine gets no second architecture).
@@ -192,11 +192,14 @@ if [ "${2-}" = aarch64 ]; then
         exit
 fi
 server=(openssh-server libwrap0) # and what it needs that openssh-client does not
+docker=(docker.io containerd tini) # and what they need that `packages` do not
 if [ "$VERSION_CODENAME" = trixie ]; then
         packages+=(runsc systemd-dev)
         server+=(libwtmpdb0)
+        docker+=(docker-cli)
         command -v go >/dev/null || test_packages+=(golang-go) # Debian 12's is too old for the tests
 else
+        docker+=(libdevmapper1.02.1)
         fetch trixie "$1/runsc-r24" runsc
 fi
 if [ "${2-}" = build ]; then
@@ -210,4 +213,5 @@ fetch_host "$1/host"
 fetch "$VERSION_CODENAME" "$1/prometheus" prometheus
 find "$1/prometheus" -type f ! -name promtool -delete # the server, which nobody starts here
 fetch "$VERSION_CODENAME" "$1/docker-registry" docker-registry # it needs libc only
+fetch "$VERSION_CODENAME" "$1/docker" "${docker[@]}"
 fetch_npm "$(dirname "$0")/../tests/e2e/vite" "$1/vite"
