@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from sandboxd.control.v1 import control_pb2
 from sandboxd.v1 import process_pb2, sandbox_pb2
 
-from docker import Docker, lacking
+from docker import Docker
 from harness import BUILD, Daemon, find_runtime, wait_until
 from pattern import INSIDE, bring_printer
 from supervisor import Supervisor
@@ -183,9 +183,8 @@ def measure(daemon, runtime, docker):
     creates = [create_through_the_daemon, create_bare]
     starts = [timed("bare exec", run, *exec_command), timed("ttrpc", run_true, client, sandbox),
               timed("grpc", daemon.api.run, sandbox.id, "true"),
-              lambda: {"inside": spawner.run_true()}]
-    if docker:
-        starts.append(timed("docker exec", run, *docker.exec_command("true")))
+              lambda: {"inside": spawner.run_true()},
+              timed("docker exec", run, *docker.exec_command("true"))]
     for i in range(ROUNDS + 1):
         got = {}
         for function in creates + starts:
@@ -200,18 +199,16 @@ def measure(daemon, runtime, docker):
 
 
 def rows_of(runtime, m):
-    rows = [
+    return [
         Row(f"{runtime}: create to ready / command's end", m["command"], m["create"]),
         Row(f"{runtime}: create to ready / socket's answer", m["bare ready"], m["create"]),
         Row(f"{runtime}: true / {runtime} exec, ttrpc", m["bare exec"], m["ttrpc"],
             12 if runtime == "runc" else 8),
         Row(f"{runtime}: true / {runtime} exec, gRPC", m["bare exec"], m["grpc"]),
         Row(f"{runtime}: true / started inside, ttrpc", m["inside"], m["ttrpc"]),
+        Row(f"{runtime}: true / docker exec, ttrpc", m["docker exec"], m["ttrpc"],
+            40 if runtime == "runc" else None),  # it is Docker with runc
     ]
-    if "docker exec" in m:
-        rows.append(Row(f"{runtime}: true / docker exec, ttrpc", m["docker exec"], m["ttrpc"],
-                        40 if runtime == "runc" else None))  # it is Docker with runc
-    return rows
 
 
 def client(program, *args):
@@ -319,12 +316,7 @@ def measure_rates(daemon):
 
 @contextmanager
 def docker_with(rootfs):
-    """A container of that, or None."""
-    if lacking():
-        print(f"bench: docker exec is left out: there is no {', '.join(lacking())}; "
-              "run 'apt install docker.io', in Debian 13 with docker-cli\n")
-        yield None
-        return
+    """A container of that."""
     docker = Docker(rootfs)
     try:
         yield docker

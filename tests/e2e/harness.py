@@ -561,6 +561,6 @@ def network_table(state_dir):
 
 
 def cgroups(ids):
-    """Directories of these sandboxes in any hierarchy, the innermost first."""
+    """Directories of these sandboxes in any hierarchy, and those in them; the innermost first."""
     return [Path(top) / name for top, names, _ in os.walk("/sys/fs/cgroup", topdown=False)
-            for name in names if any(id in name for id in ids)]
+            for name in names if any(id in f"{top}/{name}" for id in ids)]

@@ -1,0 +1,169 @@
+"""A Docker Engine of the tests' own: real dockerd and containerd, which `make deps` has unpacked.
+
+They live in a mount and a network namespace of their own, where /run is empty: the machine's own
+Docker, its links and its firewall are neither seen nor touched, and what was mounted or configured
+ends with the last process in there. Mounts of the host still arrive there, so that binds of host
+paths are what the host sees."""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urlencode
+
+from harness import DEPS, ENVIRON, cgroups, find_runtime, kill, wait_until
+
+ROOT = DEPS / "docker"
+LIBRARIES = ":".join(map(str, ROOT.glob("lib/*-linux-gnu")))
+PATH = f"{ROOT}/usr/bin:{ROOT}/usr/sbin:{ENVIRON['PATH']}"
+START_MAX = 30  # seconds, until it answers
+# In the namespaces, before anything else. What keeps them is the process that this becomes.
+NAMESPACES = "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity"
+# A runsc from before release-20240807 cannot start on Linux 6.11 and newer unless /proc/sys/net/core
+# of the container's network is out of its sight (docs/gvisor.md). At the other verbs it is itself.
+RUNSC = """#!/bin/sh
+case " $* " in *' start '*) ;; *) exec '@REAL@' "$@" ;; esac
+state=$('@REAL@' $(echo "$*" | sed 's/ start / state /'))
+net=/proc/$(echo "$state" | sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p')/ns/net
+exec unshare --mount --propagation=slave sh -c '
+nsenter --net="$0" sh -c "[ ! -e /proc/sys/net/core ] ||
+        mount -t tmpfs -o ro,size=4k none /proc/sys/net/core"
+exec "$@"' "$net" '@REAL@' "$@"
+"""
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path, timeout=60):
+        super().__init__("localhost", timeout=timeout)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class ApiError(Exception):
+    def __init__(self, status, message):
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class Dockerd:
+    """In a private directory. Its runtimes are runc, and of the tests' runsc what there is, as
+    docs/gvisor.md tells to register them; `NAME-no-uds` is the same without --host-uds=create."""
+
+    def __init__(self, **config):
+        """config: keys of daemon.json."""
+        self.dir = Path(tempfile.mkdtemp(prefix="dockerd-"))
+        self.socket = self.dir / "docker.sock"
+        self.log_file = self.dir / "log"
+        self.name = self.dir.name  # also that of its cgroup; stands in every command line and cgroup
+        self.config = {
+            "hosts": [f"unix://{self.socket}"], "containerd": f"{self.dir}/containerd.sock",
+            "data-root": f"{self.dir}/data", "exec-root": f"{self.dir}/exec",
+            "pidfile": f"{self.dir}/pid", "cgroup-parent": f"/{self.name}",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"], "bridge": "none",
+            "runtimes": self.make_runtimes()} | config
+        self.namespaces = self.containerd = self.process = None
+
+    def make_runtimes(self):
+        made = {}
+        for name in "runsc", "runsc-r22":
+            if real := find_runtime(name):
+                path = self.dir / name
+                path.write_text(RUNSC.replace("@REAL@", real))
+                path.chmod(0o755)
+                made[name] = {"path": str(path), "runtimeArgs": ["--host-uds=create"]}
+                made[f"{name}-no-uds"] = {"path": str(path)}
+        return made
+
+    def start(self):
+        """All of it, or what of it does not run."""
+        if self.namespaces is None:
+            self.namespaces = self.spawn("unshare", "--mount", "--net", "--propagation=slave",
+                                         "sh", "-c", NAMESPACES)
+            wait_until(lambda: "sleep" in Path(f"/proc/{self.namespaces.pid}/comm").read_text(),
+                       "namespaces for dockerd")
+            self.containerd = self.spawn_inside(
+                "containerd", "--config=/dev/null", f"--address={self.dir}/containerd.sock",
+                f"--root={self.dir}/containerd", f"--state={self.dir}/containerd-state")
+        self.launch()
+        wait_until(self.answers, "dockerd answers", START_MAX)
+
+    def launch(self):
+        """dockerd alone; does not wait until it answers."""
+        (self.dir / "daemon.json").write_text(json.dumps(self.config))
+        self.process = self.spawn_inside("dockerd", f"--config-file={self.dir}/daemon.json")
+
+    def spawn(self, *command):
+        with open(self.log_file, "ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                    env=ENVIRON | {"PATH": PATH, "LD_LIBRARY_PATH": LIBRARIES})
+
+    def spawn_inside(self, *command):
+        return self.spawn("nsenter", f"--target={self.namespaces.pid}", "--mount", "--net", *command)
+
+    def answers(self):
+        assert self.process.poll() is None, f"dockerd ended: {self.log()}"
+        try:
+            return self.api("GET", "/_ping") == "OK"
+        except OSError:
+            return False
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(30)
+
+    def log(self):
+        return self.log_file.read_text(errors="replace")
+
+    def api(self, method, path, body=None, timeout=60, **query):
+        """What it answers: JSON, or text."""
+        connection = Connection(self.socket, timeout)
+        kind = {"Content-Type": "application/json"}
+        if isinstance(body, bytes):
+            kind = {"Content-Type": "application/x-tar"}
+        elif body is not None:
+            body = json.dumps(body)
+        try:
+            connection.request(method, f"{path}?{urlencode(query)}", body, kind)
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise ApiError(response.status, text)
+        return json.loads(text) if "json" in response.getheader("Content-Type", "") else text
+
+    def containers(self, **filters):
+        """All of them, also those that do not run. filters: {"label": ["a=b"]}, ..."""
+        return self.api("GET", "/containers/json", all="1", filters=json.dumps(filters))
+
+    def load(self, rootfs, name):
+        """An image of that directory."""
+        tar = subprocess.run(["tar", "-C", rootfs, "-c", "."], check=True, stdout=subprocess.PIPE,
+                             timeout=60)
+        repo, _, tag = name.partition(":")
+        self.api("POST", "/images/create", tar.stdout, fromSrc="-", repo=repo, tag=tag or "latest")
+
+    def destroy(self):
+        """Whatever the state of things: nothing of it stays."""
+        wait_until(lambda: not kill([self.name]), "the end of every process of dockerd's")
+        for process in self.process, self.containerd, self.namespaces:
+            if process is not None:
+                process.kill()
+                process.wait(20)
+        for path in cgroups([self.name]):
+            path.rmdir()
+        shutil.rmtree(self.dir)
