@@ -1,6 +1,21 @@
-"""Each test has a daemon of its own."""
+"""Each test has a daemon of its own, on the OCI engine. On Docker Engine too run, of the tests that are
+not marked `oci_only`, those that are marked `docker`."""
 
 pytest_plugins = ["daemon_fixtures", "ctl_fixtures", "lab"]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "docker: on Docker Engine too")
+    config.addinivalue_line("markers", "oci_only(why): not on Docker Engine")
+
+
+def pytest_generate_tests(metafunc):
+    test = metafunc.definition
+    # A shim stands in front of the runtime's program, which the daemon itself runs on one engine only.
+    oci_only = "shimmed" in metafunc.fixturenames or test.get_closest_marker("oci_only")
+    if "engine" in metafunc.fixturenames and not oci_only:
+        if test.get_closest_marker("docker"):
+            metafunc.parametrize("engine", ["oci", "docker"], indirect=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,15 +1,16 @@
 """Fixtures of all tests that make sandboxes. A test's daemon must leave nothing behind."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from harness import Daemon, find_runtime
+from dockerd import DockerEngine, Dockerd
+from harness import Daemon, Oci, find_runtime
 
 STRICT = os.environ.get("STRICT") == "1"
 DAEMONS = pytest.StashKey[list]()
@@ -36,14 +37,34 @@ def root():
         pytest.exit("the end-to-end tests make real sandboxes: run them as root", 1)
 
 
+@pytest.fixture(scope="session")
+def dockerd():
+    """The one that all tests share which do it no harm."""
+    dockerd = Dockerd()
+    try:
+        dockerd.start()
+        dockerd.load_busybox()
+        yield dockerd
+    finally:
+        dockerd.destroy()
+
+
 @pytest.fixture
-def make_daemon(request):
+def engine(request):
+    """The other side of the matrix, for those who ask for it with parametrize."""
+    if getattr(request, "param", "oci") == "oci":
+        return Oci()
+    return DockerEngine(request.getfixturevalue("dockerd"))
+
+
+@pytest.fixture
+def make_daemon(request, engine):
     """Makes daemons with keys of their own in the configuration; start=False: not started yet; of:
-    the class."""
+    the class; on: the engine."""
     daemons = request.node.stash[DAEMONS] = []
 
-    def make(start=True, of=Daemon, **config):
-        daemon = of(**config)
+    def make(start=True, of=Daemon, on=engine, **config):
+        daemon = of(on=on, **config)
         daemons.append(daemon)
         if start:
             daemon.start()
@@ -54,9 +75,12 @@ def make_daemon(request):
     try:
         for daemon in daemons:
             left += daemon.finish()
+        for daemon in daemons:
+            left += daemon.engine.leftovers()
     finally:
         for daemon in daemons:
             daemon.destroy()
+            daemon.engine.clean()
     assert left == []
 
 
@@ -90,14 +114,15 @@ def sandbox(api, runtime):
 
 @pytest.fixture
 def make_image(daemon):
-    """An image like the default one; its root file system, to be changed before it is used."""
+    """An image like the default one; its root file system, to be changed before the end of `with`."""
+    @contextmanager
     def make(name="own", **config):
-        rootfs = daemon.data / "images" / name / "rootfs"
-        shutil.copytree(daemon.data / "images/busybox/rootfs", rootfs, symlinks=True)
+        rootfs = daemon.engine.image(daemon, name)
+        shutil.copytree(daemon.engine.busybox(daemon), rootfs, symlinks=True)
         (rootfs / "tmp").chmod(0o1777)
-        if config:
-            (rootfs.parent / "image.json").write_text(json.dumps({"config": config}))
-        return rootfs
+        yield rootfs
+        daemon.engine.publish(daemon, name, rootfs, config)
+
     return make
 
 

@@ -9,18 +9,21 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from harness import DEPS, ENVIRON, cgroups, find_runtime, kill, wait_until
+from harness import DEPS, ENVIRON, Daemon, cgroups, find_runtime, kill, wait_until
 
 ROOT = DEPS / "docker"
 LIBRARIES = ":".join(map(str, ROOT.glob("lib/*-linux-gnu")))
 PATH = f"{ROOT}/usr/bin:{ROOT}/usr/sbin:{ENVIRON['PATH']}"
 START_MAX = 30  # seconds, until it answers
+# Without Kubernetes' side of it.
+CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 # In the namespaces, before anything else. What keeps them is the process that this becomes.
 NAMESPACES = "mount -t tmpfs tmpfs /run && ip link set lo up && exec sleep infinity"
 # A runsc from before release-20240807 cannot start on Linux 6.11 and newer unless /proc/sys/net/core
@@ -56,14 +59,16 @@ class ApiError(Exception):
 
 
 class Dockerd:
-    """In a private directory. Its runtimes are runc, and of the tests' runsc what there is, as
-    docs/gvisor.md tells to register them; `NAME-no-uds` is the same without --host-uds=create."""
+    """In a private directory. Its runtimes are runc, also by other names, and of the tests' runsc
+    what there is, as docs/docker.md tells to register them; `NAME-no-uds` is the same without
+    --host-uds=create."""
 
     def __init__(self, **config):
         """config: keys of daemon.json."""
         self.dir = Path(tempfile.mkdtemp(prefix="dockerd-"))
         self.socket = self.dir / "docker.sock"
         self.log_file = self.dir / "log"
+        self.busybox = self.dir / "busybox"  # the root file system of the image of that name
         self.name = self.dir.name  # also that of its cgroup; stands in every command line and cgroup
         self.config = {
             "hosts": [f"unix://{self.socket}"], "containerd": f"{self.dir}/containerd.sock",
@@ -74,7 +79,7 @@ class Dockerd:
         self.namespaces = self.containerd = self.process = None
 
     def make_runtimes(self):
-        made = {}
+        made = {name: {"path": "runc"} for name in ("other", "mine")}
         for name in "runsc", "runsc-r22":
             if real := find_runtime(name):
                 path = self.dir / name
@@ -91,8 +96,9 @@ class Dockerd:
                                          "sh", "-c", NAMESPACES)
             wait_until(lambda: "sleep" in Path(f"/proc/{self.namespaces.pid}/comm").read_text(),
                        "namespaces for dockerd")
+            (self.dir / "containerd.toml").write_text(CONTAINERD)
             self.containerd = self.spawn_inside(
-                "containerd", "--config=/dev/null", f"--address={self.dir}/containerd.sock",
+                "containerd", f"--config={self.dir}/containerd.toml", f"--address={self.dir}/containerd.sock",
                 f"--root={self.dir}/containerd", f"--state={self.dir}/containerd-state")
         self.launch()
         wait_until(self.answers, "dockerd answers", START_MAX)
@@ -121,6 +127,17 @@ class Dockerd:
         self.process.terminate()
         self.process.wait(30)
 
+    def reload(self):
+        """What it takes from daemon.json while it runs; runtimes among it."""
+        (self.dir / "daemon.json").write_text(json.dumps(self.config))
+        reloads = self.log().count("Reloaded configuration")
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.log().count("Reloaded configuration") > reloads, "dockerd reloads")
+
+    def inside(self, *command):
+        """Runs it in the namespaces."""
+        assert self.spawn_inside(*command).wait(20) == 0, self.log()
+
     def kill(self):
         self.process.kill()
         self.process.wait(30)
@@ -137,9 +154,9 @@ class Dockerd:
         elif body is not None:
             body = json.dumps(body)
         try:
-            connection.request(method, f"{path}?{urlencode(query)}", body, kind)
+            connection.request(method, f"{path}?{urlencode(query, doseq=True)}", body, kind)
             response = connection.getresponse()
-            text = response.read().decode()
+            text = response.read().decode(errors="replace")
         finally:
             connection.close()
         if response.status >= 400:
@@ -150,12 +167,52 @@ class Dockerd:
         """All of them, also those that do not run. filters: {"label": ["a=b"]}, ..."""
         return self.api("GET", "/containers/json", all="1", filters=json.dumps(filters))
 
-    def load(self, rootfs, name):
-        """An image of that directory."""
+    def named(self, name):
+        """The container, or None."""
+        return next(iter(self.containers(name=[f"^/{name}$"])), None)
+
+    def run(self, name, command, labels={}, image="busybox", **host):
+        """The id of a container, as `docker run` makes it; host: of its HostConfig."""
+        container = self.api("POST", "/containers/create", name=name, body={
+            "Image": image, "Cmd": command, "Labels": labels,
+            "HostConfig": {"NetworkMode": "none"} | host})["Id"]
+        self.api("POST", f"/containers/{container}/start")
+        return container
+
+    def logs(self, container):
+        """stdout and stderr, with the heads of their chunks between."""
+        return self.api("GET", f"/containers/{container}/logs", stdout="1", stderr="1")
+
+    def load(self, rootfs, name, changes=()):
+        """An image of that directory; changes: as `docker import --change` takes them."""
         tar = subprocess.run(["tar", "-C", rootfs, "-c", "."], check=True, stdout=subprocess.PIPE,
                              timeout=60)
         repo, _, tag = name.partition(":")
-        self.api("POST", "/images/create", tar.stdout, fromSrc="-", repo=repo, tag=tag or "latest")
+        self.api("POST", "/images/create", tar.stdout, fromSrc="-", repo=repo, tag=tag or "latest",
+                 changes=list(changes))
+
+    def load_busybox(self):
+        """The image that the other engine has, so that tests find the same in their sandboxes."""
+        daemon = Daemon()
+        try:
+            daemon.start()
+            daemon.stop()
+            shutil.move(daemon.data / "images/busybox/rootfs", self.busybox)
+            self.load(self.busybox, "busybox")
+        finally:
+            daemon.destroy()
+
+    def leftovers(self):
+        """Of containers, for people."""
+        found = [f"container {c['Names']} {c['Id']}" for c in self.containers()]
+        return found + [f"cgroup {path}" for path in cgroups([self.name]) if path.name != self.name]
+
+    def remove(self, container):
+        self.api("DELETE", f"/containers/{container}", force="1", v="1")
+
+    def remove_containers(self):
+        for container in self.containers():
+            self.remove(container["Id"])
 
     def destroy(self):
         """Whatever the state of things: nothing of it stays."""
@@ -167,3 +224,51 @@ class Dockerd:
         for path in cgroups([self.name]):
             path.rmdir()
         shutil.rmtree(self.dir)
+
+
+class DockerEngine:
+    """As harness.Oci."""
+
+    name = "docker"
+
+    def __init__(self, dockerd, socket=None):
+        """socket: another way to it."""
+        self.dockerd = dockerd
+        self.config = {"engine": "docker", "docker": {"socket": str(socket or dockerd.socket)}}
+
+    def traces(self, daemon, what):
+        if what == "bundle":
+            return list(daemon.state.glob("bundles/*"))
+        states = ["running"] if what == "pid" else []
+        return self.dockerd.containers(label=["sandboxd.managed"], status=states)
+
+    def container(self, daemon, sandbox):
+        """As `inspect` shows it."""
+        found, = self.dockerd.containers(label=[f"sandboxd.id={sandbox.id}"])
+        return self.dockerd.api("GET", f"/containers/{found['Id']}/json")
+
+    def busybox(self, daemon):
+        return self.dockerd.busybox
+
+    def image(self, daemon, name):
+        return self.dockerd.dir / f"image-{name}"
+
+    def publish(self, daemon, name, rootfs, config):
+        changes = ["ENV {}={}".format(name, json.dumps(value)) for name, _, value in
+                   (variable.partition("=") for variable in config.get("Env", []))]
+        changes += [f"{key.upper()} {json.dumps(config[key])}" for key in ("Entrypoint", "Cmd")
+                    if key in config]
+        changes += [f"{word} {config[key]}" for key, word in [("User", "USER"),
+                                                             ("WorkingDir", "WORKDIR")]
+                    if config.get(key)]
+        self.dockerd.load(rootfs, name, changes)
+        shutil.rmtree(rootfs)
+
+    def init_pid(self, daemon, sandbox):
+        return self.container(daemon, sandbox)["State"]["Pid"]
+
+    def leftovers(self):
+        return self.dockerd.leftovers()
+
+    def clean(self):
+        self.dockerd.remove_containers()

@@ -295,12 +295,51 @@ def output(call):
     raise AssertionError("the stream ended")
 
 
+class Oci:
+    """The engine of a daemon: what is known of its sandboxes without asking the daemon."""
+
+    name = "oci"
+    config = {}  # of the daemon
+
+    def traces(self, daemon, what):
+        """What there is of sandboxes, by the step that makes it: "bundle", "container" (the runtime
+        knows of it), "pid" (its main process has started)."""
+        pattern = {"bundle": "bundles/*", "container": "runtime/*/*", "pid": "bundles/*/pid"}[what]
+        return list(daemon.state.glob(pattern))
+
+    def init_pid(self, daemon, sandbox):
+        """The process on the host that is, or holds, the sandbox's PID 1."""
+        return int((daemon.state / "bundles" / sandbox.id / "pid").read_text())
+
+    def busybox(self, daemon):
+        """The root file system of the default image."""
+        return self.image(daemon, "busybox")
+
+    def image(self, daemon, name):
+        """Where the root file system of a new image is to be made."""
+        return daemon.data / "images" / name / "rootfs"
+
+    def publish(self, daemon, name, rootfs, config):
+        """It can be used from now on. config: that of an OCI image."""
+        if config:
+            (rootfs.parent / "image.json").write_text(json.dumps({"config": config}))
+
+    def leftovers(self):
+        """What of no daemon's sandbox, for people."""
+        return []
+
+    def clean(self):
+        pass
+
+
 class Daemon:
     """build/sandboxd, or another build of it, in a private directory with a configuration of its
     own."""
 
-    def __init__(self, program=BUILD / "sandboxd", **config):
+    def __init__(self, program=BUILD / "sandboxd", on=Oci(), **config):
+        """on: its engine."""
         self.program = program
+        self.engine = on
         self.dir = Path(tempfile.mkdtemp(prefix="sandboxd-"))
         self.socket = self.dir / "sandboxd.sock"
         self.data = self.dir / "data"
@@ -309,7 +348,7 @@ class Daemon:
         self.config_file = self.dir / "sandboxd.yaml"
         self.config = {"socket": str(self.socket), "data_dir": str(self.data),
                        "state_dir": str(self.state), "runtimes": runtimes(),
-                       "log": {"level": "debug"}} | config
+                       "log": {"level": "debug"}} | on.config | config
         # No other daemon of this host gives its sandboxes these addresses.
         self.subnets = next_subnets()
         self.config["network"] = {"subnets": self.subnets} | config.get("network", {})
@@ -396,7 +435,11 @@ class Daemon:
 
     def init_pid(self, sandbox):
         """The process on the host that is, or holds, the sandbox's PID 1."""
-        return int((self.state / "bundles" / sandbox.id / "pid").read_text())
+        return self.engine.init_pid(self, sandbox)
+
+    def traces(self, what):
+        """See Oci."""
+        return self.engine.traces(self, what)
 
     def finish(self):
         """Removes every sandbox, stops the daemon, and returns what is left over."""

@@ -253,6 +253,7 @@ def test_a_kept_workspace_is_its_owners(shared_daemon, people):
     (shared_daemon.data / "kept" / adas).rename(shared_daemon.dir / "away")
 
 
+@pytest.mark.oci_only("its image is a directory of the host")
 def test_a_directory_of_the_host_is_no_image_for_users(shared_daemon, people):
     rootfs = str(shared_daemon.data / "images/busybox/rootfs")
     denied = people["alice"].call(f"{SANDBOX}/Create", {"image": rootfs})

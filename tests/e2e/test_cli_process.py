@@ -122,6 +122,7 @@ def python_box(daemon, api, runtime):
     return program
 
 
+@pytest.mark.oci_only("its image is a directory of the host")
 def test_python(python_box, terminal):
     """With its line editing, which makes the terminal raw."""
     t = terminal("exec", "-it", "box", "--", python_box, "-q")

@@ -10,6 +10,8 @@ from sandboxd.v1 import sandbox_pb2
 
 from harness import BUILD, DEPS, wait_until
 
+pytestmark = pytest.mark.oci_only("its image is a directory of the host")
+
 IMAGE = DEPS / "image-dev"
 ARCHIVE = BUILD / "image-dev.tar"
 # No address of the internet: whatever is not on the sandbox's own loopback fails at once.

@@ -20,6 +20,8 @@ from sandboxd.v1 import host_pb2
 from harness import ENVIRON, BUILD, Daemon, find_runtime, refused, runtimes, wait_until, within
 from shim import Shim
 
+pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see test_docker.py")
+
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
         "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
         "locks", "runtimed", "image", "rootfs.overlay", "network.plugins",

@@ -1,8 +1,6 @@
 """What a sandbox makes of its image."""
 
-import json
 import os
-import shutil
 
 import grpc
 import pytest
@@ -15,11 +13,12 @@ def refusal(call):
 
 
 def test_a_fresh_workspace_is_seeded(daemon, api, runtime, make_image):
-    skel = make_image() / "opt/sandbox-skel"
-    (skel / "project").mkdir(parents=True)
-    (skel / "project/run").write_text("#!/bin/sh\necho from the image\n")
-    (skel / "project/run").chmod(0o4755)
-    (skel / ".profile").symlink_to("project/run")
+    with make_image() as rootfs:
+        skel = rootfs / "opt/sandbox-skel"
+        (skel / "project").mkdir(parents=True)
+        (skel / "project/run").write_text("#!/bin/sh\necho from the image\n")
+        (skel / "project/run").chmod(0o4755)
+        (skel / ".profile").symlink_to("project/run")
     one = api.create(runtime=runtime, image="own")
     assert api.sh(one.id, "./.profile; stat -c %a:%u:%g project/run") \
         == "from the image\n755:1000:1000\n"
@@ -35,9 +34,9 @@ def test_a_fresh_workspace_is_seeded(daemon, api, runtime, make_image):
 
 
 def test_what_cannot_be_seeded_fails_the_create(daemon, api, runtime, make_image):
-    skel = make_image() / "opt/sandbox-skel"
-    skel.mkdir(parents=True)
-    os.mkfifo(skel / "pipe")
+    with make_image() as rootfs:
+        (rootfs / "opt/sandbox-skel").mkdir(parents=True)
+        os.mkfifo(rootfs / "opt/sandbox-skel/pipe")
     code, details = refusal(lambda: api.create(runtime=runtime, image="own"))
     assert code == grpc.StatusCode.FAILED_PRECONDITION
     assert "'pipe' is neither a file, a directory nor a link" in details
@@ -45,16 +44,17 @@ def test_what_cannot_be_seeded_fails_the_create(daemon, api, runtime, make_image
 
 
 def test_environment(daemon, api, runtime, make_image):
-    make_image(Env=["PATH=/opt/bin:/bin", "HOME=/root", "A=image", "B=image"])
+    with make_image(Env=["PATH=/opt/bin:/bin", "HOME=/root", "A=image", "B=image"]):
+        pass
     sandbox = api.create(runtime=runtime, image="own", env={"A": "sandbox"})
     assert api.sh(sandbox.id, "echo $PATH $HOME $A $B", env={"B": "call"}) \
         == "/opt/bin:/bin /home/sandbox sandbox call\n"
 
 
 def test_program_and_directory(daemon, api, runtime, make_image):
-    rootfs = make_image(Entrypoint=["sh", "-c", "pwd; echo $0 $1"], Cmd=["--workdir", "a b"],
-                        WorkingDir="/srv/app")
-    (rootfs / "srv/app").mkdir(parents=True)
+    with make_image(Entrypoint=["sh", "-c", "pwd; echo $0 $1"], Cmd=["--workdir", "a b"],
+                    WorkingDir="/srv/app") as rootfs:
+        (rootfs / "srv/app").mkdir(parents=True)
     sandbox = api.create(runtime=runtime, image="own")
     assert api.run(sandbox.id).stdout == b"/srv/app\n--workdir a b\n"
     assert api.run(sandbox.id, cwd="/tmp").stdout == b"/tmp\n--workdir a b\n"
@@ -63,8 +63,8 @@ def test_program_and_directory(daemon, api, runtime, make_image):
 
 def test_a_directory_that_no_sandbox_has(daemon, api, runtime, make_image):
     """Below /home there is the workspace alone."""
-    rootfs = make_image(WorkingDir="/home/node")
-    (rootfs / "home/node").mkdir()
+    with make_image(WorkingDir="/home/node") as rootfs:
+        (rootfs / "home/node").mkdir()
     sandbox = api.create(runtime=runtime, image="own")
     assert api.sh(sandbox.id, "pwd") == "/home/sandbox\n"
     code, details = refusal(lambda: api.run(sandbox.id))
@@ -72,13 +72,13 @@ def test_a_directory_that_no_sandbox_has(daemon, api, runtime, make_image):
 
 
 def test_user(daemon, api, runtime, make_image):
-    rootfs = make_image(User="web:staff")
-    with open(rootfs / "etc/passwd", "a") as file:
-        file.write("web:x:3333:4444::/srv:/bin/sh\n")
-    with open(rootfs / "etc/group", "a") as file:
-        file.write("staff:x:5555:\n")
-    (rootfs / "opt/sandbox-skel").mkdir(parents=True)
-    (rootfs / "opt/sandbox-skel/file").write_text("x")
+    with make_image(User="web:staff") as rootfs:
+        with open(rootfs / "etc/passwd", "a") as file:
+            file.write("web:x:3333:4444::/srv:/bin/sh\n")
+        with open(rootfs / "etc/group", "a") as file:
+            file.write("staff:x:5555:\n")
+        (rootfs / "opt/sandbox-skel").mkdir(parents=True)
+        (rootfs / "opt/sandbox-skel/file").write_text("x")
     one = api.create(runtime=runtime, image="own")
     ours = "id -u; id -g; touch mine; stat -c %u:%g mine file . .runtimed"
     expected = "3333\n5555\n" + "3333:5555\n" * 4
@@ -100,15 +100,24 @@ def test_user(daemon, api, runtime, make_image):
 
 @pytest.mark.parametrize("user", ["root", "0:0", ""])
 def test_no_root(daemon, api, runtime, make_image, user):
-    make_image(User=user)
+    with make_image(User=user):
+        pass
     sandbox = api.create(runtime=runtime, image="own")
     assert api.sh(sandbox.id, "id -u; id -g") == "1000\n1000\n"
 
 
 def test_a_broken_description(daemon, api, runtime, make_image):
-    make_image(User="nobody-knows")
+    with make_image(User="nobody-knows"):
+        pass
     code, details = refusal(lambda: api.create(runtime=runtime, image="own"))
     assert code == grpc.StatusCode.FAILED_PRECONDITION and "nobody-knows" in details
+    assert os.listdir(daemon.data / "workspaces") == []
+
+
+@pytest.mark.oci_only("the description is Docker's own")
+def test_a_description_that_is_none(daemon, api, runtime, make_image):
+    with make_image(User="nobody-knows"):
+        pass
     (daemon.data / "images/own/image.json").write_text("{")
     code, details = refusal(lambda: api.create(runtime=runtime, image="own"))
     assert code == grpc.StatusCode.FAILED_PRECONDITION and "image.json" in details

@@ -20,6 +20,8 @@ from sandboxd.v1 import image_pb2, image_pb2_grpc
 import harness
 from harness import wait_until
 
+pytestmark = pytest.mark.oci_only("Docker Engine has images of its own")
+
 TOOLS = [tool for tool in ("skopeo", "umoci") if not shutil.which(tool)]
 needs_tools = pytest.mark.skipif(bool(TOOLS), reason=f"no {TOOLS} here: run 'make deps'")
 REGISTRY = harness.DEPS / "docker-registry/usr/bin/docker-registry"

@@ -181,7 +181,7 @@ def test_request_key_after_the_client_left(api, runtime):
 def test_request_key_after_a_crash(daemon, api, runtime):
     request = sandbox_pb2.SandboxServiceCreateRequest(runtime=runtime, request_key="one")
     call = api.sandboxes.Create.future(request, timeout=60)
-    wait_until(lambda: list(daemon.state.glob("bundles/*")), "the create under way")
+    wait_until(lambda: daemon.traces("bundle"), "the create under way")
     daemon.kill()
     assert call.exception()
     daemon.start()
@@ -604,7 +604,7 @@ def test_create_is_given_up(shimmed, pool, verb):
     api = daemon.api
     shim.trouble("freeze", "run")
     create = pool.submit(api.create, name="box")
-    wait_until(lambda: list(daemon.state.glob("bundles/*/pid")), "its main process")
+    wait_until(lambda: daemon.traces("pid"), "its main process")
     time.sleep(0.2)
     assert api.state("box") == "CREATING"
     with within(10):
@@ -626,7 +626,7 @@ def test_start_is_given_up(shimmed, pool, verb):
     api.stop("box")
     shim.trouble("freeze", "run")
     start = pool.submit(api.start, "box")
-    wait_until(lambda: list(daemon.state.glob("bundles/*/pid")), "its main process")
+    wait_until(lambda: daemon.traces("pid"), "its main process")
     time.sleep(0.2)
     assert api.state("box") == "STARTING"
     with within(10):

@@ -138,7 +138,7 @@ def test_kept_workspace_of_a_create_without_client(shimmed, end):
     shim.trouble("slow", "run")
     request = sandbox_pb2.SandboxServiceCreateRequest(workspace=box.id)
     call = api.sandboxes.Create.future(request, timeout=0.6 if end == "deadline" else 60)
-    wait_until(lambda: list(daemon.state.glob("bundles/*/pid")), "its main process")
+    wait_until(lambda: daemon.traces("pid"), "its main process")
     assert not path.exists()
     if end == "deadline":
         assert call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -254,7 +254,7 @@ def test_delete_that_keeps_meets_a_create(shimmed, pool):
     api = daemon.api
     shim.trouble("freeze", "run")
     create = pool.submit(api.create, name="box")
-    wait_until(lambda: list(daemon.state.glob("bundles/*/pid")), "its main process")
+    wait_until(lambda: daemon.traces("pid"), "its main process")
     with within(10), refused(NOT_FOUND):
         api.delete("box", keep_workspace=True)
     with refused(ABORTED):

@@ -120,6 +120,7 @@ def test_routed_bytes(api, sandbox):
     assert api.metrics().get("sandboxd_routed_calls") == 0
 
 
+@pytest.mark.oci_only("a shim stands before the runtime")
 def test_failures(make_daemon, tmp_path):
     """A runtime that does not want to, and a main process that is killed."""
     daemon, shim = shimmed_daemon(make_daemon, tmp_path, "runc")
@@ -138,6 +139,7 @@ def test_failures(make_daemon, tmp_path):
     assert m.get("sandboxd_sandbox_exits_total", cause="signaled") == 1
 
 
+@pytest.mark.oci_only("a shim stands before the runtime")
 def test_a_flood(make_daemon, tmp_path, pool):
     """Sandboxes that come up, those that wait for a place, and how many had to."""
     daemon, shim = shimmed_daemon(make_daemon, tmp_path, "runc")

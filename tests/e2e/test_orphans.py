@@ -8,9 +8,12 @@ import subprocess
 import time
 from contextlib import closing
 
+import pytest
 from sandboxd.v1 import sandbox_pb2
 
 from harness import cgroups, find_runtime, identity, mounts, wait_until
+
+pytestmark = pytest.mark.oci_only("makes bundles and runs them with the runtime's program")
 
 ORPHAN = "01" + "0" * 24
 FOREIGN = "01" + "0" * 23 + "1"

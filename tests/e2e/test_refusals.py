@@ -32,7 +32,7 @@ def test_create(daemon, fields, code, words):
     with refused(code, *words):
         daemon.api.create(**fields)
     assert list(daemon.api.list()) == []
-    assert list(daemon.data.glob("workspaces/*")) == list(daemon.state.glob("bundles/*")) == []
+    assert list(daemon.data.glob("workspaces/*")) == daemon.traces("bundle") == []
 
 
 def test_name_is_taken(api):
@@ -164,6 +164,7 @@ def test_not_root(make_daemon):
     assert "root" in done.stderr
 
 
+@pytest.mark.oci_only("a runtime's program is Docker's affair; see test_docker.py")
 def test_runtime_that_is_not_there(make_daemon):
     daemon = make_daemon(runtimes={"ghost": {"type": "runc", "path": "/no/such/program"}})
     ghost = next(r for r in daemon.api.info().runtimes if r.name == "ghost")
@@ -173,6 +174,7 @@ def test_runtime_that_is_not_there(make_daemon):
     assert list(daemon.api.list()) == []
 
 
+@pytest.mark.oci_only("the runtime is a script; see test_docker_faults.py")
 @pytest.mark.parametrize("script, words", [
     ("echo 'it broke here' >&2; exit 1", ["it broke here"]),
     ("exec sleep 1000", ["in time"]),

@@ -14,6 +14,7 @@ from sandboxd.v1 import image_pb2, image_pb2_grpc, sandbox_pb2
 
 from harness import mounts, refused, state_name, wait_until
 
+pytestmark = pytest.mark.oci_only("Docker Engine has no root file system of ours to lay over")
 OVERLAY = sandbox_pb2.ROOTFS_MODE_OVERLAY
 READ_ONLY = sandbox_pb2.ROOTFS_MODE_READ_ONLY
 ALL = pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
@@ -58,10 +59,10 @@ image
 @pytest.fixture
 def image(make_image):
     """A root file system with something to change in it."""
-    rootfs = make_image()
-    for path in ("srv/gone/a", "srv/tree/deep/file"):
-        (rootfs / path).parent.mkdir(parents=True)
-        (rootfs / path).write_text("image\n")
+    with make_image() as rootfs:
+        for path in ("srv/gone/a", "srv/tree/deep/file"):
+            (rootfs / path).parent.mkdir(parents=True)
+            (rootfs / path).write_text("image\n")
     return rootfs
 
 
@@ -151,9 +152,9 @@ def test_read_only_is_the_default(daemon, api, ctl, runtime, image):
 
 def test_of_an_image_with_a_user_of_its_own(daemon, api, runtime, make_image):
     """It writes what that user may."""
-    rootfs = make_image(User="33:34")
-    (rootfs / "srv/app").mkdir(parents=True)
-    os.chown(rootfs / "srv/app", 33, 34)
+    with make_image(User="33:34") as rootfs:
+        (rootfs / "srv/app").mkdir(parents=True)
+        os.chown(rootfs / "srv/app", 33, 34)
     box = api.create(runtime=runtime, image="own", rootfs=OVERLAY)
     assert api.sh(box.id, "stat -c %u:%g /etc /srv/app; echo x >/srv/app/x; cat /srv/app/x") \
         == "0:0\n33:34\nx\n"

@@ -16,6 +16,7 @@ def test_socket_lies_in_the_workspace(daemon, sandbox):
     assert stat.S_ISSOCK(mode)
 
 
+@pytest.mark.oci_only("the runtime is a script; see test_docker.py")
 @gvisor
 def test_without_host_uds_create_fails_and_says_so(make_daemon, runtime, tmp_path):
     """The same runtime with the flag taken away: bind succeeds inside, nothing appears outside."""

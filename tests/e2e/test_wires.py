@@ -192,6 +192,7 @@ def test_grpc_message_that_is_too_long(api):
     assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.oci_only("the runtime is a script")
 def test_grpc_deadline_of_a_create(make_daemon, tmp_path):
     """The caller has gone when the runtime comes to an end; nothing stays of the sandbox."""
     slow = tmp_path / "slow"
