@@ -17,12 +17,16 @@
 #define CGROUP_RETRY_MS 5
 #define CGROUP_RETRIES  300
 #define FOUND_MAX       8 /* containers of one sandbox; there should be one */
+/* Docker may think that a process runs which has just ended, fail to kill it, and say 500. */
+#define DELETE_RETRY_MS 100
+#define DELETE_RETRIES  5
 
 struct docker_removal {
         struct engine_docker *engine;
         char id[ID_LEN + 1];
-        uint64_t until; /* uv_now: for Docker's part */
-        unsigned retries;
+        uint64_t until;                /* uv_now: for Docker's part */
+        unsigned retries;              /* of the cgroup's removal */
+        unsigned delete_retries;       /* of all containers' */
         bool search;                   /* for what bears its label, under whatever name */
         unsigned found;                /* so */
         char name[DOCKER_ID_LEN + 16]; /* of what is being removed, or its id */
@@ -86,7 +90,7 @@ static void on_cgroup_timer(uv_timer_t *timer)
 
 /* --- what is Docker's ---------------------------------------------------------------------- */
 
-static void delete_container(struct docker_removal *job, const char *name);
+static void ask_delete(struct docker_removal *job);
 static void search(struct docker_removal *job);
 
 static void on_gone(void *data, const struct docker_answer *answer, const struct err *err)
@@ -103,13 +107,21 @@ static void on_gone(void *data, const struct docker_answer *answer, const struct
                 on_cgroup_timer(&job->timer);
 }
 
+static void on_delete_again(uv_timer_t *timer)
+{
+        ask_delete(CONTAINER(timer, struct docker_removal, timer));
+}
+
 /* 409: somebody else is removing it. */
 static void on_deleted(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_removal *job = data;
         struct err e;
 
-        if (answer->status != 409)
+        if (answer->status == 500 && ++job->delete_retries <= DELETE_RETRIES)
+                /* Never fails. */
+                (void)uv_timer_start(&job->timer, on_delete_again, DELETE_RETRY_MS, 0);
+        else if (answer->status != 409)
                 on_gone(data, answer, err);
         else if (docker_ask(job->engine, "POST",
                             str_printf("/containers/%s/wait?condition=removed", job->name), NULL,
@@ -118,13 +130,12 @@ static void on_deleted(void *data, const struct docker_answer *answer, const str
 }
 
 /* v: the volumes that the image asked for. */
-static void delete_container(struct docker_removal *job, const char *name)
+static void ask_delete(struct docker_removal *job)
 {
         struct err e;
 
-        (void)str_format(job->name, sizeof(job->name), "%s", name); /* it fits */
-        if (docker_ask(job->engine, "DELETE", str_printf("/containers/%s?force=1&v=1", name), NULL,
-                       time_left(job), on_deleted, job, &e) < 0)
+        if (docker_ask(job->engine, "DELETE", str_printf("/containers/%s?force=1&v=1", job->name),
+                       NULL, time_left(job), on_deleted, job, &e) < 0)
                 remove_done(job, &e);
 }
 
@@ -138,7 +149,8 @@ static void on_found(void *data, const struct docker_answer *answer, const struc
         if (err) {
                 remove_done(job, err);
         } else if (strlen(id) == DOCKER_ID_LEN && ++job->found <= FOUND_MAX) {
-                delete_container(job, id);
+                (void)str_format(job->name, sizeof(job->name), "%s", id); /* it fits */
+                ask_delete(job);
         } else {
                 job->search = false;
                 on_cgroup_timer(&job->timer);
@@ -159,7 +171,6 @@ static void search(struct docker_removal *job)
 static void on_begin(uv_timer_t *timer)
 {
         struct docker_removal *job = CONTAINER(timer, struct docker_removal, timer);
-        char name[sizeof(job->name)];
         struct err e;
 
         if (bundle_check_engine(job->engine->state_dir, job->id, "docker", &e) < 0) {
@@ -167,8 +178,8 @@ static void on_begin(uv_timer_t *timer)
                 return;
         }
         docker_kill_all(&job->engine->base, job->id);
-        (void)str_format(name, sizeof(name), "sandboxd-%s", job->id); /* it fits */
-        delete_container(job, name);
+        (void)str_format(job->name, sizeof(job->name), "sandboxd-%s", job->id); /* it fits */
+        ask_delete(job);
 }
 
 int docker_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,

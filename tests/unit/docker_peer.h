@@ -198,12 +198,18 @@ static inline void docker_peer_hang_up(struct docker_peer *p)
 }
 
 /* Was there a request that begins so? */
+static inline unsigned docker_peer_count(const struct docker_peer *p, const char *request)
+{
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < p->n_requests; i++)
+                n += str_starts(p->requests[i], request);
+        return n;
+}
+
 static inline bool docker_peer_heard(const struct docker_peer *p, const char *request)
 {
-        for (unsigned i = 0; i < p->n_requests; i++)
-                if (str_starts(p->requests[i], request))
-                        return true;
-        return false;
+        return docker_peer_count(p, request) > 0;
 }
 
 /* Its handles close on the loop's next turns; then docker_peer_done. */
