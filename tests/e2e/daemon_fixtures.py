@@ -52,7 +52,8 @@ def dockerd():
 @pytest.fixture
 def engine(request):
     """The other side of the matrix, for those who ask for it with parametrize."""
-    if getattr(request, "param", "oci") == "oci":
+    docker_only = request.node.get_closest_marker("docker_only")
+    if not docker_only and getattr(request, "param", "oci") == "oci":
         return Oci()
     return DockerEngine(request.getfixturevalue("dockerd"))
 

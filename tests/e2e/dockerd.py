@@ -7,7 +7,6 @@ paths are what the host sees."""
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -58,6 +57,17 @@ class ApiError(Exception):
         self.status = status
 
 
+def is_in_use(cgroup):
+    """By a process that is more than about to be started."""
+    for pid in (cgroup / "cgroup.procs").read_text().split():
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes() != b"runc\0init\0":
+                return True
+        except OSError:
+            pass  # it has ended meanwhile
+    return False
+
+
 class Dockerd:
     """In a private directory. Its runtimes are runc, also by other names, and of the tests' runsc
     what there is, as docs/docker.md tells to register them; `NAME-no-uds` is the same without
@@ -77,6 +87,7 @@ class Dockerd:
             "exec-opts": ["native.cgroupdriver=cgroupfs"], "bridge": "none",
             "runtimes": self.make_runtimes()} | config
         self.namespaces = self.containerd = self.process = None
+        self.was_killed = False
 
     def make_runtimes(self):
         made = {name: {"path": "runc"} for name in ("other", "mine")}
@@ -139,6 +150,7 @@ class Dockerd:
         assert self.spawn_inside(*command).wait(20) == 0, self.log()
 
     def kill(self):
+        self.was_killed = True
         self.process.kill()
         self.process.wait(30)
 
@@ -203,16 +215,22 @@ class Dockerd:
             daemon.destroy()
 
     def leftovers(self):
-        """Of containers, for people."""
+        """Of containers, for people. A dockerd that was killed does not know again what it was about
+        to start: a `runc init` that waits for the word, in its cgroup. That is not ours to end."""
         found = [f"container {c['Names']} {c['Id']}" for c in self.containers()]
-        return found + [f"cgroup {path}" for path in cgroups([self.name]) if path.name != self.name]
+        return found + [f"cgroup {path}" for path in cgroups([f"/{self.name}/"])
+                        if not self.was_killed or is_in_use(path)]
 
     def remove(self, container):
         self.api("DELETE", f"/containers/{container}", force="1", v="1")
 
     def remove_containers(self):
         for container in self.containers():
-            self.remove(container["Id"])
+            try:
+                self.remove(container["Id"])
+            except ApiError as error:
+                assert error.status in (404, 409), error  # it is being removed
+        wait_until(lambda: not self.containers(), "every container removed", seconds=30)
 
     def destroy(self):
         """Whatever the state of things: nothing of it stays."""
@@ -234,7 +252,9 @@ class DockerEngine:
     def __init__(self, dockerd, socket=None):
         """socket: another way to it."""
         self.dockerd = dockerd
-        self.config = {"engine": "docker", "docker": {"socket": str(socket or dockerd.socket)}}
+        self.config = {"engine": "docker", "docker": {"socket": str(socket or dockerd.socket)},
+                       "runtimes": {name: {"type": name.split("-")[0]}
+                                    for name in ("runc", "runsc", "runsc-r22")}}
 
     def traces(self, daemon, what):
         if what == "bundle":

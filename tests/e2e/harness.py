@@ -25,6 +25,7 @@ from received import Received
 
 BUILD = Path(os.environ.get("BUILD", "build")).resolve()
 DEPS = Path(os.environ.get("DEPS", "build/deps")).resolve()
+LONG = os.environ.get("LONG") == "1"  # all of it, where a part shows nearly as much
 # No variable of the caller's configures the daemon or the client.
 ENVIRON = {k: v for k, v in os.environ.items() if not k.startswith("SANDBOXD_")}
 ULID = r"[0-9a-hjkmnp-tv-z]{26}"

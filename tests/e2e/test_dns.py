@@ -26,6 +26,7 @@ def servers(api, sandbox):
     return [line.split()[1] for line in text.splitlines() if line.startswith("nameserver")]
 
 
+@pytest.mark.docker
 def test_configured(make_daemon, runtime):
     daemon = make_daemon(dns={"servers": ["9.9.9.9", "2620:fe::fe"], "search": ["example.org"]})
     sandbox = daemon.api.create(runtime=runtime)
@@ -33,11 +34,13 @@ def test_configured(make_daemon, runtime):
     assert "search example.org" in daemon.api.sh(sandbox.id, "cat /etc/resolv.conf")
 
 
+@pytest.mark.docker
 @gvisor
 def test_default(api, sandbox):
     assert servers(api, sandbox) == ["1.1.1.1", "8.8.8.8"]
 
 
+@pytest.mark.docker
 def test_cannot_be_written(api, sandbox):
     before = servers(api, sandbox)
     assert api.run(sandbox.id, "sh", "-c", "echo nameserver 6.6.6.6 >>/etc/resolv.conf").code != 0
@@ -45,6 +48,7 @@ def test_cannot_be_written(api, sandbox):
     assert servers(api, sandbox) == before
 
 
+@pytest.mark.docker
 @gvisor
 def test_loopback_is_refused_for_gvisor(make_daemon, runtime):
     daemon = make_daemon(dns={"servers": ["127.0.0.11"]})
@@ -79,6 +83,7 @@ def test_own_stays_for_life(make_daemon, runtime, how):
     assert [s.dns for s in daemon.api.list()][:2] == [box.dns, part.dns]
 
 
+@pytest.mark.docker
 def test_a_reload_changes_only_what_was_not_given(make_daemon, runtime):
     daemon = make_daemon(dns={"servers": ["9.9.9.9"]})
     for name, own in ("all", OWN), ("some", {"servers": ["10.9.9.9"]}), ("none", {}):

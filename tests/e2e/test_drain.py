@@ -22,6 +22,7 @@ def assert_out_of_service(api, ref):
     assert not api.is_serving()
 
 
+@pytest.mark.docker
 def test_all_are_stopped_and_none_is_started(daemon, api, runtime):
     for name in ("one", "two", "paused", "stopped"):
         api.create(name=name, runtime=runtime)

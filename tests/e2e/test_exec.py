@@ -10,6 +10,7 @@ import pytest
 from harness import output, refused, wait_until
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
 def test_output_and_status(api, sandbox):
     done = api.run(sandbox.id, "sh", "-c", "echo out; echo err >&2; exit 7")
@@ -17,6 +18,7 @@ def test_output_and_status(api, sandbox):
     assert api.run(sandbox.id, "true").code == 0
 
 
+@pytest.mark.docker
 def test_no_such_program(api, sandbox):
     done = api.run(sandbox.id, "no-such-program")
     assert (done.code, done.signal) == (127, 0)
@@ -34,6 +36,7 @@ def test_killed(api, sandbox):
     assert (done.code, done.signal) == (137, 9)
 
 
+@pytest.mark.docker
 def test_arguments_environment_directory(api, sandbox):
     done = api.run(sandbox.id, "printf", "%s|", "a b", "", "*", "ü")
     assert done.stdout.decode() == "a b||*|ü|"
@@ -58,6 +61,7 @@ def test_output_arrives_while_the_program_runs(api, sandbox):
     assert rest[-1].end.exit_code == 0
 
 
+@pytest.mark.docker
 def test_a_background_process_does_not_hold_the_end_up(api, sandbox):
     done = api.run(sandbox.id, "sh", "-c", "sleep 1000 & echo started", timeout=20)
     assert (done.stdout, done.code) == (b"started\n", 0)
@@ -92,6 +96,7 @@ def numbers(size):
             return digest.hexdigest()
 
 
+@pytest.mark.docker
 def test_fifty_commands_at_once(api, sandbox):
     calls = [api.stream(sandbox.id, "sh", "-c", f"echo {i}") for i in range(50)]
     assert [output(call) for call in calls] == [f"{i}\n" for i in range(50)]

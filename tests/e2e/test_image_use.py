@@ -5,6 +5,8 @@ import os
 import grpc
 import pytest
 
+pytestmark = pytest.mark.docker
+
 
 def refusal(call):
     with pytest.raises(grpc.RpcError) as info:

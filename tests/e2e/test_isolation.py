@@ -7,6 +7,8 @@ import pytest
 
 from harness import wait_until
 
+pytestmark = pytest.mark.docker
+
 
 def test_user_and_rights(api, sandbox):
     assert api.sh(sandbox.id, "id -u; id -g") == "1000\n1000\n"

@@ -62,6 +62,7 @@ def alive(api, ref, pid):
 # --- pause and resume ------------------------------------------------------------------------
 
 
+@pytest.mark.docker
 def test_pause_and_resume(daemon, api, sandbox):
     pid = counts(api, sandbox.id)
     moves(daemon, sandbox)
@@ -96,6 +97,7 @@ def test_pause_of_what_does_not_run(api, sandbox):
             verb("nobody")
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("verb", ["stop", "delete"])
 def test_end_of_a_paused_one(daemon, api, sandbox, verb):
     counts(api, sandbox.id)
@@ -110,6 +112,7 @@ def test_end_of_a_paused_one(daemon, api, sandbox, verb):
         assert api.sh(sandbox.id, "echo up") == "up\n"
 
 
+@pytest.mark.docker
 @HOWS
 def test_pause_outlives_the_daemon(daemon, api, sandbox, how):
     pid = counts(api, sandbox.id)
@@ -124,6 +127,7 @@ def test_pause_outlives_the_daemon(daemon, api, sandbox, how):
     assert identity(daemon.init_pid(sandbox)) == main
 
 
+@pytest.mark.docker
 def test_death_of_a_paused_one(daemon, api, sandbox):
     api.pause(sandbox.id)
     os.kill(daemon.init_pid(sandbox), signal.SIGKILL)
@@ -178,6 +182,7 @@ def test_request_key_after_the_client_left(api, runtime):
     assert api.sh(box.id, "echo up") == "up\n"
 
 
+@pytest.mark.docker
 def test_request_key_after_a_crash(daemon, api, runtime):
     request = sandbox_pb2.SandboxServiceCreateRequest(runtime=runtime, request_key="one")
     call = api.sandboxes.Create.future(request, timeout=60)
@@ -197,6 +202,7 @@ def test_request_key_after_a_crash(daemon, api, runtime):
 # --- a workspace that is kept ----------------------------------------------------------------
 
 
+@pytest.mark.docker
 def test_kept_workspace(daemon, api, sandbox, runtime):
     api.sh(sandbox.id, "echo kept >file; ln -s /etc/passwd link")
     with refused(NOT_FOUND, sandbox.id):
@@ -314,6 +320,7 @@ def test_keepalive(api):
         api.wait("box", "STOPPED")
 
 
+@pytest.mark.docker
 @HOWS
 def test_expiry_and_a_restart(daemon, api, how):
     later = api.create(name="later", ttl_millis=6000)
@@ -375,6 +382,7 @@ def test_wait_refuses(daemon, api, pool):
 # --- stats -----------------------------------------------------------------------------------
 
 
+@pytest.mark.docker
 def test_stats(api, sandbox, runtime):
     before = api.stats(sandbox.id)
     assert before.sandbox_id == sandbox.id
@@ -428,6 +436,7 @@ def assert_killed(sandbox):
     assert (cause_name(sandbox), sandbox.exit.signal) == ("SIGNALED", signal.SIGKILL), sandbox
 
 
+@pytest.mark.docker
 def test_exit_of_a_stop(api, sandbox):
     assert not sandbox.HasField("exit")
     stopped = api.stop(sandbox.id)
@@ -435,6 +444,7 @@ def test_exit_of_a_stop(api, sandbox):
     assert cause_name(api.start(sandbox.id)) == "STOPPED"  # that was the last time
 
 
+@pytest.mark.docker
 def test_exit_by_a_signal(daemon, sandbox):
     assert_killed(kill_main(daemon, sandbox))
     history = daemon.api.events(sandbox_id=sandbox.id)
@@ -452,6 +462,7 @@ def test_exit_after_a_restart(daemon, sandbox, how):
         assert cause_name(failed) == "UNKNOWN" and failed.reason
 
 
+@pytest.mark.docker
 @HOWS
 def test_exit_that_nobody_saw(daemon, api, sandbox, how):
     main = daemon.init_pid(sandbox)
@@ -465,6 +476,7 @@ def test_exit_that_nobody_saw(daemon, api, sandbox, how):
     assert "away" in failed.reason
 
 
+@pytest.mark.docker
 def test_exit_by_itself(api, sandbox):
     """The supervisor ends when it is asked to, by whomever."""
     api.run(sandbox.id, "kill", "-TERM", "1")
@@ -476,6 +488,7 @@ def test_exit_by_itself(api, sandbox):
 HUNGRY = ["dd", "if=/dev/zero", "of=/dev/null", "bs=400M", "count=1"]
 
 
+@pytest.mark.docker
 def test_process_out_of_memory(api, runtime):
     """Under runc the kernel kills the offender, and the sandbox goes on; under gVisor all of the
     sandbox's memory is one process's."""
@@ -497,6 +510,7 @@ def assert_out_of_memory(sandbox):
     assert sandbox.exit.signal == signal.SIGKILL
 
 
+@pytest.mark.docker
 def test_main_process_out_of_memory(daemon, api):
     """The kernel takes PID 1 where all others are smaller, and the host's administrator has it so."""
     box = api.create(runtime="runc", resources={"memory_bytes": 32 * MIB})
@@ -536,6 +550,7 @@ def deaf(daemon, api, sandbox):
     return sandbox
 
 
+@pytest.mark.docker
 def test_operation_under_way_is_seen(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=3000)
     seen = wait_until(lambda: operation(api, deaf.id), "the operation")
@@ -581,6 +596,7 @@ def test_too_many_operations(api, deaf, pool):
     api.resume(deaf.id)
 
 
+@pytest.mark.docker
 def test_delete_cuts_the_grace_of_a_stop(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=60000)
     wait_until(lambda: api.state(deaf.id) == "STOPPING", "the stop")
@@ -642,6 +658,7 @@ def test_start_is_given_up(shimmed, pool, verb):
         assert list(api.list()) == []
 
 
+@pytest.mark.docker
 @HOWS
 def test_client_that_does_not_wait(daemon, api, deaf, how):
     """What has begun goes on, though the client goes; and when the daemon goes, it is taken up."""

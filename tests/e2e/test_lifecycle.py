@@ -10,6 +10,8 @@ import pytest
 
 from harness import output, refused, wait_until
 
+pytestmark = pytest.mark.docker
+
 
 @pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
 def test_whole_life(api, runtime):

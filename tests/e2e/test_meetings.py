@@ -262,6 +262,7 @@ def test_delete_that_keeps_meets_a_create(shimmed, pool):
     assert list(api.list()) == [] and os.listdir(daemon.data / "kept") == []
 
 
+@pytest.mark.docker
 def test_stop_of_a_failed_one(daemon, api, sandbox):
     """How it ended stays known."""
     os.kill(daemon.init_pid(sandbox), signal.SIGKILL)
@@ -316,6 +317,7 @@ def frozen(pid):
             file.write_text(off)
 
 
+@pytest.mark.docker
 def test_delete_of_what_somebody_else_has_frozen(daemon, api, sandbox):
     with frozen(daemon.init_pid(sandbox)):
         with within(5):

@@ -41,6 +41,7 @@ def test_connect_from_offsets(api, sandbox):
             api.follow(sandbox.id, got.pid, stdout_offset=a, stderr_offset=b)
 
 
+@pytest.mark.docker
 def test_connect_while_it_runs(api, sandbox, pool):
     """Several clients at offsets of their own; each gets all from there on."""
     call = api.stream(sandbox.id, "sh", "-c", "seq 1 1000; mkfifo go; cat go; seq 1001 2000")
@@ -102,6 +103,7 @@ def test_order_of_arrival(api, sandbox):
             assert api.follow(sandbox.id, first.pid).order() == first.order()
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_the_daemon_goes(daemon, api, sandbox, printer, how):
     """And its clients come back with what they have."""

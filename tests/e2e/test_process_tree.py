@@ -58,6 +58,7 @@ def test_scopes(api, sandbox):
     assert api.signal(sandbox.id, got.pid, 9, "TREE") == 0
 
 
+@pytest.mark.docker
 @RUNTIMES
 def test_tree_kill(api, sandbox):
     """It is answered when none is left."""
@@ -162,6 +163,7 @@ def test_moving_targets(api, sandbox, daemon):
     assert got.all(call).end.signal == 9
 
 
+@pytest.mark.docker
 @RUNC
 def test_fork_bomb(api, daemon, runtime):
     """Within its limit of processes, which it has reached."""

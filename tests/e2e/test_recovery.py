@@ -19,6 +19,7 @@ def assert_untouched(daemon, sandbox, pid):
     assert Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.docker
 def test_without_its_control_directory(daemon, api, sandbox):
     pid = daemon.init_pid(sandbox)
     api.sh(sandbox.id, "echo kept >file; rm -rf .runtimed")
@@ -56,6 +57,7 @@ def starts(daemon, files):
     return daemon.is_running()
 
 
+@pytest.mark.docker
 def test_without_descriptors(daemon, api):
     """There are too few to start, then to reach all sandboxes, and at last enough."""
     idle = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
@@ -113,6 +115,7 @@ def create_some(api, n, runtime):
     return [api.sandboxes.Create.future(request, timeout=60) for _ in range(n)]
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("step", ["bundle", "container", "pid"])
 def test_killed_in_the_middle_of_creates(daemon, api, runtime, step):
     """What had not come up is gone, with all that it had; what had is there."""
@@ -131,6 +134,7 @@ def test_killed_in_the_middle_of_creates(daemon, api, runtime, step):
     assert daemon.traces("container") + daemon.traces("bundle") == []
 
 
+@pytest.mark.docker
 def test_stopped_in_the_middle_of_creates(daemon, api):
     """Whose create was under way hears how it went; the others, that they come too late."""
     calls = create_some(api, 20, "runc")

@@ -27,6 +27,7 @@ CREATES = {
 }
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("fields, code, words", CREATES.values(), ids=CREATES.keys())
 def test_create(daemon, fields, code, words):
     with refused(code, *words):
@@ -35,6 +36,7 @@ def test_create(daemon, fields, code, words):
     assert list(daemon.data.glob("workspaces/*")) == daemon.traces("bundle") == []
 
 
+@pytest.mark.docker
 def test_name_is_taken(api):
     first = api.create(name="box")
     with refused(grpc.StatusCode.ALREADY_EXISTS, "box"):

@@ -11,6 +11,7 @@ from harness import output, refused, wait_until
 pytestmark = pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
 def test_same_sandbox_same_processes(daemon, api, sandbox, how):
     pid = api.sh(sandbox.id, "echo kept >file; sleep 1000 >/dev/null 2>&1 & echo $!").strip()
@@ -46,6 +47,7 @@ def test_a_running_command_goes_on(daemon, api, sandbox, how):
     assert daemon.api.run(sandbox.id, "kill", "-0", pid).code == 0
 
 
+@pytest.mark.docker
 def test_death_while_the_daemon_is_away(daemon, api, sandbox, how):
     init = daemon.init_pid(sandbox)
     {"SIGTERM": daemon.stop, "SIGKILL": daemon.kill}[how]()
@@ -57,6 +59,7 @@ def test_death_while_the_daemon_is_away(daemon, api, sandbox, how):
     assert daemon.api.sh(sandbox.id, "echo again") == "again\n"
 
 
+@pytest.mark.docker
 def test_reboot(daemon, api, sandbox, how, host_process):
     """What need not outlive a reboot is gone; so are the processes."""
     api.sh(sandbox.id, "echo kept >file")

@@ -11,6 +11,7 @@ from harness import find_runtime, refused
 gvisor = pytest.mark.parametrize("runtime", ["runsc", "runsc-r22"], indirect=True)
 
 
+@pytest.mark.docker
 def test_socket_lies_in_the_workspace(daemon, sandbox):
     mode = (daemon.workspace(sandbox) / ".runtimed/sock").lstat().st_mode
     assert stat.S_ISSOCK(mode)
@@ -50,6 +51,7 @@ SWAPS = {
 }
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS.keys())
 def test_a_swapped_socket_is_not_followed(daemon, api, sandbox, decoy, swap):
     api.sh(sandbox.id, swap.format(decoy=daemon.dir / "decoy"))
