@@ -184,7 +184,8 @@ def test_failed_reload_leaves_the_daemon_as_it_was(make_daemon, runtime):
 def test_dry_run_changes_nothing(make_daemon):
     daemon = make_daemon(dns={"servers": ["9.9.9.9"]})
     sandbox = daemon.api.create()
-    daemon.configure(dns={"servers": ["1.0.0.1"]}, engine="oci", socket="/run/elsewhere.sock")
+    daemon.configure(dns={"servers": ["1.0.0.1"]}, engine=daemon.engine.name,
+                     socket="/run/elsewhere.sock")
     for _ in range(2):
         response = daemon.api.reload(dry_run=True)
         assert keys(response.applied) == ["dns.servers"]

@@ -1,0 +1,280 @@
+"""Docker Engine itself: what it is told, and what it does behind the daemon's back."""
+
+import os
+import re
+import signal
+
+import grpc
+import pytest
+from sandboxd.v1 import sandbox_pb2
+
+from dockerd import DockerEngine, Dockerd
+from harness import LONG, identity, output, refused, state_name, wait_until
+
+pytestmark = pytest.mark.docker_only
+FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+RUNTIMES = {"runc": {"type": "runc"}, "runsc": {"type": "runsc"}}
+
+
+@pytest.fixture
+def make_docker():
+    """Makes Docker Engines with keys of their own in daemon.json."""
+    made = []
+
+    def make(**config):
+        made.append(Dockerd(**config))
+        made[-1].start()
+        made[-1].load_busybox()
+        return made[-1]
+
+    yield make
+    for docker in made:
+        docker.destroy()
+
+
+@pytest.fixture
+def daemon_on(make_docker, make_daemon):
+    """Makes daemons on such an engine."""
+    return lambda docker, **config: make_daemon(on=DockerEngine(docker), **config)
+
+
+# --- what it is told -------------------------------------------------------------------------
+
+
+def test_what_docker_is_told(daemon, api, runtime):
+    box = api.create(name="box", runtime=runtime, resources={"memory_bytes": 256 << 20,
+                                                             "cpu_millis": 500})
+    told = daemon.engine.container(daemon, box)
+    host, config = told["HostConfig"], told["Config"]
+    assert host["Runtime"] == runtime and not host["Privileged"]
+    assert host["CapDrop"] == ["ALL"] and not host["CapAdd"]
+    assert any("no-new-privileges" in option for option in host["SecurityOpt"])
+    assert host["ReadonlyRootfs"] and host["Memory"] == host["MemorySwap"] == 256 << 20
+    assert host["CpuQuota"] / host["CpuPeriod"] == 0.5
+    assert host["PidsLimit"] >= (4096 if runtime == "runsc" else 1)
+    assert host["NetworkMode"] == "none" and host["RestartPolicy"]["Name"] in ("", "no")
+    assert [limit for limit in host["Ulimits"] if limit["Name"] == "nofile"]
+    assert config["User"] == "1000:1000"
+    assert config["Labels"]["sandboxd.managed"]
+    assert daemon.api.info().instance in config["Labels"].values()
+    mounts = {mount["Destination"]: mount for mount in told["Mounts"]}
+    assert mounts["/home/sandbox"]["RW"]
+    assert not mounts["/etc/resolv.conf"]["RW"] and not mounts["/run/sandboxd/runtimed"]["RW"]
+
+
+# --- its runtimes ----------------------------------------------------------------------------
+
+
+def test_runsc_without_the_flag(daemon_on, make_docker):
+    """The way out is in the error, and it is one."""
+    docker = make_docker()
+    daemon = daemon_on(docker, runtimes=RUNTIMES | {"runsc-no-uds": {"type": "runsc"}})
+    with refused(FAILED_PRECONDITION, "runsc-no-uds", "--host-uds=create", "daemon.json",
+                 "runtimeArgs"):
+        daemon.api.create(runtime="runsc-no-uds")
+    assert list(daemon.api.list()) == [] and docker.containers() == []
+    of = {r.name: r.problem for r in daemon.api.info().runtimes}
+    assert "--host-uds=create" in of["runsc-no-uds"] and not of["runc"] + of["runsc"]
+    for runtime in "runc", "runsc":
+        daemon.api.create(runtime=runtime)
+
+    docker.config["runtimes"]["runsc-no-uds"]["runtimeArgs"] = ["--host-uds=create"]
+    docker.reload()
+    daemon.restart("SIGTERM")
+    box = daemon.api.create(runtime="runsc-no-uds")
+    assert daemon.api.sh(box.id, "echo up") == "up\n"
+
+
+def test_runtime_that_is_not_registered(daemon_on, make_docker):
+    docker = make_docker(runtimes={})
+    daemon = daemon_on(docker)
+    with refused(FAILED_PRECONDITION, "runsc", "daemon.json", "--host-uds=create"):
+        daemon.api.create(runtime="runsc")
+    assert list(daemon.api.list()) == [] and docker.containers() == []
+    daemon.api.create(runtime="runc")
+
+
+# --- its restarts ----------------------------------------------------------------------------
+
+
+def wait_for_docker(daemon):
+    """Until the daemon has found it again."""
+    def creates():
+        try:
+            return daemon.api.create(runtime="runc")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE, error.details()
+
+    daemon.api.delete(wait_until(creates, "a create", seconds=20).id)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"] if LONG else ["stop"])
+def test_it_restarts_and_keeps_the_sandboxes(daemon_on, make_docker, pool, how):
+    """live-restore. What needs no engine goes on while it is away."""
+    docker = make_docker(**{"live-restore": True})
+    daemon = daemon_on(docker)
+    api = daemon.api
+    boxes = list(pool.map(lambda i: api.create(runtime="runsc" if i % 5 == 0 else "runc"),
+                          range(20)))
+    before = [identity(daemon.init_pid(box)) for box in boxes]
+    call = api.stream(boxes[0].id, "sh", "-c", "while :; do echo up; sleep 0.05; done")
+    assert output(call)
+    getattr(docker, how)()
+    assert {state_name(s) for s in api.list()} == {"RUNNING"}
+    assert list(pool.map(lambda box: api.sh(box.id, "echo $PPID"), boxes))
+    with refused(grpc.StatusCode.UNAVAILABLE, str(docker.socket)):
+        api.create(runtime="runc")
+    os.kill(before[7][0], signal.SIGKILL)  # dies while nobody tells of it
+    docker.start()
+    wait_for_docker(daemon)
+    wait_until(lambda: api.state(boxes[7].id) == "FAILED", "state FAILED", seconds=5)
+    left = [(box, main) for i, (box, main) in enumerate(zip(boxes, before)) if i != 7]
+    assert all(api.get(box.id) == box for box, _ in left)
+    assert [identity(daemon.init_pid(box)) for box, _ in left] == [main for _, main in left]
+    assert all("up" in output(call) for _ in range(5))
+    call.cancel()
+    api.start(boxes[7].id)
+    list(pool.map(lambda box: api.stop(box.id, grace_millis=100), boxes))
+    list(pool.map(lambda box: api.start(box.id), boxes[:4]))
+    assert api.sh(boxes[0].id, "echo again") == "again\n"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"] if LONG else ["kill"])
+def test_it_restarts_and_takes_the_sandboxes_along(daemon_on, make_docker, pool, how):
+    """Without live-restore. They have failed then, and start again with what they had."""
+    docker = make_docker()
+    daemon = daemon_on(docker)
+    api = daemon.api
+    boxes = list(pool.map(lambda i: api.create(runtime="runsc" if i % 5 == 0 else "runc"),
+                          range(20)))
+    list(pool.map(lambda box: api.sh(box.id, "echo kept >file"), boxes))
+    getattr(docker, how)()
+    docker.start()
+    wait_until(lambda: {state_name(s) for s in api.list()} == {"FAILED"}, "state FAILED", seconds=20)
+    assert all(s.reason for s in api.list())
+    wait_for_docker(daemon)
+    list(pool.map(lambda box: api.start(box.id), boxes))
+    assert {api.sh(box.id, "cat file") for box in boxes} == {"kept\n"}
+
+
+@pytest.mark.parametrize("step, live_restore", [
+    ("container", False), ("pid", True)] + LONG * [("container", True), ("pid", False)])
+def test_it_dies_in_the_middle_of_creates(daemon_on, make_docker, step, live_restore):
+    """Each create comes to an end, and nothing stays of those that fail."""
+    docker = make_docker(**{"live-restore": live_restore})
+    daemon = daemon_on(docker)
+    request = sandbox_pb2.SandboxServiceCreateRequest(runtime="runc")
+    calls = [daemon.api.sandboxes.Create.future(request, timeout=60) for _ in range(6)]
+    wait_until(lambda: daemon.traces(step), step)
+    docker.kill()
+    done = [call for call in calls if not call.exception()]
+    for call in set(calls) - set(done):
+        assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), \
+            call.details()
+    docker.start()
+    wait_for_docker(daemon)
+    told = {call.result().sandbox.id for call in done}
+    assert {s.id for s in daemon.api.list()} == told
+    wait_until(lambda: len(docker.containers()) <= len(told), "the other containers gone")
+
+
+def test_both_die_in_the_middle_of_creates(daemon_on, make_docker):
+    docker = make_docker()
+    daemon = daemon_on(docker)
+    request = sandbox_pb2.SandboxServiceCreateRequest(runtime="runc")
+    calls = [daemon.api.sandboxes.Create.future(request, timeout=60) for _ in range(6)]
+    wait_until(lambda: daemon.traces("pid"), "a container that runs")
+    docker.kill()
+    daemon.kill()
+    told = {call.result().sandbox.id for call in calls if not call.exception()}
+    daemon.start()  # the engine is not there yet
+    assert daemon.api.list() is not None
+    docker.start()
+    wait_for_docker(daemon)
+    assert told <= {s.id for s in daemon.api.list()}
+    for sandbox in daemon.api.list():
+        wait_until(lambda: daemon.api.state(sandbox.id) in ("RUNNING", "FAILED"), "an end of it")
+
+
+# --- who else is there -----------------------------------------------------------------------
+
+
+def test_what_others_do_to_a_container(daemon, api, dockerd):
+    """It is seen by the engine's events."""
+    boxes = {verb: api.create(name=verb, runtime="runc") for verb in ("kill", "stop", "rm")}
+    for verb, box in boxes.items():
+        container = daemon.engine.container(daemon, box)["Id"]
+        if verb == "rm":
+            dockerd.remove(container)
+        else:
+            dockerd.api("POST", f"/containers/{container}/{verb}")
+        wait_until(lambda: api.state(box.id) == "FAILED", f"FAILED after {verb}", seconds=12)
+        assert api.get(box.id).reason
+        api.start(box.id)
+        assert api.sh(box.id, "echo again") == "again\n"
+
+
+def test_what_is_not_ours_stays(daemon, dockerd, make_daemon):
+    """A container of another program, and one of another daemon's."""
+    other = make_daemon()
+    box = other.api.create(name="box", runtime="runc")
+    main = identity(other.init_pid(box))
+    plain = dockerd.run("plain", ["sleep", "1000"])
+    try:
+        orphan = daemon.api.create(name="orphan", runtime="runc")
+        labels = daemon.engine.container(daemon, orphan)["Config"]["Labels"]
+        daemon.api.delete("orphan")
+        dockerd.run("leftover", ["sleep", "1000"], labels)  # as if its delete had been half done
+        daemon.restart("SIGKILL")
+        wait_until(lambda: not dockerd.named("leftover"), "the orphan removed")
+        assert dockerd.named("plain")["State"] == "running"
+        assert identity(other.init_pid(box)) == main and other.api.sh("box", "echo up") == "up\n"
+    finally:
+        dockerd.remove(plain)
+
+
+# --- name servers ----------------------------------------------------------------------------
+
+SERVER, NAME, ADDRESS = "10.254.0.53", "there.example", "10.254.1.2"
+
+
+@pytest.fixture
+def resolver(make_docker):
+    """A Docker Engine in whose network there is a name server."""
+    docker = make_docker()
+    docker.inside("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
+    docker.spawn_inside("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
+                        "--no-hosts", f"--listen-address={SERVER}", "--bind-interfaces", "--user=root",
+                        f"--pid-file={docker.dir}/dnsmasq", f"--address=/{NAME}/{ADDRESS}")
+    return docker
+
+
+def looked_up(docker, runtime, network):
+    """What a container says that nobody gave another resolv.conf."""
+    script = f"cat /etc/resolv.conf; nslookup {NAME}"
+    container = docker.run("asks", ["sh", "-c", script], Runtime=runtime, NetworkMode=network,
+                           Dns=[SERVER])
+    docker.api("POST", f"/containers/{container}/wait")
+    text = docker.logs(container)
+    docker.remove(container)
+    return text
+
+
+def test_embedded_resolver(resolver, make_daemon):
+    """gVisor's network cannot reach Docker's resolver in a network of its own; in a sandbox names
+    are found all the same."""
+    daemon = make_daemon(on=DockerEngine(resolver), dns={"servers": [SERVER]})
+    boxes = [daemon.api.create(runtime=runtime, network="NETWORK_MODE_BRIDGE")
+             for runtime in ("runc", "runsc")]
+    network = daemon.engine.container(daemon, boxes[0])["HostConfig"]["NetworkMode"]
+    assert resolver.api("GET", f"/networks/{network}")["Driver"] == "bridge"
+
+    plain = looked_up(resolver, "runc", network)
+    assert "127.0.0.11" in plain and ADDRESS in plain
+    plain = looked_up(resolver, "runsc", network)
+    assert "127.0.0.11" in plain and ADDRESS not in plain
+    assert re.search("refused|timed out|no servers", plain)
+
+    for box in boxes:
+        assert f"nameserver {SERVER}" in daemon.api.sh(box.id, "cat /etc/resolv.conf")
+        assert ADDRESS in daemon.api.run(box.id, "nslookup", NAME).stdout.decode()
