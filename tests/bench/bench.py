@@ -22,7 +22,12 @@ from sandboxd.control.v1 import control_pb2
 from sandboxd.v1 import process_pb2, sandbox_pb2
 
 from docker import Docker
+<<<<<<< Updated upstream
 from harness import BUILD, Daemon, find_runtime, wait_until
+=======
+from dockerd import DockerEngine
+from harness import BUILD, Daemon, find_runtime
+>>>>>>> Stashed changes
 from pattern import INSIDE, bring_printer
 from supervisor import Supervisor
 from ttrpc_client import Client
@@ -35,8 +40,9 @@ POOL = 4  # networks made ahead
 BRIDGE, NONE = sandbox_pb2.NETWORK_MODE_BRIDGE, sandbox_pb2.NETWORK_MODE_NONE
 IDLE_SECONDS = 2  # runtimed gives memory back a second after the last change
 
-# peer, ours: milliseconds; at_least: how many times faster we want to be.
-Row = namedtuple("Row", "what peer ours at_least", defaults=[None])
+# peer, ours: milliseconds; at_least: how many times faster we want to be; at_most: how many
+# milliseconds slower.
+Row = namedtuple("Row", "what peer ours at_least at_most", defaults=[None, None])
 
 RECORDER = """#!/bin/bash
 for a; do [ "$a" != run ] || printf '%s\\n' "$@" >{record}; done
@@ -158,8 +164,8 @@ class Spawner:
         assert list(self.events)[-1].end.exit_code == 0
 
 
-def measure(daemon, runtime, docker):
-    """The medians, in milliseconds."""
+def measure(daemon, docker_daemon, runtime, docker):
+    """The medians, in milliseconds. docker_daemon: one on that Docker Engine."""
     sandbox = daemon.api.create(runtime=runtime)
     bare = Bare(runtime, daemon, sandbox)
     spawner = Spawner(daemon, sandbox)
@@ -168,10 +174,15 @@ def measure(daemon, runtime, docker):
                     sandbox.id, "true"]
     samples = {}
 
-    def create_through_the_daemon():
+    def create_through(key, daemon):
         took, other = milliseconds(lambda: daemon.api.create(runtime=runtime))
         daemon.api.delete(other.id)
-        return {"create": took}
+        return {key: took}
+
+    def docker_run():
+        took, container = milliseconds(docker.run_detached, runtime, "sleep", "1000000")
+        docker.remove(container)
+        return {"docker run": took}
 
     def create_bare():
         command, ready = bare.create()
@@ -180,7 +191,8 @@ def measure(daemon, runtime, docker):
     def timed(key, function, *args):
         return lambda: {key: milliseconds(function, *args)[0]}
 
-    creates = [create_through_the_daemon, create_bare]
+    creates = [lambda: create_through("create", daemon), create_bare,
+               lambda: create_through("docker create", docker_daemon), docker_run]
     starts = [timed("bare exec", run, *exec_command), timed("ttrpc", run_true, client, sandbox),
               timed("grpc", daemon.api.run, sandbox.id, "true"),
               lambda: {"inside": spawner.run_true()},
@@ -202,6 +214,8 @@ def rows_of(runtime, m):
     return [
         Row(f"{runtime}: create to ready / command's end", m["command"], m["create"]),
         Row(f"{runtime}: create to ready / socket's answer", m["bare ready"], m["create"]),
+        Row(f"{runtime}: create to ready on Docker / docker run", m["docker run"], m["docker create"],
+            at_most=15),
         Row(f"{runtime}: true / {runtime} exec, ttrpc", m["bare exec"], m["ttrpc"],
             12 if runtime == "runc" else 8),
         Row(f"{runtime}: true / {runtime} exec, gRPC", m["bare exec"], m["grpc"]),
@@ -278,14 +292,20 @@ def verdict(ok):
 def print_rows(rows):
     print(f"Medians of {ROUNDS} rounds, in milliseconds; peer and sandboxd in turn.\n")
     print(f"{'':44}{'peer':>9}{'sandboxd':>10}{'difference':>12}{'times faster':>14}{'wanted':>9}")
-    for what, peer, ours, at_least in rows:
-        wanted = f"{f'≥ {at_least}':>9}{verdict(peer / ours >= at_least)}" if at_least else ""
+    for what, peer, ours, at_least, at_most in rows:
+        wanted = ""
+        if at_least:
+            wanted = f"{f'≥ {at_least}':>9}{verdict(peer / ours >= at_least)}"
+        if at_most:
+            wanted = f"{f'+ ≤ {at_most}':>9}{verdict(ours - peer <= at_most)}"
         print(f"{what:44}{peer:9.2f}{ours:10.2f}{ours - peer:12.2f}{peer / ours:14.2f}{wanted}")
     print("""
 create to ready  SandboxService.Create over gRPC (Python's stock client, connected), until it answers.
 command's end    `<runtime> run --detach` with the flags and the config.json of the daemon, until the
                  command has ended.
 socket's answer  The same command, until runtimed in the sandbox has answered a Hello.
+on Docker        The same create through a daemon with engine docker, against `docker run --detach`
+                 without a network, until the command has ended; both on the same Docker Engine.
 true             ProcessService.Start of `true` until its exit status is there, over a connection that
                  is open, against `<runtime> exec ID true` in the same sandbox, `docker exec ID true`
                  in a container of a Docker Engine of its own, and a program in the same sandbox that
@@ -315,13 +335,16 @@ def measure_rates(daemon):
 
 
 @contextmanager
-def docker_with(rootfs):
-    """A container of that."""
-    docker = Docker(rootfs)
+def running(**how):
+    """A daemon, of which nothing stays."""
+    daemon = Daemon(log={"level": "info"}, **how)
     try:
-        yield docker
+        daemon.start()
+        yield daemon
+        left = daemon.finish()
+        assert left == [], left
     finally:
-        docker.destroy()
+        daemon.destroy()
 
 
 def main():
@@ -330,6 +353,7 @@ def main():
     for runtime in RUNTIMES:
         if not find_runtime(runtime):
             sys.exit(f"bench: no {runtime} on this machine: run 'make deps'")
+<<<<<<< Updated upstream
     daemon = Daemon(log={"level": "info"}, network={"pool": POOL})
     try:
         daemon.start()
@@ -338,11 +362,12 @@ def main():
         with docker_with(rootfs) as docker:
             print_rows([row for runtime in RUNTIMES
                         for row in rows_of(runtime, measure(daemon, runtime, docker))])
+=======
+    with Docker() as docker, running() as daemon, running(on=DockerEngine(docker)) as on_docker:
+        print_rows([row for runtime in RUNTIMES
+                    for row in rows_of(runtime, measure(daemon, on_docker, runtime, docker))])
+>>>>>>> Stashed changes
         measure_rates(daemon)
-        left = daemon.finish()
-        assert left == [], left
-    finally:
-        daemon.destroy()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from harness import wait_until
 from test_images import (Images, as_layer, gone, images, layout, link, make_tar,  # noqa: F401
                          needs_registry, needs_tools, refused, registry, regular, rootfs, run, victim)
 
+pytestmark = pytest.mark.oci_only("Docker Engine has images of its own")
+
 LAYOUT = regular("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 INDEX = regular("index.json", b'{"schemaVersion":2,"manifests":[]}')
 

@@ -12,6 +12,8 @@ from sandboxd.v1 import sandbox_pb2
 from harness import refused, wait_until
 from lab import BRIDGE, ECHO, METADATA, REACH, Box, run
 
+pytestmark = pytest.mark.oci_only("its networks are the daemon's own; for Docker's see test_docker.py")
+
 HOST = sandbox_pb2.NETWORK_MODE_HOST
 NONE = sandbox_pb2.NETWORK_MODE_NONE
 

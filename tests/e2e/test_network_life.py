@@ -12,6 +12,8 @@ from sandboxd.v1 import sandbox_pb2
 from harness import mounts, network_table, output, refused, wait_until
 from lab import BRIDGE, ECHO, Box, run
 
+pytestmark = pytest.mark.oci_only("its networks are the daemon's own; for Docker's see test_docker.py")
+
 CHURN = 200 if os.environ.get("LONG") == "1" else 20
 NONE = sandbox_pb2.NETWORK_MODE_NONE
 on_runc = pytest.mark.parametrize("runtime", ["runc"], indirect=True)  # it is the same for all

@@ -6,6 +6,8 @@ import pytest
 from harness import DEPS, refused
 from lab import DNS, ECHO, PAGE
 
+pytestmark = pytest.mark.oci_only("its networks are the daemon's own; for Docker's see test_docker.py")
+
 IMAGE = DEPS / "image-dev"
 every_runtime = pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
 
