@@ -255,6 +255,13 @@ static void on_paused(void *data, const char *id, bool paused)
         sandbox_found_paused(&d->registry, id, paused);
 }
 
+static bool knows(void *data, const char *id)
+{
+        struct daemon *d = data;
+
+        return registry_find_id(&d->registry, id) != NULL;
+}
+
 static void on_engine_back(void *data)
 {
         struct daemon *d = data;
@@ -266,6 +273,7 @@ static void on_engine_back(void *data)
 static int open_engine(struct daemon *d, struct err *e)
 {
         static const struct engine_listener listener = {
+                .knows = knows,
                 .on_paused = on_paused,
                 .on_back = on_engine_back,
         };

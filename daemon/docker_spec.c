@@ -36,11 +36,11 @@ static json_t *seccomp_text(void)
         return option;
 }
 
-static json_t *labels(const char *instance, const char *id, const char *runtime)
+static json_t *labels(const char *instance, const char *id, const char *runtime, bool helper)
 {
-        return json_pack("{s:s, s:s, s:s, s:s*}", DOCKER_LABEL_MANAGED, "true",
+        return json_pack("{s:s, s:s, s:s, s:s*, s:s*}", DOCKER_LABEL_MANAGED, "true",
                          DOCKER_LABEL_INSTANCE, instance, DOCKER_LABEL_ID, id, DOCKER_LABEL_RUNTIME,
-                         runtime);
+                         runtime, DOCKER_LABEL_HELPER, helper ? "true" : NULL);
 }
 
 /* A bind that is no mount point yet is an error, and not made as Binds would. */
@@ -175,7 +175,8 @@ static json_t *body(const struct docker_spec *s)
                          BUNDLE_WORKSPACE, "Entrypoint", bundle_arguments(s->image_config), "Cmd",
                          "Env", bundle_environment(s->image_config, s->env), "Tty", 0, "OpenStdin",
                          0, "Healthcheck", "Test", "NONE", "Labels",
-                         labels(s->instance, s->id, s->runtime), "HostConfig", host_config(s));
+                         labels(s->instance, s->id, s->runtime, s->helper), "HostConfig",
+                         host_config(s));
 }
 
 static int check(const struct docker_spec *s, struct err *e)
@@ -211,6 +212,6 @@ int docker_spec_json(const struct docker_spec *spec, json_t **ret, struct err *e
 json_t *docker_spec_shell(const char *instance, const char *id, const char *image)
 {
         return json_pack("{s:s, s:[s], s:[], s:o, s:{s:s}}", "Image", image, "Entrypoint",
-                         BUNDLE_RUNTIMED, "Cmd", "Labels", labels(instance, id, NULL), "HostConfig",
-                         "NetworkMode", "none");
+                         BUNDLE_RUNTIMED, "Cmd", "Labels", labels(instance, id, NULL, true),
+                         "HostConfig", "NetworkMode", "none");
 }

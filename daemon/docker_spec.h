@@ -14,6 +14,8 @@
 #define DOCKER_LABEL_INSTANCE "sandboxd.instance" /* the daemon's */
 #define DOCKER_LABEL_ID       "sandboxd.id"       /* the sandbox's */
 #define DOCKER_LABEL_RUNTIME  "sandboxd.runtime"  /* as the configuration names it */
+/* "true": no sandbox's; what the daemon looks into, or tries a runtime with. */
+#define DOCKER_LABEL_HELPER "sandboxd.helper"
 
 /* The numbers are within the ranges of the configuration's keys of the same name. */
 struct docker_spec {
@@ -30,6 +32,7 @@ struct docker_spec {
         uint64_t cpu_millis; /* at least 10 */
         uint64_t pids, nofile;
         uint64_t tmp_size; /* bytes */
+        bool helper;       /* see DOCKER_LABEL_HELPER */
         bool userns_host;  /* the engine maps users; not those of a sandbox */
 };
 

@@ -34,6 +34,8 @@ struct engine_runtime {
 
 /* What an engine tells unasked, on the loop. */
 struct engine_listener {
+        /* Is there a sandbox of that id? A container of one that there is not goes. */
+        bool (*knows)(void *data, const char *id);
         /* Somebody else has paused a container, or resumed it; or did so while we were away. */
         void (*on_paused)(void *data, const char *id, bool paused);
         /* It answers again: what could not be done may be tried now. */

@@ -169,6 +169,14 @@ void docker_forget(struct engine_docker *e, const char *id)
         free(known);
 }
 
+bool docker_is_known(struct engine_docker *e, const char *id)
+{
+        (void)pthread_mutex_lock(&e->mutex);
+        bool is_so = find_known(e, id) != NULL;
+        (void)pthread_mutex_unlock(&e->mutex);
+        return is_so;
+}
+
 void docker_forget_all(struct engine_docker *e)
 {
         struct docker_known *known;

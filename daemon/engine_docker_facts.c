@@ -87,6 +87,16 @@ bool docker_facts_image(const char *rootfs, char ret[72])
         return str_format(ret, 72, "sha256:%.64s", end - 64);
 }
 
+bool docker_facts_has(const struct engine_docker *e, const char *id)
+{
+        const struct docker_facts_job *j;
+
+        LIST_FOREACH (j, &e->facts_jobs, entry)
+                if (str_eq(j->id, id))
+                        return true;
+        return false;
+}
+
 /* --- which there are ----------------------------------------------------------------------- */
 
 static struct docker_facts *find_facts(struct engine_docker *e, const char *hash)

@@ -167,11 +167,10 @@ static void on_pulled(void *data, const struct docker_answer *answer, const stru
         struct docker_pull *p = data;
         struct find *f;
 
-        (void)answer;
-        if (err) {
-                p->err = *err;
-                (void)err_prefix(&p->err, "image '%s' cannot be pulled", p->reference);
-        }
+        /* Refused, for whatever reason of the registry's: it is not there, and cannot be had. */
+        if (err)
+                (void)err_set(&p->err, answer->status >= 400 ? STATUS_NOT_FOUND : err->code,
+                              "image '%s' cannot be pulled: %s", p->reference, err->msg);
         if (p->err.code)
                 log_warn("%s", p->err.msg);
         else

@@ -137,10 +137,38 @@ static void look_whether_paused(struct engine_docker *e, const char *id)
                 free(look);
 }
 
+static void on_stray_removed(void *data, const struct err *err)
+{
+        (void)data;
+        if (err)
+                log_warn("a container of no sandbox stays for now: %s", err->msg);
+}
+
+static void remove_stray(struct engine_docker *e, const char *id)
+{
+        struct err err;
+
+        log_info("container sandboxd-%s is of no sandbox, and goes", id);
+        if (docker_remove(&e->base, NULL, id, on_stray_removed, e, &err) < 0)
+                on_stray_removed(e, &err);
+}
+
+/* Only we make such containers, and so did an earlier daemon, whose last request Docker may fulfil
+ * when we have looked already. */
+static void heed_new(struct engine_docker *e, const char *id)
+{
+        const struct engine_listener *listener = e->base.listener;
+        bool ours = docker_facts_has(e, id) || docker_trial_has(e, id);
+
+        docker_know(e, id, NULL, false);
+        if (!ours && listener && !e->closing && !listener->knows(e->base.listener_data, id))
+                remove_stray(e, id);
+}
+
 static void heed(struct engine_docker *e, const char *action, const char *id)
 {
-        if (str_eq(action, "create") || str_eq(action, "start"))
-                docker_know(e, id, &(bool){false}, false);
+        if (str_eq(action, "create"))
+                heed_new(e, id);
         else if (str_eq(action, "oom"))
                 docker_know(e, id, NULL, true);
         else if (str_eq(action, "pause") || str_eq(action, "unpause"))
@@ -185,9 +213,9 @@ static int hear_events(struct engine_docker *e, struct err *err)
 {
         struct docker_link *l = &e->link;
         int64_t since = l->since - OVERLAP_NS;
-        _cleanup_free_ char *filters = docker_escape(
-                "{\"type\":[\"container\",\"daemon\"],\"event\":[\"create\",\"start\",\"oom\","
-                "\"pause\",\"unpause\",\"destroy\",\"reload\"]}");
+        _cleanup_free_ char *filters =
+                docker_escape("{\"type\":[\"container\",\"daemon\"],\"event\":[\"create\",\"oom\","
+                              "\"pause\",\"unpause\",\"destroy\",\"reload\"]}");
         _cleanup_free_ char *path =
                 filters ? str_printf("/events?since=%lld.%09lld&filters=%s",
                                      (long long)(since / (int64_t)NSEC_PER_SEC),
@@ -242,8 +270,12 @@ static void on_list(void *data, const struct docker_answer *answer, const struct
         json_array_foreach(list, i, one)
         {
                 const char *id = docker_string(one, "Labels", DOCKER_LABEL_ID);
-                if (id_is_valid(id))
-                        tell_paused(e, id, str_eq(docker_string(one, "State", NULL), "paused"));
+                if (!id_is_valid(id))
+                        continue;
+                tell_paused(e, id, str_eq(docker_string(one, "State", NULL), "paused"));
+                if (*docker_string(one, "Labels", DOCKER_LABEL_HELPER) &&
+                    !docker_facts_has(e, id) && !docker_trial_has(e, id))
+                        remove_stray(e, id); /* an earlier daemon's */
         }
         json_decref(list);
         found_again(e);

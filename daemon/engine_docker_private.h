@@ -118,6 +118,7 @@ void docker_kill_all(struct engine *base, const char *id);
 /* Any thread. */
 void docker_know(struct engine_docker *e, const char *id, const bool *paused, bool out_of_memory);
 void docker_forget(struct engine_docker *e, const char *id);
+bool docker_is_known(struct engine_docker *e, const char *id);
 void docker_forget_all(struct engine_docker *e);
 
 /* Another text in place of one; it is taken over, NULL (no memory): the old one stays. */
@@ -177,6 +178,8 @@ int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned
                       void (*done)(void *data, const char *rootfs, const struct err *err),
                       void *data, struct err *err);
 void docker_facts_close(struct engine_docker *e);
+/* Is this the container of one under way? */
+bool docker_facts_has(const struct engine_docker *e, const char *id);
 /* The image that such a directory is of: "sha256:...". */
 bool docker_facts_image(const char *rootfs, char ret[72]);
 
@@ -186,5 +189,7 @@ bool docker_facts_image(const char *rootfs, char ret[72]);
 void docker_trial_begin(struct engine_docker *e);
 /* Of one, if it needs one: then its proof is DOCKER_ON_TRIAL. */
 void docker_trial_need(struct engine_docker *e, const struct engine_runtime *r);
+/* Is this the container of the one under way? */
+bool docker_trial_has(const struct engine_docker *e, const char *id);
 /* The one under way comes to its end soon; docker_trial_ended follows. */
 void docker_trial_stop(struct engine_docker *e);

@@ -101,6 +101,8 @@ static void on_gone(void *data, const struct docker_answer *answer, const struct
                 remove_done(job, err);
                 return;
         }
+        /* Was it told to be there meanwhile? By name it may have been made just now. */
+        job->search |= err && docker_is_known(job->engine, job->id);
         if (job->search)
                 search(job);
         else

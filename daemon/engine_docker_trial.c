@@ -235,6 +235,7 @@ static int write_create(const struct docker_trial *t, const char *bundle, const 
                 .pids = engine_pids_limit(runtime_of(t), 1),
                 .nofile = 1024,
                 .tmp_size = MiB,
+                .helper = true,
                 .userns_host = engine->maps_users,
         };
         json_t *body;
@@ -386,6 +387,11 @@ void docker_trial_begin(struct engine_docker *e)
                     lacks_flag(&e->docker_runtimes[i]))
                         docker_trial_need(e, r);
         }
+}
+
+bool docker_trial_has(const struct engine_docker *e, const char *id)
+{
+        return e->trial && str_eq(e->trial->id, id);
 }
 
 void docker_trial_stop(struct engine_docker *e)

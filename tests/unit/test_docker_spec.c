@@ -81,6 +81,7 @@ static void everything_is_hardened(void **state)
                 {"Labels/sandboxd.instance", "\"01hzz0000000000000000000a1\""},
                 {"Labels/sandboxd.id", "\"01hzz0000000000000000000b2\""},
                 {"Labels/sandboxd.runtime", "\"gvisor-next\""},
+                {"Labels/sandboxd.helper", "nothing"},
                 {"HostConfig/Runtime", "\"gvisor-next\""},
                 {"HostConfig/NetworkMode", "\"none\""},
                 {"HostConfig/Privileged", "false"},
@@ -238,6 +239,7 @@ static void a_shell_is_ours_and_has_no_network(void **state)
         assert_string_equal(at(root, "HostConfig"), "{\"NetworkMode\":\"none\"}");
         assert_string_equal(at(root, "Labels/sandboxd.instance"), "\"01hzz0000000000000000000a1\"");
         assert_string_equal(at(root, "Labels/sandboxd.id"), "\"01hzz0000000000000000000b2\"");
+        assert_string_equal(at(root, "Labels/sandboxd.helper"), "\"true\"");
         json_decref(root);
 }
 

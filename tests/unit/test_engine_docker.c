@@ -48,7 +48,7 @@ struct fixture {
         int status;
         char rootfs[PATH_MAX], step[64];
         char paused_id[ID_LEN + 1];
-        bool paused;
+        bool paused, forgets; /* forgets: there is no such sandbox */
         size_t n_list;
 };
 
@@ -58,6 +58,12 @@ static void on_paused(void *data, const char *id, bool paused)
 
         (void)str_format(f->paused_id, sizeof(f->paused_id), "%s", id);
         f->paused = paused;
+}
+
+static bool knows(void *data, const char *id)
+{
+        (void)id;
+        return !((struct fixture *)data)->forgets;
 }
 
 static void on_back(void *data)
@@ -130,7 +136,8 @@ static void answer(struct fixture *f, const char *line, int status, const char *
 
 static void open_engine(struct fixture *f)
 {
-        static const struct engine_listener listener = {on_paused, on_back};
+        static const struct engine_listener listener = {
+                .knows = knows, .on_paused = on_paused, .on_back = on_back};
         struct err e;
 
         if (engine_docker_new(&f->l.loop, &f->config, INSTANCE, f->proc, "/runtimed", &f->engine,
@@ -331,6 +338,31 @@ static void containers_of_ours_are_known_by_list_and_events(void **state)
         assert_true(f->paused);
         assert_int_equal(survey(f, what), 1);
         assert_string_equal(what, "container, bundle");
+}
+
+static void a_container_of_no_sandbox_goes_at_once(void **state)
+{
+        struct fixture *f = *state;
+        char what[128];
+
+        f->forgets = true;
+        docker_peer_say(&f->peer, EVENT("create"));
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "DELETE /v1.43" NAME "?force=1&v=1"));
+        LOOP_UNTIL(&f->l, survey(f, what) == 0);
+}
+
+static void helpers_of_an_earlier_daemon_go(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /containers/json", 200,
+               "[{\"Id\":\"x\",\"Labels\":{\"sandboxd.id\":\"" ID
+               "\",\"sandboxd.helper\":\"true\"}}]");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "DELETE /v1.43" NAME "?force=1&v=1"));
+        answer(f, "GET /containers/json", 200, "[]");
+        loop_run_for(&f->l, 50);
 }
 
 static void events_of_others_and_garbage_do_nothing(void **state)
@@ -649,6 +681,10 @@ static void an_image_that_is_missing_is_pulled(void **state)
         assert_true(docker_peer_heard(
                 &f->peer, "POST /v1.43/images/create?fromImage=box%3A1.2%40sha256%3A" IMAGE));
 
+        answer(f, "POST /images/create", 500, "{\"message\":\"no such host\"}");
+        find(f, "box");
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND);
+        assert_non_null(strstr(f->err.msg, "no such host"));
         answer(f, "POST /images/create", 200, "{\"error\":\"manifest unknown\"}\n");
         find(f, "box");
         assert_int_equal(f->err.code, STATUS_NOT_FOUND);
@@ -695,6 +731,8 @@ int main(void)
                 TEST(events_that_end_are_heard_again_from_where_they_ended),
                 ALONE(an_engine_that_hangs_holds_nobody_for_ever),
                 TEST(containers_of_ours_are_known_by_list_and_events),
+                TEST(a_container_of_no_sandbox_goes_at_once),
+                ALONE(helpers_of_an_earlier_daemon_go),
                 TEST(events_of_others_and_garbage_do_nothing),
                 TEST(a_pause_by_somebody_else_is_told_as_it_is_now),
                 TEST(another_daemon_json_is_read),
