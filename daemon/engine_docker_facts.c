@@ -44,10 +44,12 @@ static const struct part {
 struct docker_facts_job {
         struct engine_docker *engine;
         LIST_ENTRY(docker_facts_job) entry;
+        LIST_HEAD(, docker_facts_job) followers; /* that want the same, and do nothing for it */
         char hash[65], id[ID_LEN + 1]; /* of the image; of the container, as of a sandbox */
         char *config;                  /* the text of image.json */
         char *staging, *rootfs;        /* host paths */
         size_t part;
+        bool works;     /* the others follow it */
         uint64_t until; /* uv_now: for what Docker does */
         struct err err; /* the first thing that went wrong; code OK: nothing did */
         void (*done)(void *data, const char *rootfs, const struct err *err);
@@ -147,12 +149,22 @@ static void remember(struct engine_docker *e, const char *hash)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
+static void tell(const struct docker_facts_job *j, const struct err *e)
+{
+        j->done(j->data, e->code ? NULL : j->rootfs, e->code ? e : NULL);
+}
+
 static void job_done(struct docker_facts_job *j)
 {
         (void)io_remove_tree(j->staging, NULL); /* the next start of the daemon does else */
         if (!j->err.code)
                 remember(j->engine, j->hash);
-        j->done(j->data, j->err.code ? NULL : j->rootfs, j->err.code ? &j->err : NULL);
+        while (!LIST_EMPTY(&j->followers)) {
+                struct docker_facts_job *follower = LIST_FIRST(&j->followers);
+                tell(follower, &j->err);
+                job_close(follower);
+        }
+        tell(j, &j->err);
         job_close(j);
 }
 
@@ -321,6 +333,7 @@ static int begin(struct docker_facts_job *j, struct err *e)
 {
         char image[72];
 
+        j->works = true;
         (void)str_format(image, sizeof(image), "sha256:%s", j->hash); /* it fits */
         int r = make_room(j->engine, e);
         if (r == 0)
@@ -333,12 +346,27 @@ static int begin(struct docker_facts_job *j, struct err *e)
         return r;
 }
 
+/* Who is at work on the same image. */
+static struct docker_facts_job *find_leader(const struct docker_facts_job *j)
+{
+        struct docker_facts_job *other;
+
+        LIST_FOREACH (other, &j->engine->facts_jobs, entry)
+                if (other != j && other->works && str_eq(other->hash, j->hash))
+                        return other;
+        return NULL;
+}
+
 static void on_begin(uv_timer_t *timer)
 {
         struct docker_facts_job *j = CONTAINER(timer, struct docker_facts_job, timer);
+        struct docker_facts_job *leader = find_leader(j);
         struct err e;
 
-        if (find_facts(j->engine, j->hash)) {
+        if (leader) {
+                LIST_REMOVE(j, entry);
+                LIST_INSERT_HEAD(&leader->followers, j, entry);
+        } else if (find_facts(j->engine, j->hash)) {
                 job_done(j);
         } else if (begin(j, &e) < 0) {
                 j->err = e;
@@ -400,6 +428,10 @@ int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned
 /* Its container, if it has one, is for the next daemon: it bears our labels. */
 void docker_facts_close(struct engine_docker *e)
 {
-        while (!LIST_EMPTY(&e->facts_jobs))
-                job_close(LIST_FIRST(&e->facts_jobs));
+        while (!LIST_EMPTY(&e->facts_jobs)) {
+                struct docker_facts_job *j = LIST_FIRST(&e->facts_jobs);
+                while (!LIST_EMPTY(&j->followers))
+                        job_close(LIST_FIRST(&j->followers));
+                job_close(j);
+        }
 }

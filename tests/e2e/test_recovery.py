@@ -131,7 +131,8 @@ def test_killed_in_the_middle_of_creates(daemon, api, runtime, step):
     for ref in there:
         assert daemon.api.sh(ref, "echo up") == "up\n"
         daemon.api.delete(ref)
-    assert daemon.traces("container") + daemon.traces("bundle") == []
+    wait_until(lambda: daemon.traces("container") + daemon.traces("bundle") == [],
+               "nothing left", seconds=2)
 
 
 @pytest.mark.docker

@@ -30,6 +30,8 @@ CREATES = {
 @pytest.mark.docker
 @pytest.mark.parametrize("fields, code, words", CREATES.values(), ids=CREATES.keys())
 def test_create(daemon, fields, code, words):
+    if daemon.engine.name == "docker" and fields.get("image", "").startswith("/"):
+        code = INVALID  # no reference to an image
     with refused(code, *words):
         daemon.api.create(**fields)
     assert list(daemon.api.list()) == []
