@@ -22,12 +22,8 @@ from sandboxd.control.v1 import control_pb2
 from sandboxd.v1 import process_pb2, sandbox_pb2
 
 from docker import Docker
-<<<<<<< Updated upstream
-from harness import BUILD, Daemon, find_runtime, wait_until
-=======
 from dockerd import DockerEngine
-from harness import BUILD, Daemon, find_runtime
->>>>>>> Stashed changes
+from harness import BUILD, Daemon, find_runtime, wait_until
 from pattern import INSIDE, bring_printer
 from supervisor import Supervisor
 from ttrpc_client import Client
@@ -353,20 +349,10 @@ def main():
     for runtime in RUNTIMES:
         if not find_runtime(runtime):
             sys.exit(f"bench: no {runtime} on this machine: run 'make deps'")
-<<<<<<< Updated upstream
-    daemon = Daemon(log={"level": "info"}, network={"pool": POOL})
-    try:
-        daemon.start()
-        daemon.api.delete(daemon.api.create().id)  # makes the image
-        rootfs, = daemon.data.glob("images/*/rootfs")
-        with docker_with(rootfs) as docker:
-            print_rows([row for runtime in RUNTIMES
-                        for row in rows_of(runtime, measure(daemon, runtime, docker))])
-=======
-    with Docker() as docker, running() as daemon, running(on=DockerEngine(docker)) as on_docker:
+    with Docker() as docker, running(network={"pool": POOL}) as daemon, \
+            running(on=DockerEngine(docker)) as on_docker:
         print_rows([row for runtime in RUNTIMES
                     for row in rows_of(runtime, measure(daemon, on_docker, runtime, docker))])
->>>>>>> Stashed changes
         measure_rates(daemon)
 
 
