@@ -21,6 +21,8 @@
 #define KILL_MAX     65536       /* processes in one go; the rest is found the next time */
 #define FILE_MAX     (64 * 1024) /* bytes of a file of the kernel's, but for the lists */
 #define CHILDREN_MAX 262144      /* names, of all hierarchies together */
+#define FIND_DEPTH   4           /* below the root, where Docker's lie under either driver */
+#define FIND_MAX     16384       /* directories, of all hierarchies together */
 
 /* --- walking ------------------------------------------------------------------------------- */
 
@@ -255,6 +257,52 @@ bool cgroup_exists(const char *path)
 
         /* Where it cannot be looked it may be. */
         return in_each_hierarchy(path, &v, false, NULL) < 0 || there;
+}
+
+struct search {
+        const char *part;
+        size_t root; /* length of the hierarchy's path */
+        unsigned left;
+        char *found;
+};
+
+static void find_below(struct search *s, const char *directory, unsigned depth)
+{
+        char below[PATH_MAX];
+        struct dirent *d;
+        DIR *dir = depth < FIND_DEPTH ? opendir(directory) : NULL;
+
+        while (dir && !s->found && s->left > 0 && (d = readdir(dir))) {
+                if (d->d_type != DT_DIR || d->d_name[0] == '.' ||
+                    !str_format(below, sizeof(below), "%s/%s", directory, d->d_name))
+                        continue;
+                s->left--;
+                if (strstr(d->d_name, s->part))
+                        s->found = strdup(below + s->root);
+                else
+                        find_below(s, below, depth + 1);
+        }
+        if (dir)
+                (void)closedir(dir); /* it was only read */
+}
+
+static int find_in(struct visit *v, const char *directory, struct err *e)
+{
+        struct search *s = v->data;
+
+        (void)e;
+        s->root = strlen(directory);
+        find_below(s, directory, 0);
+        return 0;
+}
+
+char *cgroup_find(const char *part)
+{
+        struct search s = {.part = part, .left = FIND_MAX};
+        struct visit v = {.act = find_in, .data = &s};
+
+        (void)in_each_hierarchy("", &v, false, NULL); /* what cannot be looked at is not found */
+        return s.found;
 }
 
 /* The value of a file with just a number; 0 when there is none. */

@@ -41,6 +41,11 @@ int cgroup_usage(const char *path, struct cgroup_usage *ret, struct err *e);
  * counts. */
 void cgroup_usage_read(const char *directory, struct cgroup_usage *usage);
 
+/* The path of a cgroup with this in its name, in any hierarchy, up to four levels below the root:
+ * somebody else has made it, and told nobody where. NULL: there is none among the first 16,384 that
+ * are looked at. The caller frees. */
+char *cgroup_find(const char *part);
+
 /* The names of the directories right below `path`, in any hierarchy, each once, sorted. The caller
  * frees them, also after an error. */
 int cgroup_children(const char *path, struct strv_builder *names, struct err *e);

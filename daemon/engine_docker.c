@@ -288,6 +288,21 @@ char *docker_cgroup(const struct engine_docker *e, const char *id)
         return bundle_read(e->state_dir, id, DOCKER_FILE_CGROUP);
 }
 
+void docker_find_cgroup(const struct engine_docker *e, const char *id)
+{
+        _cleanup_free_ char *known = docker_cgroup(e, id);
+        _cleanup_free_ char *container = bundle_read(e->state_dir, id, DOCKER_FILE_CONTAINER);
+        _cleanup_free_ char *path = bundle_path(e->state_dir, id, DOCKER_FILE_CGROUP);
+        _cleanup_free_ char *cgroup = NULL;
+
+        if (known || !path || !container || strlen(container) != DOCKER_ID_LEN)
+                return;
+        cgroup = cgroup_find(container);
+        if (cgroup)
+                (void)io_write_in_place(path, cgroup, strlen(cgroup), 0600,
+                                        NULL); /* or next time */
+}
+
 void docker_kill_all(struct engine *base, const char *id)
 {
         _cleanup_free_ char *path = docker_cgroup((struct engine_docker *)base, id);

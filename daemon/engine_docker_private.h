@@ -17,8 +17,9 @@
 #include "base/id.h"
 #include "daemon/docker_client.h"
 
-#define DOCKER_FILE_CGROUP "cgroup" /* path in the hierarchies, once it runs */
-#define DOCKER_FILE_LOG    "log"    /* what it printed, once it has ended */
+#define DOCKER_FILE_CONTAINER "container" /* its id, once it is made */
+#define DOCKER_FILE_CGROUP    "cgroup"    /* path in the hierarchies, once it runs */
+#define DOCKER_FILE_LOG       "log"       /* what it printed, once it has ended */
 
 #define DOCKER_ASK_MS    5000  /* of a question that Docker answers from memory */
 #define DOCKER_ID_LEN    64    /* of a container */
@@ -113,6 +114,9 @@ const char *docker_string(const json_t *object, const char *a, const char *b);
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value);
 /* The path of a container's cgroup; NULL when it is not known. The caller frees. */
 char *docker_cgroup(const struct engine_docker *e, const char *id);
+/* For a container that was made, and of which Docker has not told whether it runs: one that dies
+ * while it starts one forgets it. */
+void docker_find_cgroup(const struct engine_docker *e, const char *id);
 void docker_kill_all(struct engine *base, const char *id);
 
 /* Any thread. */

@@ -103,6 +103,7 @@ static void on_gone(void *data, const struct docker_answer *answer, const struct
         }
         /* Was it told to be there meanwhile? By name it may have been made just now. */
         job->search |= err && docker_is_known(job->engine, job->id);
+        docker_find_cgroup(job->engine, job->id);
         if (job->search)
                 search(job);
         else
@@ -179,6 +180,7 @@ static void on_begin(uv_timer_t *timer)
                 remove_done(job, &e);
                 return;
         }
+        docker_find_cgroup(job->engine, job->id);
         docker_kill_all(&job->engine->base, job->id);
         (void)str_format(job->name, sizeof(job->name), "sandboxd-%s", job->id); /* it fits */
         ask_delete(job);

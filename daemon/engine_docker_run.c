@@ -153,6 +153,17 @@ static void on_started(void *data, const struct docker_answer *answer, const str
                 run_done(run, 0, &e);
 }
 
+/* Before anything runs in it: see docker_find_cgroup. */
+static int keep_container(const struct docker_run *run, struct err *err)
+{
+        _cleanup_free_ char *path =
+                bundle_path(run->engine->state_dir, run->id, DOCKER_FILE_CONTAINER);
+
+        if (!path)
+                return err_oom(err);
+        return io_write_in_place(path, run->container, strlen(run->container), 0600, err);
+}
+
 static void on_created(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_run *run = data;
@@ -170,8 +181,10 @@ static void on_created(void *data, const struct docker_answer *answer, const str
                               "Docker Engine has made a container and gives no id for it");
         } else if (root) {
                 (void)str_format(run->container, sizeof(run->container), "%s", container);
-                r = run_ask(run, "POST", str_printf("/containers/%s/start", container), NULL,
-                            on_started, &e);
+                r = keep_container(run, &e);
+                if (r == 0)
+                        r = run_ask(run, "POST", str_printf("/containers/%s/start", container),
+                                    NULL, on_started, &e);
         }
         json_decref(root);
         if (r < 0)

@@ -268,6 +268,24 @@ static void children(void **state)
         strv_free(strv_take(&names));
 }
 
+static void found_by_a_part_of_its_name(void **state)
+{
+        char wanted[160];
+
+        (void)state;
+        NEEDS_CGROUPS;
+        assert_int_equal(
+                io_mkdir_all(file_of(hierarchies[0], "/docker-0123abcdef.scope"), 0755, NULL), 0);
+        assert_int_equal(io_mkdir_all(file_of(hierarchies[0], "/a/b/c/d/e4567"), 0755, NULL), 0);
+        (void)str_format(wanted, sizeof(wanted), "%s/docker-0123abcdef.scope", path); /* it fits */
+        _cleanup_free_ char *found = cgroup_find("0123abcdef");
+        assert_string_equal(found, wanted);
+        _cleanup_free_ char *whole = cgroup_find(instance);
+        assert_string_equal(whole, path);
+        assert_null(cgroup_find("e4567"));       /* too deep */
+        assert_null(cgroup_find("no-such-one")); /* after it has looked everywhere */
+}
+
 static void put(const struct temp_dir *dir, const char *name, const char *text)
 {
         assert_int_equal(
@@ -337,6 +355,7 @@ int main(void)
                 TEST(holds),
                 TEST(usage_of_processes),
                 TEST(children),
+                TEST(found_by_a_part_of_its_name),
                 cmocka_unit_test(usage_files_v1),
                 cmocka_unit_test(usage_files_v2),
         };
