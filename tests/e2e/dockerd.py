@@ -57,17 +57,6 @@ class ApiError(Exception):
         self.status = status
 
 
-def is_in_use(cgroup):
-    """By a process that is more than about to be started."""
-    for pid in (cgroup / "cgroup.procs").read_text().split():
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes() != b"runc\0init\0":
-                return True
-        except OSError:
-            pass  # it has ended meanwhile
-    return False
-
-
 class Dockerd:
     """In a private directory. Its runtimes are runc, also by other names, and of the tests' runsc
     what there is, as docs/docker.md tells to register them; `NAME-no-uds` is the same without
@@ -87,7 +76,6 @@ class Dockerd:
             "exec-opts": ["native.cgroupdriver=cgroupfs"], "bridge": "none",
             "runtimes": self.make_runtimes()} | config
         self.namespaces = self.containerd = self.process = None
-        self.was_killed = False
 
     def make_runtimes(self):
         made = {name: {"path": "runc"} for name in ("other", "mine")}
@@ -150,7 +138,6 @@ class Dockerd:
         assert self.spawn_inside(*command).wait(20) == 0, self.log()
 
     def kill(self):
-        self.was_killed = True
         self.process.kill()
         self.process.wait(30)
 
@@ -215,11 +202,9 @@ class Dockerd:
             daemon.destroy()
 
     def leftovers(self):
-        """Of containers, for people. A dockerd that was killed does not know again what it was about
-        to start: a `runc init` that waits for the word, in its cgroup. That is not ours to end."""
+        """Of containers, for people."""
         found = [f"container {c['Names']} {c['Id']}" for c in self.containers()]
-        return found + [f"cgroup {path}" for path in cgroups([f"/{self.name}/"])
-                        if not self.was_killed or is_in_use(path)]
+        return found + [f"cgroup {path}" for path in cgroups([f"/{self.name}/"])]
 
     def remove(self, container):
         self.api("DELETE", f"/containers/{container}", force="1", v="1")
