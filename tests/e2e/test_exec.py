@@ -18,7 +18,6 @@ def test_output_and_status(api, sandbox):
     assert api.run(sandbox.id, "true").code == 0
 
 
-@pytest.mark.docker
 def test_no_such_program(api, sandbox):
     done = api.run(sandbox.id, "no-such-program")
     assert (done.code, done.signal) == (127, 0)
@@ -61,7 +60,6 @@ def test_output_arrives_while_the_program_runs(api, sandbox):
     assert rest[-1].end.exit_code == 0
 
 
-@pytest.mark.docker
 def test_a_background_process_does_not_hold_the_end_up(api, sandbox):
     done = api.run(sandbox.id, "sh", "-c", "sleep 1000 & echo started", timeout=20)
     assert (done.stdout, done.code) == (b"started\n", 0)

@@ -5,8 +5,6 @@ import os
 import grpc
 import pytest
 
-pytestmark = pytest.mark.docker
-
 
 def refusal(call):
     with pytest.raises(grpc.RpcError) as info:
@@ -14,6 +12,7 @@ def refusal(call):
     return info.value.code(), info.value.details()
 
 
+@pytest.mark.docker
 def test_a_fresh_workspace_is_seeded(daemon, api, runtime, make_image):
     with make_image() as rootfs:
         skel = rootfs / "opt/sandbox-skel"
@@ -45,6 +44,7 @@ def test_what_cannot_be_seeded_fails_the_create(daemon, api, runtime, make_image
     assert os.listdir(daemon.data / "seeding") == os.listdir(daemon.data / "workspaces") == []
 
 
+@pytest.mark.docker
 def test_environment(daemon, api, runtime, make_image):
     with make_image(Env=["PATH=/opt/bin:/bin", "HOME=/root", "A=image", "B=image"]):
         pass
@@ -53,6 +53,7 @@ def test_environment(daemon, api, runtime, make_image):
         == "/opt/bin:/bin /home/sandbox sandbox call\n"
 
 
+@pytest.mark.docker
 def test_program_and_directory(daemon, api, runtime, make_image):
     with make_image(Entrypoint=["sh", "-c", "pwd; echo $0 $1"], Cmd=["--workdir", "a b"],
                     WorkingDir="/srv/app") as rootfs:
@@ -73,6 +74,7 @@ def test_a_directory_that_no_sandbox_has(daemon, api, runtime, make_image):
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "names no program" in details
 
 
+@pytest.mark.docker
 def test_user(daemon, api, runtime, make_image):
     with make_image(User="web:staff") as rootfs:
         with open(rootfs / "etc/passwd", "a") as file:

@@ -112,7 +112,6 @@ def test_end_of_a_paused_one(daemon, api, sandbox, verb):
         assert api.sh(sandbox.id, "echo up") == "up\n"
 
 
-@pytest.mark.docker
 @HOWS
 def test_pause_outlives_the_daemon(daemon, api, sandbox, how):
     pid = counts(api, sandbox.id)
@@ -182,7 +181,6 @@ def test_request_key_after_the_client_left(api, runtime):
     assert api.sh(box.id, "echo up") == "up\n"
 
 
-@pytest.mark.docker
 def test_request_key_after_a_crash(daemon, api, runtime):
     request = sandbox_pb2.SandboxServiceCreateRequest(runtime=runtime, request_key="one")
     call = api.sandboxes.Create.future(request, timeout=60)
@@ -320,7 +318,6 @@ def test_keepalive(api):
         api.wait("box", "STOPPED")
 
 
-@pytest.mark.docker
 @HOWS
 def test_expiry_and_a_restart(daemon, api, how):
     later = api.create(name="later", ttl_millis=6000)
@@ -436,7 +433,6 @@ def assert_killed(sandbox):
     assert (cause_name(sandbox), sandbox.exit.signal) == ("SIGNALED", signal.SIGKILL), sandbox
 
 
-@pytest.mark.docker
 def test_exit_of_a_stop(api, sandbox):
     assert not sandbox.HasField("exit")
     stopped = api.stop(sandbox.id)
@@ -478,7 +474,6 @@ def test_exit_that_nobody_saw(daemon, api, sandbox, how):
     assert "away" in failed.reason
 
 
-@pytest.mark.docker
 def test_exit_by_itself(api, sandbox):
     """The supervisor ends when it is asked to, by whomever."""
     api.run(sandbox.id, "kill", "-TERM", "1")
@@ -552,7 +547,6 @@ def deaf(daemon, api, sandbox):
     return sandbox
 
 
-@pytest.mark.docker
 def test_operation_under_way_is_seen(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=3000)
     seen = wait_until(lambda: operation(api, deaf.id), "the operation")
@@ -598,7 +592,6 @@ def test_too_many_operations(api, deaf, pool):
     api.resume(deaf.id)
 
 
-@pytest.mark.docker
 def test_delete_cuts_the_grace_of_a_stop(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=60000)
     wait_until(lambda: api.state(deaf.id) == "STOPPING", "the stop")

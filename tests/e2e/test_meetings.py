@@ -262,7 +262,6 @@ def test_delete_that_keeps_meets_a_create(shimmed, pool):
     assert list(api.list()) == [] and os.listdir(daemon.data / "kept") == []
 
 
-@pytest.mark.docker
 def test_stop_of_a_failed_one(daemon, api, sandbox):
     """How it ended stays known."""
     os.kill(daemon.init_pid(sandbox), signal.SIGKILL)

@@ -41,7 +41,6 @@ def test_connect_from_offsets(api, sandbox):
             api.follow(sandbox.id, got.pid, stdout_offset=a, stderr_offset=b)
 
 
-@pytest.mark.docker
 def test_connect_while_it_runs(api, sandbox, pool):
     """Several clients at offsets of their own; each gets all from there on."""
     call = api.stream(sandbox.id, "sh", "-c", "seq 1 1000; mkfifo go; cat go; seq 1001 2000")

@@ -163,7 +163,6 @@ def test_moving_targets(api, sandbox, daemon):
     assert got.all(call).end.signal == 9
 
 
-@pytest.mark.docker
 @RUNC
 def test_fork_bomb(api, daemon, runtime):
     """Within its limit of processes, which it has reached."""

@@ -62,7 +62,6 @@ def is_stopped(event):
     return event.state == sandbox_pb2.SANDBOX_STATE_STOPPED
 
 
-@pytest.mark.docker
 def test_snapshot_then_events(api, runtime):
     first = api.create(runtime=runtime, env={"A": "1"})
     second = api.create(name="box", runtime=runtime)
