@@ -4,9 +4,11 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "config/config.h"
+#include "config/entries.h"
 #include "config/values.h"
 
-#define RUNTIME_MEMBERS 3 /* type, path and network_stack */
+/* Of two configurations, with 6 members of an entry at most. */
+#define ENTRY_CHANGES_MAX (2 * (CONFIG_RUNTIMES_MAX + CONFIG_AGENTS_MAX) * 6)
 
 /* --- what differs ---------------------------------------------------------------------------- */
 
@@ -44,40 +46,44 @@ static int compare_option(struct config_changes *changes, const struct config_op
         return add_change(changes, o, strdup(o->name), TAKE(before), TAKE(after), e);
 }
 
-/* Either may be NULL: there is no such runtime. */
-static int compare_runtime(struct config_changes *changes, const struct config_runtime *running,
-                           const struct config_runtime *wanted, struct err *e)
+/* Either may be NULL: there is no such entry. */
+static int compare_entry(struct config_changes *changes, const struct config_option *map,
+                         const void *running, const void *wanted, struct err *e)
 {
-        static const char *const members[RUNTIME_MEMBERS] = {"type", "path", "network_stack"};
-        const char *name = running ? running->name : wanted->name;
+        char section[ENTRIES_SECTION_MAX];
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < RUNTIME_MEMBERS; i++) {
-                const struct config_option *o = option_find(OPTION_RUNTIMES, members[i]);
+        entries_section(map, section);
+        for (size_t i = 0; r == 0 && i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (!option_in_section(o, section))
+                        continue;
                 _cleanup_free_ char *before = running ? option_text(o, running) : strdup("");
                 _cleanup_free_ char *after = wanted ? option_text(o, wanted) : strdup("");
                 if (before && after && str_eq(before, after))
                         continue;
-                r = add_change(changes, o, str_printf("runtimes.%s.%s", name, members[i]),
+                r = add_change(changes, o,
+                               str_printf("%s.%s.%s", map->name,
+                                          entry_name(running ? running : wanted),
+                                          o->name + strlen(section)),
                                TAKE(before), TAKE(after), e);
         }
         return r;
 }
 
-static int compare_runtimes(struct config_changes *changes, const struct config *running,
-                            const struct config *wanted, struct err *e)
+/* Neither is changed. */
+static int compare_entries(struct config_changes *changes, const struct config_option *map,
+                           struct config *running, struct config *wanted, struct err *e)
 {
+        const void *entry;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < running->n_runtimes; i++) {
-                const struct config_runtime *one = &running->runtimes[i];
-                r = compare_runtime(changes, one, config_find_runtime(wanted, one->name), e);
-        }
-        for (size_t i = 0; r == 0 && i < wanted->n_runtimes; i++) {
-                const struct config_runtime *one = &wanted->runtimes[i];
-                if (!config_find_runtime(running, one->name))
-                        r = compare_runtime(changes, NULL, one, e);
-        }
+        for (size_t i = 0; r == 0 && (entry = entries_at(running, map, i)); i++)
+                r = compare_entry(changes, map, entry, entries_find(wanted, map, entry_name(entry)),
+                                  e);
+        for (size_t i = 0; r == 0 && (entry = entries_at(wanted, map, i)); i++)
+                if (!entries_find(running, map, entry_name(entry)))
+                        r = compare_entry(changes, map, NULL, entry, e);
         return r;
 }
 
@@ -121,15 +127,15 @@ int config_compare(const struct config *running, const struct config *wanted,
         int r = 0;
 
         changes.items =
-                calloc(n_config_options + (size_t)(2 * CONFIG_RUNTIMES_MAX * RUNTIME_MEMBERS),
-                       sizeof(*changes.items));
+                calloc(n_config_options + (size_t)ENTRY_CHANGES_MAX, sizeof(*changes.items));
         if (!changes.items)
                 return err_oom(e);
         for (size_t i = 0; r == 0 && i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
                 if (o->type == OPTION_MAP)
-                        r = compare_runtimes(&changes, running, wanted, e);
-                else if (!option_in_section(o, OPTION_RUNTIMES))
+                        r = compare_entries(&changes, o, (struct config *)running,
+                                            (struct config *)wanted, e);
+                else if (!option_is_member(o))
                         r = compare_option(&changes, o, running, wanted, e);
         }
         if (r < 0) {
@@ -177,8 +183,12 @@ void config_take(struct config *running, struct config *wanted,
 {
         for (size_t i = 0; i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                if (waits_for_restart(changes, o))
+                if (waits_for_restart(changes, o) || option_is_member(o))
                         continue;
+                if (o->type == OPTION_MAP) {
+                        entries_exchange(running, wanted, o);
+                        continue;
+                }
                 exchange((char *)running + o->offset, (char *)wanted + o->offset, option_size(o));
                 if (str_eq(o->name, "dns.servers"))
                         exchange((char *)&running->dns.servers_given,

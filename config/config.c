@@ -7,6 +7,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "config/entries.h"
 #include "config/files.h"
 #include "config/options.h"
 #include "config/values.h"
@@ -19,7 +20,8 @@ struct loader {
         const struct config_sources *sources;
         struct config config;
         /* Where the values that are checked against others come from. */
-        struct origin runtime, servers[OPTION_ITEMS_MAX], runtimes[CONFIG_RUNTIMES_MAX];
+        struct origin runtime, servers[OPTION_ITEMS_MAX], runtimes[CONFIG_RUNTIMES_MAX],
+                agents[CONFIG_AGENTS_MAX];
         struct strv_builder names; /* those of the origins of --set */
         struct err *e;
 };
@@ -92,51 +94,49 @@ static int set_from_text(struct loader *l, const struct config_option *o, void *
         return set_option(l, o, base, &v);
 }
 
-/* --- runtimes -------------------------------------------------------------------------------- */
+/* --- mappings of names to structs ------------------------------------------------------------- */
 
-static struct config_runtime *find_runtime(struct config *c, const char *name)
+static int refuse_more(struct loader *l, const struct config_option *map,
+                       const struct origin *origin)
 {
-        for (size_t i = 0; i < c->n_runtimes; i++)
-                if (str_eq(c->runtimes[i].name, name))
-                        return &c->runtimes[i];
-        return NULL;
+        return origin_error(origin, l->e, "expected at most %zu %s, %s among them, found more",
+                            entries_max(map), map->name,
+                            str_eq(map->name, "agents") ? "the four that are always there"
+                                                        : "runc and runsc");
 }
 
-const struct config_runtime *config_find_runtime(const struct config *c, const char *name)
+/* The one of this name, a new one if need be; origin: who asks for it. */
+static int get_entry(struct loader *l, const struct config_option *map, const char *name,
+                     const struct origin *origin, void **ret)
 {
-        return find_runtime((struct config *)c, name); /* comes back const */
-}
-
-static int add_runtime(struct loader *l, const char *name, const struct origin *origin,
-                       struct config_runtime **ret)
-{
-        size_t i = l->config.n_runtimes;
-
+        *ret = entries_find(&l->config, map, name);
+        if (*ret)
+                return 0;
         if (!name_is_valid(name))
                 return origin_expected(origin, l->e, name,
                                        "a name of a-z, 0-9 and, between them, '-', of at most %d "
                                        "bytes",
                                        NAME_MAX_LEN);
-        if (i == CONFIG_RUNTIMES_MAX)
-                return origin_error(origin, l->e,
-                                    "expected at most %d runtimes, runc and runsc among them, "
-                                    "found more",
-                                    CONFIG_RUNTIMES_MAX);
-        *ret = &l->config.runtimes[i];
-        (*ret)->name = strdup(name);
-        if (!(*ret)->name)
+        _cleanup_free_ char *copy = strdup(name);
+        if (!copy)
                 return err_oom(l->e);
-        l->runtimes[i] = *origin;
-        l->config.n_runtimes++;
+        *ret = entries_add(&l->config, map, copy);
+        if (!*ret)
+                return refuse_more(l, map, origin);
+        (void)TAKE(copy);
+        if (str_eq(map->name, "agents"))
+                l->agents[l->config.n_agents - 1] = *origin;
+        else
+                l->runtimes[l->config.n_runtimes - 1] = *origin;
         return 0;
 }
 
-/* The one of this name; origin: who asks for it. */
-static int get_runtime(struct loader *l, const char *name, const struct origin *origin,
-                       struct config_runtime **ret)
+/* --- runtimes -------------------------------------------------------------------------------- */
+
+const struct config_runtime *config_find_runtime(const struct config *c, const char *name)
 {
-        *ret = find_runtime(&l->config, name);
-        return *ret ? 0 : add_runtime(l, name, origin, ret);
+        /* comes back const */
+        return entries_find((struct config *)c, option_find("", "runtimes"), name);
 }
 
 static int choose_type(struct loader *l, struct config_runtime *r, const struct origin *origin)
@@ -174,6 +174,82 @@ static int complete_runtimes(struct loader *l)
 
         for (size_t i = 0; r == 0 && i < l->config.n_runtimes; i++)
                 r = complete_runtime(l, &l->config.runtimes[i], &l->runtimes[i]);
+        return r;
+}
+
+/* --- agents ---------------------------------------------------------------------------------- */
+
+/* They go on without asking, for nobody is there to be asked, and nothing but the sandbox is
+ * theirs.
+ */
+static const struct builtin_agent {
+        const char *name, *command, *model_flags, *continue_flags, *output;
+} builtin_agents[] = {
+        {"claude-code",
+         "claude --print --output-format stream-json --verbose --dangerously-skip-permissions "
+         "{model} {continue}",
+         "--model", "--continue", "claude-stream-json"},
+        {"opencode", "opencode run --format json {model} {continue} -- {prompt}", "--model",
+         "--continue", "opencode-json"},
+        {"codex",
+         "codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox "
+         "{model} {continue} -",
+         "--model", "resume --last", "codex-json"},
+        {"shell", "sh -c {prompt}", "", "", "lines"},
+};
+
+static int add_builtin_agent(struct loader *l, const struct builtin_agent *agent)
+{
+        const struct {
+                const char *member, *text;
+        } members[] = {
+                {"command", agent->command},
+                {"model_flags", agent->model_flags},
+                {"continue_flags", agent->continue_flags},
+                {"output", agent->output},
+        };
+        const struct origin table = {0};
+        void *added;
+        int r = get_entry(l, option_find("", "agents"), agent->name, &table, &added);
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(members); i++)
+                r = set_from_text(l, option_find(OPTION_AGENTS, members[i].member), added, &table,
+                                  members[i].text);
+        return r;
+}
+
+static int check_agent_env(struct loader *l, const struct config_agent *agent,
+                           const struct origin *origin)
+{
+        for (char **v = agent->env; *v; v++)
+                if (**v == '=' || !strchr(*v, '='))
+                        return origin_expected(origin, l->e, *v, "NAME=value in env");
+        return 0;
+}
+
+/* Fills what no source has said. */
+static int complete_agent(struct loader *l, struct config_agent *agent, const struct origin *origin)
+{
+        const struct origin table = {0};
+        int r = 0;
+
+        if (!agent->command)
+                return origin_error(origin, l->e, "expected a command below it; found none");
+        for (size_t i = 0; r == 0 && i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (option_in_section(o, OPTION_AGENTS) &&
+                    !*(void **)(void *)((char *)agent + o->offset)) /* all are pointers */
+                        r = set_from_text(l, o, agent, &table, o->fallback);
+        }
+        return r < 0 ? r : check_agent_env(l, agent, origin);
+}
+
+static int complete_agents(struct loader *l)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < l->config.n_agents; i++)
+                r = complete_agent(l, &l->config.agents[i], &l->agents[i]);
         return r;
 }
 
@@ -253,20 +329,22 @@ static int refuse_key(struct loader *l, const struct origin *origin, const char 
 
 static int read_members(struct loader *l, const struct node *map, const char *section, void *base);
 
-static int read_runtime(struct loader *l, const struct node *n)
+static int read_entry(struct loader *l, const struct config_option *map, const struct node *n)
 {
-        struct config_runtime *runtime;
-        int r = get_runtime(l, n->key, &n->key_origin, &runtime);
+        char section[ENTRIES_SECTION_MAX];
+        void *entry;
+        int r = get_entry(l, map, n->key, &n->key_origin, &entry);
 
-        return r < 0 ? r : read_members(l, n, OPTION_RUNTIMES, runtime);
+        entries_section(map, section);
+        return r < 0 ? r : read_members(l, n, section, entry);
 }
 
-static int read_runtimes(struct loader *l, const struct node *map)
+static int read_entries(struct loader *l, const struct config_option *map, const struct node *nodes)
 {
-        int r = require_section(l, map);
+        int r = require_section(l, nodes);
 
-        for (const struct node *n = map->first; r == 0 && n; n = n->next)
-                r = read_runtime(l, n);
+        for (const struct node *n = nodes->first; r == 0 && n; n = n->next)
+                r = read_entry(l, map, n);
         return r;
 }
 
@@ -279,7 +357,7 @@ static int read_member(struct loader *l, const struct node *n, const char *secti
         if (strchr(n->key, '.'))
                 return refuse_key(l, &n->key_origin, section, n->key);
         if (o)
-                return o->type == OPTION_MAP ? read_runtimes(l, n) : read_option(l, n, o, base);
+                return o->type == OPTION_MAP ? read_entries(l, o, n) : read_option(l, n, o, base);
         if (str_format(below, sizeof(below), "%s%s.", section, n->key) &&
             option_section_exists(below))
                 return read_members(l, n, below, base);
@@ -309,21 +387,24 @@ static int read_files(struct loader *l, const struct config_file *f)
 /* --- --set ----------------------------------------------------------------------------------- */
 
 /* "runtimes.NAME.MEMBER"; name: what follows the first dot. */
-static int set_of_runtime(struct loader *l, const char *name, const struct origin *origin,
-                          const char *text)
+static int set_of_entry(struct loader *l, const struct config_option *map, const char *name,
+                        const struct origin *origin, const char *text)
 {
+        char section[ENTRIES_SECTION_MAX];
         const char *dot = strrchr(name, '.');
-        const struct config_option *o = dot ? option_find(OPTION_RUNTIMES, dot + 1) : NULL;
-        struct config_runtime *runtime;
+        void *entry;
 
+        entries_section(map, section);
+        const struct config_option *o = dot ? option_find(section, dot + 1) : NULL;
         if (!o)
-                return dot ? refuse_key(l, origin, OPTION_RUNTIMES, dot + 1)
-                           : origin_error(origin, l->e, "expected a key below it, such as path");
+                return dot ? refuse_key(l, origin, section, dot + 1)
+                           : origin_error(origin, l->e, "expected a key below it, such as %s",
+                                          str_eq(map->name, "agents") ? "command" : "path");
         _cleanup_free_ char *only = strndup(name, (size_t)(dot - name));
         if (!only)
                 return err_oom(l->e);
-        int r = get_runtime(l, only, origin, &runtime);
-        return r < 0 ? r : set_from_text(l, o, runtime, origin, text);
+        int r = get_entry(l, map, only, origin, &entry);
+        return r < 0 ? r : set_from_text(l, o, entry, origin, text);
 }
 
 /* "rpc.message_sizes.METHOD". */
@@ -380,7 +461,7 @@ static int set_key(struct loader *l, const char *key, const struct origin *origi
         const struct config_option *o = find_mapping(key, &name);
 
         if (o && o->type == OPTION_MAP)
-                return set_of_runtime(l, name, origin, text);
+                return set_of_entry(l, o, name, origin, text);
         if (o && !*name)
                 return origin_error(origin, l->e, "expected a key below it");
         if (o)
@@ -412,16 +493,19 @@ static int read_set(struct loader *l, const char *set)
 static int read_defaults(struct loader *l)
 {
         const struct origin table = {0};
-        struct config_runtime *added;
-        int r = add_runtime(l, "runc", &table, &added);
+        const struct config_option *runtimes = option_find("", "runtimes");
+        void *added;
+        int r = get_entry(l, runtimes, "runc", &table, &added);
 
         if (r == 0)
-                r = add_runtime(l, "runsc", &table, &added);
+                r = get_entry(l, runtimes, "runsc", &table, &added);
         for (size_t i = 0; r == 0 && i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                if (o->fallback && !option_in_section(o, OPTION_RUNTIMES))
+                if (o->fallback && !option_is_member(o))
                         r = set_from_text(l, o, &l->config, &table, o->fallback);
         }
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(builtin_agents); i++)
+                r = add_builtin_agent(l, &builtin_agents[i]);
         return r;
 }
 
@@ -520,6 +604,8 @@ static int load(struct loader *l, const struct config_file *files)
                 r = read_sets(l);
         if (r == 0)
                 r = complete_runtimes(l);
+        if (r == 0)
+                r = complete_agents(l);
         return r < 0 ? r : check(l);
 }
 
@@ -542,21 +628,12 @@ int config_load(const struct config_sources *sources, struct config *ret, struct
         return r;
 }
 
-static void runtime_done(struct config_runtime *r)
-{
-        free(r->name);
-        free(r->type);
-        free(r->path);
-        free(r->network_stack);
-}
-
 void config_done(struct config *c)
 {
-        for (size_t i = 0; i < c->n_runtimes; i++)
-                runtime_done(&c->runtimes[i]);
+        entries_done(c);
         for (size_t i = 0; i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                bool in_config = o->type != OPTION_MAP && !option_in_section(o, OPTION_RUNTIMES);
+                bool in_config = o->type != OPTION_MAP && !option_is_member(o);
                 if (in_config)
                         option_free(o, c);
         }

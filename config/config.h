@@ -20,6 +20,18 @@ struct config_runtime {
 
 #define CONFIG_RUNTIMES_MAX 16 /* runc and runsc among them */
 
+/* How an agent's program is run for a task: docs/tasks.md. */
+struct config_agent {
+        char *name;         /* as a task names it */
+        char **command;     /* the program and its arguments, with placeholders */
+        char **model_flags; /* perhaps empty, as the next two */
+        char **continue_flags;
+        char **env;   /* "NAME=value" */
+        char *output; /* "lines", "claude-stream-json", ... */
+};
+
+#define CONFIG_AGENTS_MAX 32 /* those that are always there among them */
+
 struct config_size {
         char *name;
         uint64_t bytes;
@@ -53,6 +65,9 @@ struct config {
         /* "runc" and "runsc", as the file may change them, then the others of the file. */
         struct config_runtime runtimes[CONFIG_RUNTIMES_MAX];
         size_t n_runtimes;
+        /* Those that are always there, as the file may change them, then the others of the file. */
+        struct config_agent agents[CONFIG_AGENTS_MAX];
+        size_t n_agents;
         char *engine; /* "oci" or "docker" */
         struct config_docker {
                 char *socket;  /* absolute, at most 107 bytes */

@@ -25,6 +25,7 @@
 #define MESSAGE_MAX     (4 * MiB)   /* of ttrpc's frames */
 #define FIELD(f)        offsetof(struct config, f)
 #define MEMBER(f)       offsetof(struct config_runtime, f)
+#define AGENT(f)        offsetof(struct config_agent, f)
 
 static const char *const runtime_types[] = {"runc", "runsc", "crun", NULL};
 static const char *const networks[] = {"none", "bridge", NULL};
@@ -32,6 +33,8 @@ static const char *const rootfs_modes[] = {"read-only", "overlay", NULL};
 static const char *const network_stacks[] = {"auto", "netstack", "host", NULL};
 static const char *const engines[] = {"oci", "docker", NULL};
 static const char *const pulls[] = {"missing", "never", NULL};
+static const char *const agent_outputs[] = {"lines", "claude-stream-json", "opencode-json",
+                                            "codex-json", NULL};
 static const char *const levels[] = {
         [LOG_LEVEL_ERROR] = "error",
         [LOG_LEVEL_WARN] = "warn",
@@ -66,18 +69,21 @@ const struct config_option config_options[] = {
         {.name = "runtimes",
          .type = OPTION_MAP,
          .offset = FIELD(runtimes),
+         .example = "runsc",
          .implied = "`runc` and `runsc`",
          .max = CONFIG_RUNTIMES_MAX,
          .help = "The runtimes that a sandbox may name; runc and runsc are always among them."},
         {.name = "runtimes.*.type",
          .type = OPTION_CHOICE,
          .offset = MEMBER(type),
+         .example = "runsc",
          .implied = "the name",
          .words = runtime_types,
          .help = "How it is driven. May be left out when the name is one of these."},
         {.name = "runtimes.*.path",
          .type = OPTION_PROGRAM,
          .offset = MEMBER(path),
+         .example = "runsc",
          .implied = "the type",
          .max = PATH_LEN_MAX,
          .help = "The program; without a slash it is looked up in PATH."},
@@ -88,6 +94,60 @@ const struct config_option config_options[] = {
          .words = network_stacks,
          .help = "Whose network stack serves a gVisor sandbox that has a network: gVisor's own, or "
                  "the host's in the sandbox's namespace; auto: gVisor's where it can be had."},
+        {.name = "agents",
+         .type = OPTION_MAP,
+         .offset = FIELD(agents),
+         .example = "shell",
+         .implied = "`claude-code`, `opencode`, `codex` and `shell`",
+         .max = CONFIG_AGENTS_MAX,
+         .reloadable = true,
+         .help = "The agents that a task may name; claude-code, opencode, codex and shell are "
+                 "always among "
+                 "them."},
+        {.name = "agents.*.command",
+         .type = OPTION_LIST,
+         .item = OPTION_STRING,
+         .offset = AGENT(command),
+         .example = "[sh, -c, \"{prompt}\"]",
+         .implied = "that of the four; else required",
+         .min = 1,
+         .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
+         .help = "Its program and arguments. Of these {prompt} stands for the prompt, "
+                 "{prompt_file} for a file with it, {model} and {continue} for the flags below; "
+                 "without the first two it gets the prompt as its input."},
+        {.name = "agents.*.model_flags",
+         .type = OPTION_LIST,
+         .item = OPTION_STRING,
+         .offset = AGENT(model_flags),
+         .fallback = "",
+         .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
+         .help = "What {model} stands for, with the model's name behind it, in a task that names "
+                 "one."},
+        {.name = "agents.*.continue_flags",
+         .type = OPTION_LIST,
+         .item = OPTION_STRING,
+         .offset = AGENT(continue_flags),
+         .fallback = "",
+         .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
+         .help = "What {continue} stands for in a task that goes on with what was done last."},
+        {.name = "agents.*.env",
+         .type = OPTION_LIST,
+         .item = OPTION_STRING,
+         .offset = AGENT(env),
+         .fallback = "",
+         .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
+         .help = "Its variables, as NAME=value. Every program in a sandbox can come to know them."},
+        {.name = "agents.*.output",
+         .type = OPTION_CHOICE,
+         .offset = AGENT(output),
+         .fallback = "lines",
+         .words = agent_outputs,
+         .reloadable = true,
+         .help = "What it prints."},
         {.name = "engine",
          .type = OPTION_CHOICE,
          .offset = FIELD(engine),

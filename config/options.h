@@ -45,6 +45,7 @@ enum option_type {
 
 #define OPTION_ITEMS_MAX 64            /* no list or mapping to sizes may be longer */
 #define OPTION_RUNTIMES  "runtimes.*." /* the section of what each runtime has */
+#define OPTION_AGENTS    "agents.*."   /* and each agent */
 
 /* What a percentage is a part of, where a number may be given as one. */
 enum option_part { PART_NONE, PART_OF_MEMORY, PART_OF_CPUS };
@@ -53,8 +54,10 @@ struct config_option {
         const char *name;
         enum option_type type;
         enum option_type item; /* of a list's items, of a mapping's keys */
-        size_t offset;         /* into struct config; of "runtimes.*.": struct config_runtime */
+        size_t offset;         /* into struct config; of "runtimes.*.": struct config_runtime,
+                                * of "agents.*.": struct config_agent */
         const char *fallback;  /* the default; a list's items are separated by commas; NULL: none */
+        const char *example;   /* what stands for it in the example file; NULL: the default */
         const char *implied;   /* what stands in for a default, for people; NULL: nothing does */
         uint64_t min, max;     /* a number's or size's range, a text's bytes, a list's items */
         enum option_part part; /* of the host's */

@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "config/config.h"
+#include "config/entries.h"
 #include "config/values.h"
 
 /* All output goes to a stream in memory; print_end asks it once, at the end, whether it failed. */
@@ -17,20 +18,25 @@ static void print_value(const struct config_option *o, const void *base, const c
         (void)fputc('\n', f);
 }
 
-static void print_runtimes(const struct config *c, FILE *f)
+static void print_entry(const char *section, const void *entry, FILE *f)
 {
-        const struct config_option *type = option_find(OPTION_RUNTIMES, "type");
-        const struct config_option *path = option_find(OPTION_RUNTIMES, "path");
-        const struct config_option *stack = option_find(OPTION_RUNTIMES, "network_stack");
-
-        (void)fputs("runtimes:\n", f);
-        for (size_t i = 0; i < c->n_runtimes; i++) {
-                const struct config_runtime *r = &c->runtimes[i];
-                (void)fprintf(f, "  %s:\n", r->name);
-                print_value(type, r, "type", "    ", f);
-                print_value(path, r, "path", "    ", f);
-                print_value(stack, r, "network_stack", "    ", f);
+        (void)fprintf(f, "  %s:\n", entry_name(entry));
+        for (size_t i = 0; i < n_config_options; i++) {
+                const struct config_option *o = &config_options[i];
+                if (option_in_section(o, section))
+                        print_value(o, entry, o->name + strlen(section), "    ", f);
         }
+}
+
+static void print_entries(const struct config_option *map, const struct config *c, FILE *f)
+{
+        char section[ENTRIES_SECTION_MAX];
+        const void *entry;
+
+        entries_section(map, section);
+        (void)fprintf(f, "%s:\n", map->name);
+        for (size_t i = 0; (entry = entries_at((struct config *)c, map, i)); i++) /* read only */
+                print_entry(section, entry, f);
 }
 
 /* Servers that nobody gave stay out of the file: under runc the host's own are used then. */
@@ -55,7 +61,7 @@ static void print_option(const struct config_option *o, const struct config_opti
         print_section(o->name, (size_t)(key - o->name), previous, f);
         (void)fprintf(f, "%s# %s\n", dot ? "  " : "", o->help);
         if (o->type == OPTION_MAP)
-                print_runtimes(c, f);
+                print_entries(o, c, f);
         else
                 print_value(o, c, key, is_comment(o, c) ? "  # " : dot ? "  " : "", f);
 }
@@ -81,7 +87,7 @@ char *config_print(const struct config *c)
                 return NULL;
         for (size_t i = 0; i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                if (option_in_section(o, OPTION_RUNTIMES)) /* printed with each runtime */
+                if (option_is_member(o)) /* printed with each entry */
                         continue;
                 print_option(o, previous, c, f);
                 previous = o;
@@ -157,23 +163,22 @@ static const char example_head[] =
         "--print-config.\n"
         "# What is wrong: sandboxd --check-config. All about it: docs/configuration.md.\n";
 
-/* With the member of a mapping of structs, whose own key is this one. */
-#define EXAMPLE_RUNTIME "runsc"
-
 static void print_example_value(const struct config_option *o, FILE *f)
 {
-        if (o->type == OPTION_LIST)
+        if (o->example)
+                (void)fputs(o->example, f);
+        else if (o->type == OPTION_LIST)
                 (void)fprintf(f, "[%s]", o->fallback);
         else if (o->type == OPTION_SIZES || o->type == OPTION_GRANTS)
                 (void)fprintf(f, "{%s}", o->fallback ? o->fallback : "");
         else
-                (void)fputs(o->fallback ? o->fallback : EXAMPLE_RUNTIME, f);
+                (void)fputs(o->fallback, f);
 }
 
 static void print_example_option(const struct config_option *o, FILE *f)
 {
         const char *dot = strrchr(o->name, '.'), *key = dot ? dot + 1 : o->name;
-        const char *indent = option_in_section(o, OPTION_RUNTIMES) ? "    " : dot ? "  " : "";
+        const char *indent = option_is_member(o) ? "    " : dot ? "  " : "";
 
         (void)fprintf(f, "%s# %s\n%s# [", indent, o->help, indent);
         print_type(o, f);
@@ -182,7 +187,7 @@ static void print_example_option(const struct config_option *o, FILE *f)
         (void)fprintf(f, "%s%s%s\n", o->env ? "; " : "", o->env ? o->env : "",
                       o->reloadable ? "" : "; restart");
         if (o->type == OPTION_MAP) {
-                (void)fprintf(f, "%s:\n  #" EXAMPLE_RUNTIME ":\n", key);
+                (void)fprintf(f, "%s:\n  #%s:\n", key, o->example);
                 return;
         }
         (void)fprintf(f, "%s#%s: ", indent, key);
@@ -202,7 +207,7 @@ char *config_print_example(void)
         (void)fputs(example_head, f);
         for (size_t i = 0; i < n_config_options; i++) {
                 const struct config_option *o = &config_options[i];
-                bool is_member = option_in_section(o, OPTION_RUNTIMES);
+                bool is_member = option_is_member(o);
                 const char *dot = is_member ? NULL : strchr(o->name, '.');
                 size_t len = dot ? (size_t)(dot + 1 - o->name) : 0; /* of the section */
                 if (!is_member && (len == 0 || strncmp(o->name, previous->name, len) != 0))
