@@ -153,7 +153,7 @@ else
 $(BUILD)/runtimed: $(BUILD)/obj/runtimed/main.o $(patsubst %,$(BUILD)/lib%.a,runtimed manifest rpc base)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -static -o $@ $^ \
-	    $$($(PKG_CONFIG) --libs libuv-static) -lprotobuf-c -lyaml -lpthread
+	    $$($(PKG_CONFIG) --libs libuv-static) -lprotobuf-c -lyaml -ljansson -lpthread
 endif
 
 # --- tests -----------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ int bring_up_tie(struct sandbox *s, bool adopted, struct err *e)
                 .workspace = workspace,
                 .pid = s->rec.pid,
                 .start_time = s->rec.pid_start_time,
+                .introduction = &r->introduction,
                 .timeout_ms = adopted ? r->config->defaults.start_timeout_ms : time_left(s),
                 .adopted = adopted,
         };

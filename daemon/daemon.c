@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "daemon/access.h"
 #include "daemon/activation.h"
+#include "daemon/agents.h"
 #include "daemon/bundle.h"
 #include "daemon/engine_docker.h"
 #include "daemon/engine_oci.h"
@@ -350,6 +351,8 @@ static int open_parts(struct daemon *d, struct err *e)
         watch_hub_init(&d->hub, d->store);
         r = open_idmap(d, e);
         if (r == 0)
+                r = agents_prepare(&d->registry, e);
+        if (r == 0)
                 r = read_host_boot_id(d->registry.host_boot_id, e);
         if (r == 0)
                 r = reconcile_open(&d->reconciler, &d->registry, e);
@@ -423,6 +426,8 @@ static int open_server(struct daemon *d, struct err *e)
                 r = router_add(&d->router, d->server, &process_service, e);
         if (r == 0)
                 r = router_add(&d->router, d->server, &app_service, e);
+        if (r == 0)
+                r = router_add(&d->router, d->server, &task_service, e);
         if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
         d->registry.on_draining = tell_health;
@@ -633,6 +638,7 @@ int daemon_run(struct config *config, const struct config_sources *sources, stru
                 _exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE); /* what they use must stay */
         }
 out:
+        agents_done(&d.registry);
         free(d.runtimed);
         if (d.instance_lock >= 0)
                 lock_remove(d.instance_path, d.instance_lock);

@@ -55,6 +55,7 @@ struct interceptor_row {
 #define IMAGE            "sandboxd.v1.ImageService"
 #define PROCESS          "sandboxd.v1.ProcessService"
 #define APP              "sandboxd.v1.AppService"
+#define TASK             "sandboxd.v1.TaskService"
 #define HEALTH           "grpc.health.v1.Health"
 #define REFLECTION       "grpc.reflection.v1.ServerReflection"
 #define REFLECTION_ALPHA "grpc.reflection.v1alpha.ServerReflection"
@@ -95,6 +96,12 @@ static const struct interceptor_row rows[] = {
         {APP, "Restart", FOR_OWNER, true},
         {APP, "Wait", FOR_OWNER, false},
         {APP, "Build", FOR_OWNER, true},
+        {TASK, "Start", FOR_OWNER, true},
+        {TASK, "Get", FOR_OWNER, false},
+        {TASK, "List", FOR_OWNER, false},
+        {TASK, "Events", FOR_OWNER, false},
+        {TASK, "Cancel", FOR_OWNER, true},
+        {TASK, "Revert", FOR_OWNER, true},
         {HEALTH, "Check", FOR_ANY_ROLE, false},
         {HEALTH, "List", FOR_ANY_ROLE, false},
         {HEALTH, "Watch", FOR_ANY_ROLE, false},

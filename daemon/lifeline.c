@@ -92,7 +92,10 @@ static int reach(struct lifeline *l, struct err *e)
 
         if (r == 0 && !l->runtimed)
                 r = runtimed_client_new(l->loop, l->workspace, &runtimed_ops, l, &l->runtimed, e);
-        return r < 0 ? r : runtimed_client_await(l->runtimed, t->timeout_ms, e);
+        if (r < 0)
+                return r;
+        runtimed_client_set_introduction(l->runtimed, t->introduction);
+        return runtimed_client_await(l->runtimed, t->timeout_ms, e);
 }
 
 static void on_retry(uv_timer_t *timer)

@@ -29,8 +29,9 @@ struct lifeline_target {
         const char *id;        /* for the log; outlives the lifeline, as does the next */
         const char *workspace; /* host path; copied */
         pid_t pid;
-        uint64_t start_time; /* see proc_watch */
-        uint64_t timeout_ms; /* for the supervisor's first answer */
+        uint64_t start_time;                              /* see proc_watch */
+        const struct runtimed_introduction *introduction; /* outlives it; NULL: none */
+        uint64_t timeout_ms;                              /* for the supervisor's first answer */
         bool adopted;
 };
 

@@ -12,6 +12,7 @@
 #include "daemon/engine.h"
 #include "daemon/proc.h"
 #include "daemon/store.h"
+#include "runtimed-client/runtimed_client.h"
 
 struct sandbox;
 
@@ -41,8 +42,9 @@ struct registry {
         /* Through which the images of writable roots are seen (idmap.h); -1: the kernel gives none.
          * It stays open until the process ends: a thread may come late. */
         int idmap;
-        const char *runtimed; /* host path of the supervisor */
-        const char *socket;   /* that clients connect to */
+        const char *runtimed;                      /* host path of the supervisor */
+        struct runtimed_introduction introduction; /* agents_prepare */
+        const char *socket;                        /* that clients connect to */
         char host_boot_id[HOST_BOOT_ID_LEN + 1];
         struct registry_ids by_id;
         struct registry_names by_name; /* those that have one */

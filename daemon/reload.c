@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/agents.h"
 #include "daemon/metrics.h"
 #include "daemon/network.h"
 #include "daemon/nofile.h"
@@ -133,6 +134,8 @@ static void apply(struct reloader *r, struct config *wanted)
             rpc_limits_apply(r->server, &c->rpc, &e) < 0)
                 log_error("%s", e.msg);
         tell_network(r);
+        if (changes_within(&r->changes, "agents.") && agents_prepare(r->registry, &e) < 0)
+                log_error("running sandboxes keep their agents: %s", e.msg);
         if (!changes_within(&r->changes, "dns.")) {
                 finish(r, e.msg, NULL);
                 return;

@@ -5,14 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "methods.h"
 #include "rpc/arena.h"
+#include "rpc/protowire.h"
 #include "runtimed-client/workspace.h"
 #include "sandboxd/control/v1/control.pb-c.h"
 
-#define GENERATION 1
+#define GENERATION              1
+#define AGENTS_FIELD            3 /* of HelloRequest */
+#define HELLO_MAX               (RUNTIMED_AGENTS_MAX + 128)
+#define INTRODUCTION_TIMEOUT_MS 10000
 /* Between its bind and its listen the socket refuses; then the wait is this long, doubling. */
 #define RETRY_FIRST_MS 1
 #define RETRY_MAX_MS   64
@@ -28,6 +33,7 @@ struct runtimed_client {
         int control_dir; /* O_PATH; kept while it is watched */
         const struct runtimed_client_ops *ops;
         void *data;
+        const struct runtimed_introduction *introduction; /* NULL: none */
         uv_fs_event_t watch; /* of the control directory, until the socket is there */
         uv_timer_t retry, deadline;
         uint64_t retry_ms, deadline_at;
@@ -153,28 +159,77 @@ static void on_connection_end(struct rpc_client *client, void *data)
 static const struct rpc_client_ops connection_ops = {.on_end = on_connection_end};
 static const struct rpc_reply_ops hello_ops = {.on_message = on_hello, .on_done = on_hello_done};
 
-static int say_hello(struct runtimed_client *c, struct err *e)
+/* The agents are serialized already: the last field of the message. */
+static int pack_hello(const struct runtimed_client *c, struct buf *ret, struct err *e)
 {
+        const struct runtimed_introduction *i = c->introduction;
         Sandboxd__Control__V1__HelloRequest hello = SANDBOXD__CONTROL__V1__HELLO_REQUEST__INIT;
-        uint8_t bytes[64];
-        uint64_t now = uv_now(c->loop);
+        uint8_t bytes[64], head[8];
 
         hello.generation = GENERATION;
         hello.version = (char *)SANDBOXD_VERSION;
         size_t n = sandboxd__control__v1__hello_request__pack(&hello, bytes); /* a few bytes */
+        int r = buf_append(ret, bytes, n, HELLO_MAX);
+        if (r == 0 && i) {
+                n = protowire_put_head(head, AGENTS_FIELD, i->n);
+                r = buf_append(ret, head, n, HELLO_MAX);
+        }
+        if (r == 0 && i)
+                r = buf_append(ret, i->agents, i->n, HELLO_MAX);
+        return r < 0 ? err_oom(e) : 0;
+}
+
+static int say_hello(struct runtimed_client *c, uint64_t timeout_ms,
+                     const struct rpc_reply_ops *reply_ops, struct err *e)
+{
+        struct buf hello = {0};
+
+        int r = pack_hello(c, &hello, e);
         const struct rpc_request request = {
                 .service = &control_service,
                 .method = &control_service.methods[CONTROL_SERVICE_HELLO],
-                .message = bytes,
-                .n = n,
-                .timeout_ns = (MAX(c->deadline_at, now + 1) - now) * NSEC_PER_MSEC,
+                .message = buf_bytes(&hello),
+                .n = hello.len,
+                .timeout_ns = timeout_ms * NSEC_PER_MSEC,
         };
-        return rpc_client_call(c->client, &request, &hello_ops, c, NULL, e);
+        if (r == 0)
+                r = rpc_client_call(c->client, &request, reply_ops, c, NULL, e);
+        buf_done(&hello);
+        return r;
+}
+
+/* Who it is was said before. */
+static void on_introduced(void *data, const uint8_t *bytes, size_t n)
+{
+        (void)data, (void)bytes, (void)n;
+}
+
+/* It knows the agents from before then, until the next hello. */
+static void on_introduction_done(void *data, const struct err *e, const uint8_t *details, size_t n)
+{
+        (void)data, (void)e, (void)details, (void)n;
+}
+
+void runtimed_client_introduce(struct runtimed_client *c)
+{
+        static const struct rpc_reply_ops introduction_ops = {.on_message = on_introduced,
+                                                              .on_done = on_introduction_done};
+        struct err e;
+
+        if (c->ready)
+                (void)say_hello(c, INTRODUCTION_TIMEOUT_MS, &introduction_ops, &e); /* as above */
+}
+
+void runtimed_client_set_introduction(struct runtimed_client *c,
+                                      const struct runtimed_introduction *i)
+{
+        c->introduction = i;
 }
 
 /* Called whenever something may have changed: at first, by inotify, and by the retry timer. */
 static void try_connect(struct runtimed_client *c)
 {
+        uint64_t now = uv_now(c->loop);
         struct err e;
 
         if (c->client)
@@ -191,7 +246,7 @@ static void try_connect(struct runtimed_client *c)
         }
         if (rpc_client_new(c->loop, fd, MESSAGE_MAX, &connection_ops, c, &c->client, &e) < 0) {
                 retry_later(c);
-        } else if (say_hello(c, &e) < 0) {
+        } else if (say_hello(c, MAX(c->deadline_at, now + 1) - now, &hello_ops, &e) < 0) {
                 drop_connection(c);
                 retry_later(c);
         }

@@ -26,6 +26,18 @@ int runtimed_client_new(uv_loop_t *loop, const char *workspace,
                         const struct runtimed_client_ops *ops, void *data,
                         struct runtimed_client **ret, struct err *e);
 
+/* What is said with each hello: the agents of tasks, a sandboxd.control.v1.Agents, serialized. */
+struct runtimed_introduction {
+        const uint8_t *agents;
+        size_t n;
+};
+#define RUNTIMED_AGENTS_MAX (512 * 1024) /* bytes */
+/* Outlives the client, and may change; then runtimed_client_introduce tells it anew, if it is
+ * ready. NULL, as at first: nothing is said. */
+void runtimed_client_set_introduction(struct runtimed_client *c,
+                                      const struct runtimed_introduction *i);
+void runtimed_client_introduce(struct runtimed_client *c);
+
 /* Begins to wait for the handshake, with a deadline: on_ready or on_failed will come. Also again
  * after on_failed or on_lost. */
 int runtimed_client_await(struct runtimed_client *c, uint64_t timeout_ms, struct err *e);

@@ -1,10 +1,12 @@
 /* runtimed [--socket PATH] [--workdir DIR] [--] [PROGRAM ARG...]: what follows the options is run
- * by Start when that names no program (runtimed.h). */
+ * by Start when that names no program (runtimed.h).
+ * runtimed --checkpoint VERB ...: what it runs itself for a task (checkpoint.h). */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "runtimed/checkpoint.h"
 #include "runtimed/runtimed.h"
 
 #define DEFAULT_SOCKET "/home/sandbox/.runtimed/sock"
@@ -13,6 +15,7 @@
 static const struct option options[] = {
         {"socket", required_argument, NULL, 's'},
         {"workdir", required_argument, NULL, 'w'},
+        {"checkpoint", no_argument, NULL, 'c'},
         {"version", no_argument, NULL, 'v'},
         {0},
 };
@@ -32,6 +35,8 @@ int main(int argc, char **argv)
                 case 'w':
                         defaults.workdir = optarg;
                         break;
+                case 'c':
+                        return checkpoint_main(&argv[optind]);
                 case 'v':
                         return puts("runtimed " SANDBOXD_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
                 default:

@@ -61,9 +61,14 @@ struct runtimed {
         struct rpc_server *server;
         struct service_process service_process;
         struct app *app;
+        struct agents agents;
+        struct tasks *tasks;
+        struct service_task service_task;
+        struct service_control service_control;
         char boot_id[BOOT_ID_LEN + 1];
         char directory[PATH_MAX]; /* of the socket, and of all else that is ours */
         char workspace[PATH_MAX];
+        char program[PATH_MAX]; /* ours */
         enum state state;
 };
 
@@ -73,6 +78,7 @@ static void on_server_closed(void *data)
 {
         struct runtimed *r = data;
 
+        tasks_close(r->tasks);
         if (r->app)
                 app_close(r->app);
         process_table_close(&r->processes);
@@ -164,6 +170,7 @@ static void on_stop_signal(struct runtimed *r)
         if (r->state == STATE_SERVING) {
                 r->state = STATE_TERMINATING;
                 app_stop(r->app);
+                tasks_stop(r->tasks);
                 process_table_stop(&r->processes);
                 signal_programs(r, SIGTERM);
         } else if (r->state == STATE_TERMINATING) {
@@ -255,11 +262,13 @@ static int serve(struct runtimed *r, const char *socket, struct err *e)
 {
         int n = rpc_server_new(&r->loop, wires, &limits, &r->server, e);
         if (n == 0)
-                n = service_control_add(r->server, r->boot_id, e);
+                n = service_control_add(r->server, &r->service_control, e);
         if (n == 0)
                 n = service_process_add(r->server, &r->service_process, e);
         if (n == 0)
                 n = service_app_add(r->server, r->app, e);
+        if (n == 0)
+                n = service_task_add(r->server, &r->service_task, e);
         if (n == 0)
                 n = rpc_server_listen(r->server, socket, 0600, e);
         return n;
@@ -313,6 +322,36 @@ static int open_app(struct runtimed *r, struct err *e)
         return app_new(&r->processes, directory, &r->app, e);
 }
 
+/* The app directory, where there is one. */
+static const char *task_directory(void *data)
+{
+        const struct runtimed *r = data;
+
+        return can_enter(app_directory(r->app)) ? app_directory(r->app) : r->workspace;
+}
+
+static int open_tasks(struct runtimed *r, struct err *e)
+{
+        ssize_t n = readlink("/proc/self/exe", r->program, sizeof(r->program) - 1);
+        if (n < 0)
+                return err_errno(e, errno, "find the supervisor's own program");
+        r->program[n] = '\0';
+        int k = tasks_new(&r->loop, &r->processes, &r->agents, r->directory, r->program, &r->tasks,
+                          e);
+        r->service_task = (struct service_task){
+                .loop = &r->loop,
+                .tasks = r->tasks,
+                .directory = task_directory,
+                .directory_data = r,
+        };
+        r->service_control = (struct service_control){
+                .boot_id = r->boot_id,
+                .agents = &r->agents,
+                .tasks = r->tasks,
+        };
+        return k;
+}
+
 static int start(struct runtimed *r, const char *socket, struct err *e)
 {
         int n = watch_signals(r, e);
@@ -322,6 +361,8 @@ static int start(struct runtimed *r, const char *socket, struct err *e)
                 n = prepare_workspace(r, socket, e);
         if (n == 0)
                 n = open_app(r, e);
+        if (n == 0)
+                n = open_tasks(r, e);
         if (n == 0)
                 n = serve(r, socket, e);
         if (n == 0)
@@ -387,5 +428,6 @@ int runtimed_run(const char *socket, const struct runtimed_defaults *defaults, s
         (void)uv_run(&r.loop, UV_RUN_DEFAULT); /* returns when nothing is open any more */
         app_free(r.app);
         (void)uv_loop_close(&r.loop);
+        agents_done(&r.agents);
         return n;
 }

@@ -3,14 +3,21 @@
 #pragma once
 
 #include "rpc/server.h"
+#include "runtimed/agent.h"
 #include "runtimed/app.h"
 #include "runtimed/process_table.h"
+#include "runtimed/tasks.h"
 
 /* 128 bits of randomness in hexadecimal: which start of runtimed this is. */
 #define BOOT_ID_LEN 32
 int boot_id_new(char ret[BOOT_ID_LEN + 1], struct err *e);
 
-int service_control_add(struct rpc_server *server, const char *boot_id, struct err *e);
+struct service_control {
+        const char *boot_id;
+        struct agents *agents; /* replaced by what the daemon says */
+        struct tasks *tasks;
+};
+int service_control_add(struct rpc_server *server, struct service_control *ctx, struct err *e);
 
 struct service_process {
         struct process_table *processes;
@@ -20,3 +27,12 @@ struct service_process {
 int service_process_add(struct rpc_server *server, struct service_process *ctx, struct err *e);
 
 int service_app_add(struct rpc_server *server, struct app *app, struct err *e);
+
+struct service_task {
+        uv_loop_t *loop;
+        struct tasks *tasks;
+        /* Where agents work that are given no directory. */
+        const char *(*directory)(void *data);
+        void *directory_data;
+};
+int service_task_add(struct rpc_server *server, struct service_task *ctx, struct err *e);

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "runtimed/app.h"
+#include "runtimed/environment.h"
 #include "runtimed/user.h"
 
 #define ARGS_MAX        4096
@@ -182,29 +183,14 @@ static int check(const StartRequest *request, struct err *e)
 
 /* --- Start --------------------------------------------------------------------------------- */
 
-/* True when one of the request's variables from the first-th on has the name (n bytes). */
-static bool is_given(const StartRequest *request, size_t first, const char *name, size_t n)
-{
-        for (size_t i = first; i < request->n_env; i++)
-                if (strncmp(request->env[i]->key, name, n) == 0 && !request->env[i]->key[n])
-                        return true;
-        return false;
-}
-
-/* Our own environment and the request's; each name once, the last one given wins. */
 static char **merge_environment(const StartRequest *request)
 {
         struct strv_builder b = {0};
 
-        for (char **v = environ; *v; v++)
-                if (!is_given(request, 0, *v, strcspn(*v, "=")))
-                        strv_add(&b, *v);
-        for (size_t i = 0; i < request->n_env; i++) {
-                const char *key = request->env[i]->key;
-                if (!is_given(request, i + 1, key, strlen(key)))
-                        strv_addf(&b, "%s=%s", key, request->env[i]->value);
-        }
-        return strv_take(&b);
+        for (size_t i = 0; i < request->n_env; i++)
+                strv_addf(&b, "%s=%s", request->env[i]->key, request->env[i]->value);
+        _cleanup_strv_ char **given = strv_take(&b);
+        return given ? environment_with(NULL, given) : NULL;
 }
 
 static char **copy_labels(const StartRequest *request)

@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 import pytest
 from sandboxd.v1 import app_pb2, app_pb2_grpc, host_pb2, host_pb2_grpc, process_pb2, process_pb2_grpc
-from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc
+from sandboxd.v1 import sandbox_pb2, sandbox_pb2_grpc, task_pb2, task_pb2_grpc
 
 from metrics import Metrics
 from received import Received
@@ -103,6 +103,7 @@ class Api:
         self.processes = process_pb2_grpc.ProcessServiceStub(self.channel)
         self.apps = app_pb2_grpc.AppServiceStub(self.channel)
         self.hosts = host_pb2_grpc.HostServiceStub(self.channel)
+        self.tasks = task_pb2_grpc.TaskServiceStub(self.channel)
 
     def close(self):
         self.channel.close()
@@ -281,6 +282,50 @@ class Api:
     def build_app(self, ref, timeout=60):
         """The response."""
         return self.apps.Build(app_pb2.AppServiceBuildRequest(sandbox_id=ref), timeout=timeout)
+
+
+    def start_task(self, ref, prompt, agent="shell", timeout=20, **fields):
+        request = task_pb2.TaskServiceStartRequest(sandbox_id=ref, agent=agent, prompt=prompt,
+                                                   **fields)
+        return self.tasks.Start(request, timeout=timeout).task
+
+    def task(self, ref, task_id=""):
+        """As Get shows it; the last one by default."""
+        request = task_pb2.TaskServiceGetRequest(sandbox_id=ref, task_id=task_id)
+        return self.tasks.Get(request, timeout=20).task
+
+    def list_tasks(self, ref):
+        request = task_pb2.TaskServiceListRequest(sandbox_id=ref)
+        return list(self.tasks.List(request, timeout=20).tasks)
+
+    def follow_task(self, ref, task_id="", since=1, timeout=120, **fields):
+        """Its events, as they come. since: the number of the first."""
+        request = task_pb2.TaskServiceEventsRequest(sandbox_id=ref, task_id=task_id, since=since,
+                                                    **fields)
+        return (response.event for response in self.tasks.Events(request, timeout=timeout))
+
+    def finish_task(self, ref, task_id="", **fields):
+        """All its events, to the end."""
+        events = list(self.follow_task(ref, task_id, **fields))
+        assert [e.number for e in events] == list(range(1, len(events) + 1))
+        assert [e.WhichOneof("event") for e in events].index("done") == len(events) - 1
+        return events
+
+    def run_task(self, ref, prompt, **fields):
+        """The events of a task, and how it is in the end."""
+        task = self.start_task(ref, prompt, **fields)
+        events = self.finish_task(ref, task.id)
+        return events, self.task(ref, task.id)
+
+    def cancel_task(self, ref, task_id="", timeout=60):
+        request = task_pb2.TaskServiceCancelRequest(sandbox_id=ref, task_id=task_id)
+        return self.tasks.Cancel(request, timeout=timeout).task
+
+    def revert_task(self, ref, task_id, timeout=120):
+        """How many files were written, how many removed."""
+        request = task_pb2.TaskServiceRevertRequest(sandbox_id=ref, task_id=task_id)
+        response = self.tasks.Revert(request, timeout=timeout)
+        return response.files_restored, response.files_removed
 
 
 def selector(which):

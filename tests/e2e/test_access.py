@@ -74,8 +74,9 @@ def people(shared_daemon):
         person.end()
 
 
-SANDBOX, HOST, IMAGE, PROCESS, APP = (f"sandboxd.v1.{name}Service"
-                                      for name in ("Sandbox", "Host", "Image", "Process", "App"))
+SANDBOX, HOST, IMAGE, PROCESS, APP, TASK = (
+    f"sandboxd.v1.{name}Service"
+    for name in ("Sandbox", "Host", "Image", "Process", "App", "Task"))
 PID_1 = {"pid": 1}
 
 # Of each method: who may on Alice's sandbox, or at all, and what else is asked for. Whoever is let
@@ -109,6 +110,12 @@ MATRIX = {
     f"{APP}/Restart": (OWNER, {}),
     f"{APP}/Wait": (OWNER, {}),
     f"{APP}/Build": (OWNER, {}),
+    f"{TASK}/Start": (OWNER, {"agent": "shell", "prompt": "true"}),
+    f"{TASK}/Get": (OWNER, {}),
+    f"{TASK}/List": (OWNER, {}),
+    f"{TASK}/Events": (OWNER, {}),
+    f"{TASK}/Cancel": (OWNER, {}),
+    f"{TASK}/Revert": (OWNER, {"taskId": "x"}),
     f"{HOST}/Info": (ANY, None),
     f"{HOST}/Metrics": (ADMINS | {"olga"}, None),
     f"{HOST}/Doctor": (ADMINS, None),
@@ -129,7 +136,8 @@ DONE_ONCE = {f"{SANDBOX}/Delete": "alice", f"{HOST}/Drain": None, f"{HOST}/Docto
 NOT_AUDITED = {f"{SANDBOX}/Get", f"{SANDBOX}/List", f"{SANDBOX}/Wait", f"{SANDBOX}/Stats",
                f"{SANDBOX}/Watch", f"{HOST}/Info", f"{HOST}/Metrics", f"{IMAGE}/List",
                f"{PROCESS}/List", f"{PROCESS}/SendInput", f"{PROCESS}/Resize", f"{PROCESS}/Wait",
-               f"{APP}/Status", f"{APP}/Wait"}
+               f"{APP}/Status", f"{APP}/Wait",
+               f"{TASK}/Get", f"{TASK}/List", f"{TASK}/Events"}
 
 
 def audit_lines(daemon, method, uid):

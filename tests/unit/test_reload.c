@@ -26,6 +26,12 @@ static struct sandbox sandboxes[] = {
           .state = SANDBOX_RUNNING}},
 };
 
+struct runtimed_client *sandbox_runtimed(struct sandbox *s, struct err *e)
+{
+        (void)s, (void)e;
+        return NULL;
+}
+
 const struct record *sandbox_record(const struct sandbox *s)
 {
         return &s->rec;

@@ -1,0 +1,218 @@
+#include "runtimed/git.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "base/util.h"
+
+/* Nothing of ours is looked up elsewhere, nothing is run, and no byte of a file is changed on its
+ * way in or out. Small files are compressed little: speed counts. */
+static const char config[] = "[core]\n"
+                             "\trepositoryformatversion = 0\n"
+                             "\tbare = false\n"
+                             "\tfilemode = true\n"
+                             "\tsymlinks = true\n"
+                             "\tignorecase = false\n"
+                             "\tprecomposeunicode = false\n"
+                             "\tautocrlf = false\n"
+                             "\tfsmonitor = false\n"
+                             "\tuntrackedCache = false\n"
+                             "\tquotePath = false\n"
+                             "\thooksPath = /dev/null\n"
+                             "\texcludesFile = /dev/null\n"
+                             "\tattributesFile = /dev/null\n"
+                             "\tcompression = 1\n"
+                             "\tbigFileThreshold = 16m\n"
+                             "[gc]\n"
+                             "\tautoDetach = false\n"
+                             "\tpruneExpire = now\n"
+                             "\treflogExpire = now\n";
+
+/* These override the .gitattributes of the user (gitattributes(5)). */
+static const char attributes[] = "* -text !eol -ident -filter !working-tree-encoding -crlf\n";
+
+/* Where packages are installed: they are large, and made anew from what names them. */
+static const char excluded[] = "/.runtimed/\n"
+                               "node_modules/\n"
+                               ".venv/\n"
+                               "__pycache__/\n"
+                               "/.cache/\n"
+                               "/.npm/\n"
+                               "/.local/\n";
+
+static char **environment(const char *directory, const char *work, const char *index)
+{
+        struct strv_builder b = {0};
+
+        for (char **v = environ; *v; v++)
+                if (!str_starts(*v, "GIT_") && !str_starts(*v, "LC_ALL="))
+                        strv_add(&b, *v);
+        strv_addf(&b, "GIT_DIR=%s", directory);
+        strv_addf(&b, "GIT_WORK_TREE=%s", work);
+        strv_addf(&b, "GIT_INDEX_FILE=%s", index);
+        strv_add(&b, "GIT_CONFIG_NOSYSTEM=1");
+        strv_add(&b, "GIT_CONFIG_GLOBAL=/dev/null");
+        strv_add(&b, "GIT_ATTR_NOSYSTEM=1");
+        strv_add(&b, "GIT_TERMINAL_PROMPT=0");
+        strv_add(&b, "GIT_LITERAL_PATHSPECS=1");
+        strv_add(&b, "LC_ALL=C");
+        return strv_take(&b);
+}
+
+/* --- running it ---------------------------------------------------------------------------- */
+
+static int input_fd(const struct buf *input, struct err *e)
+{
+        _cleanup_close_ int fd = memfd_create("input", MFD_CLOEXEC);
+        if (fd < 0)
+                return err_errno(e, errno, "make a file in memory");
+        int r = io_write_all(fd, buf_bytes(input), input->len);
+        if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
+                return err_errno(e, r < 0 ? -r : errno, "write a file in memory");
+        return TAKE_FD(fd);
+}
+
+static int take_output(int fd, struct buf *output, struct err *e)
+{
+        ssize_t n = 1;
+
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return err_errno(e, errno, "read a file in memory");
+        while (n > 0) {
+                int r = buf_reserve(output, 64 * KiB, GIT_OUTPUT_MAX);
+                if (r < 0)
+                        return err_errno(e, -r, "hold a list of files");
+                n = TEMP_FAILURE_RETRY(read(fd, buf_bytes(output) + output->len, 64 * KiB));
+                if (n < 0)
+                        return err_errno(e, errno, "read a file in memory");
+                output->len += (size_t)n;
+        }
+        return 0;
+}
+
+static int wait_for(pid_t pid, const char *verb, struct err *e)
+{
+        int status;
+
+        if (TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0)
+                return err_errno(e, errno, "wait for git");
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                return 0;
+        return err_set(e, STATUS_UNKNOWN, "git %s failed", verb);
+}
+
+static int run(const struct git *g, const char *const *argv, int in, int out, struct err *e)
+{
+        pid_t pid;
+        const struct spawn s = {
+                .argv = argv,
+                .envp = (const char *const *)g->env,
+                .cwd = g->work,
+                .stdin_fd = in,
+                .stdout_fd = out,
+                .stderr_fd = STDERR_FILENO,
+        };
+
+        int r = spawn(&s, &pid, e);
+        if (r == -ENOENT)
+                return err_set(e, STATUS_NOT_FOUND, "there is no git in the sandbox's image");
+        return r < 0 ? r : wait_for(pid, argv[1], e);
+}
+
+int git_run(const struct git *g, const char *const *args, const struct buf *input,
+            struct buf *output, struct err *e)
+{
+        _cleanup_free_ const char **argv = calloc(strv_len(args) + 2, sizeof(*argv));
+        _cleanup_close_ int in = -1, out = -1;
+
+        if (!argv)
+                return err_oom(e);
+        argv[0] = "git";
+        memcpy(argv + 1, args, strv_len(args) * sizeof(*argv));
+        if (input && (in = input_fd(input, e)) < 0)
+                return in;
+        if (output && (out = memfd_create("output", MFD_CLOEXEC)) < 0)
+                return err_errno(e, errno, "make a file in memory");
+        int r = run(g, argv, in, out, e);
+        return r == 0 && output ? take_output(out, output, e) : r;
+}
+
+/* --- the repository ------------------------------------------------------------------------ */
+
+static int put(const struct git *g, const char *name, const char *text, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/%s", g->directory, name);
+
+        return path ? io_write_in_place(path, text, strlen(text), 0600, e) : err_oom(e);
+}
+
+/* What was left by one that was killed; there is one at a time. */
+static void remove_lock(const struct git *g)
+{
+        _cleanup_free_ char *path = str_printf("%s.lock", g->index);
+
+        if (path)
+                (void)unlink(path); /* mostly there is none */
+}
+
+static int prepare(struct git *g, struct err *e)
+{
+        _cleanup_free_ char *head = str_printf("%s/HEAD", g->directory);
+        _cleanup_free_ char *info = str_printf("%s/info", g->directory);
+        int r = head && info ? 0 : err_oom(e);
+
+        if (r == 0 && access(head, F_OK) < 0)
+                r = git_run(g, GIT_ARGS("init", "--quiet", "--template="), NULL, NULL, e);
+        if (r == 0)
+                r = io_mkdir_all(info, 0700, e);
+        if (r == 0)
+                r = put(g, "config", config, e);
+        if (r == 0)
+                r = put(g, "info/attributes", attributes, e);
+        if (r == 0)
+                r = put(g, "info/exclude", excluded, e);
+        if (r == 0)
+                remove_lock(g);
+        return r;
+}
+
+int git_with(const struct git *g, const char *work, const char *index, struct git *ret,
+             struct err *e)
+{
+        *ret = (struct git){.work = work, .index = index, .directory = g->directory};
+        ret->env = environment(g->directory, work, index);
+        return ret->env ? 0 : err_oom(e);
+}
+
+void git_without(struct git *g)
+{
+        strv_free(g->env);
+}
+
+int git_open(struct git *g, const char *directory, const char *work, const char *index,
+             struct err *e)
+{
+        *g = (struct git){.work = work, .index = index, .directory = strdup(directory)};
+        g->env = environment(directory, work, index);
+        int r = g->directory && g->env ? io_mkdir_all(directory, 0700, e) : err_oom(e);
+        if (r == 0)
+                r = prepare(g, e);
+        if (r < 0)
+                git_close(g);
+        return r;
+}
+
+void git_close(struct git *g)
+{
+        free(g->directory);
+        strv_free(g->env);
+        *g = (struct git){0};
+}

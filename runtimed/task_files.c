@@ -1,0 +1,326 @@
+#include "runtimed/task_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/str.h"
+#include "base/util.h"
+#include "rpc/arena.h"
+#include "rpc/protowire.h"
+#include "runtimed/task_log.h"
+
+#define RECORD       "task"
+#define EVENTS       "events"
+#define PROMPT       "prompt"
+#define ARENA_BUDGET (256 * KiB)
+#define EVENTS_FIELD 1    /* of a frame of the events */
+#define DONE_FIELD   10   /* of TaskEvent */
+#define ENTRIES_MAX  4096 /* of the directory: what others put there, too */
+
+#define TASK_TYPE (&sandboxd__v1__task__descriptor)
+
+char *task_path(const char *tasks, const char *id, const char *name)
+{
+        return str_printf("%s/%s/%s", tasks, id, name);
+}
+
+static int open_regular(const char *path, int flags)
+{
+        struct stat st;
+        /* Not to wait for whoever would open a FIFO's other end. */
+        _cleanup_close_ int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        return S_ISREG(st.st_mode) ? TAKE_FD(fd) : -EINVAL;
+}
+
+/* --- one task ------------------------------------------------------------------------------ */
+
+static int make_directory(const char *tasks, const char *id, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/%s", tasks, id);
+
+        if (!path)
+                return err_oom(e);
+        int r = io_mkdir_all(path, 0700, e);
+        if (r == 0 && (r = io_sync_directory_of(path)) < 0)
+                return err_errno(e, -r, "make '%s'", path);
+        return r;
+}
+
+int task_files_make(const char *tasks, const char *id, const char *prompt, int *ret_events,
+                    struct err *e)
+{
+        _cleanup_free_ char *events = task_path(tasks, id, EVENTS);
+        _cleanup_free_ char *prompt_file = task_path(tasks, id, PROMPT);
+
+        if (!events || !prompt_file)
+                return err_oom(e);
+        int r = make_directory(tasks, id, e);
+        if (r == 0 && prompt)
+                r = io_write_atomic(prompt_file, prompt, strlen(prompt), 0600, e);
+        if (r < 0)
+                return r;
+        r = open_regular(events, O_RDWR | O_APPEND | O_CREAT | O_EXCL);
+        if (r < 0)
+                return err_errno(e, -r, "make '%s'", events);
+        *ret_events = r;
+        return 0;
+}
+
+int task_record_write(const char *tasks, const char *id, const void *bytes, size_t n, struct err *e)
+{
+        _cleanup_free_ char *path = task_path(tasks, id, RECORD);
+
+        if (!path)
+                return err_oom(e);
+        int r = make_directory(tasks, id, e);
+        return r == 0 ? io_write_atomic(path, bytes, n, 0600, e) : r;
+}
+
+static int not_kept(const char *id, struct err *e)
+{
+        return err_set(e, STATUS_NOT_FOUND, "task %s is not kept any more", id);
+}
+
+/* At most max bytes. */
+static ssize_t read_whole(int fd, uint8_t *bytes, size_t max)
+{
+        size_t n = 0;
+        ssize_t k;
+
+        while ((k = TEMP_FAILURE_RETRY(read(fd, bytes + n, max - n))) > 0)
+                n += (size_t)k;
+        return k < 0 ? -errno : (ssize_t)n;
+}
+
+int task_record_read(const char *tasks, const char *id, uint8_t **ret, size_t *ret_n, struct err *e)
+{
+        _cleanup_free_ char *path = task_path(tasks, id, RECORD);
+        _cleanup_free_ uint8_t *bytes = malloc(TASK_RECORD_MAX + 1);
+
+        if (!path || !bytes)
+                return err_oom(e);
+        _cleanup_close_ int fd = open_regular(path, O_RDONLY);
+        ssize_t n = fd < 0 ? -1 : read_whole(fd, bytes, TASK_RECORD_MAX + 1);
+        if (n < 0 || n > (ssize_t)TASK_RECORD_MAX ||
+            !protowire_is_valid(TASK_TYPE, bytes, (size_t)n))
+                return not_kept(id, e);
+        *ret = TAKE(bytes);
+        *ret_n = (size_t)n;
+        return 0;
+}
+
+int task_events_open(const char *tasks, const char *id, bool to_append, struct err *e)
+{
+        _cleanup_free_ char *path = task_path(tasks, id, EVENTS);
+
+        if (!path)
+                return err_oom(e);
+        int fd = open_regular(path, to_append ? O_RDWR | O_APPEND : O_RDONLY);
+        return fd < 0 ? not_kept(id, e) : fd;
+}
+
+int task_files_remove(const char *tasks, const char *id, struct err *e)
+{
+        _cleanup_free_ char *path = str_printf("%s/%s", tasks, id);
+
+        return path ? io_remove_tree(path, e) : err_oom(e);
+}
+
+/* --- after a crash, or a stop -------------------------------------------------------------- */
+
+/* Where the whole events end, and the result that the last of them tells, which was told to clients
+ * then: a copy, NULL for none. */
+static uint8_t *read_events(int fd, struct task_reader *r, size_t *ret_n)
+{
+        const uint8_t *frame, *event, *done = NULL;
+        uint8_t *result = NULL;
+        size_t n, n_event;
+
+        *r = (struct task_reader){.fd = fd, .next = 1};
+        while ((frame = task_reader_next(r, TASK_LOG_SIZE_MAX, &n)))
+                if (protowire_find(frame, n, EVENTS_FIELD, &event, &n_event) &&
+                    protowire_find(event, n_event, DONE_FIELD, &done, ret_n) && done)
+                        break;
+        if (done && (result = malloc(*ret_n + 1)))
+                memcpy(result, done, *ret_n);
+        task_reader_rest(r);
+        return result;
+}
+
+/* In place of whatever was being written then. Returns its number, or that of the one before it:
+ * that the task is done the record says, too. */
+static uint64_t append_done(int fd, const struct task_reader *r, Sandboxd__V1__TaskResult *result)
+{
+        Sandboxd__V1__TaskEvent event = SANDBOXD__V1__TASK_EVENT__INIT;
+        uint8_t head[8];
+
+        event.number = r->next;
+        event.at = result->ended_at;
+        event.event_case = SANDBOXD__V1__TASK_EVENT__EVENT_DONE;
+        event.done = result;
+        size_t n = sandboxd__v1__task_event__get_packed_size(&event);
+        size_t n_head = protowire_put_head(head, EVENTS_FIELD, n);
+        _cleanup_free_ uint8_t *bytes = malloc(n);
+        if (!bytes || ftruncate(fd, (off_t)r->offset) < 0)
+                return r->next - 1;
+        (void)sandboxd__v1__task_event__pack(&event, bytes); /* n bytes, as it said */
+        if (io_write_all(fd, head, n_head) < 0 || io_write_all(fd, bytes, n) < 0 || fsync(fd) < 0)
+                return r->next - 1;
+        return r->next;
+}
+
+static uint64_t millis_between(const Google__Protobuf__Timestamp *a,
+                               const Google__Protobuf__Timestamp *b)
+{
+        int64_t ms = (b->seconds - a->seconds) * 1000 + (b->nanos - a->nanos) / 1000000;
+
+        return ms > 0 ? (uint64_t)ms : 0;
+}
+
+static int save(const char *tasks, const Sandboxd__V1__Task *task, struct err *e)
+{
+        uint8_t bytes[TASK_RECORD_MAX];
+        size_t n = sandboxd__v1__task__get_packed_size(task);
+
+        if (n > sizeof(bytes))
+                return not_kept(task->id, e);
+        (void)sandboxd__v1__task__pack(task, bytes); /* n bytes, as it said */
+        return task_record_write(tasks, task->id, bytes, n, e);
+}
+
+static int finish_with(const char *tasks, Sandboxd__V1__Task *task,
+                       Sandboxd__V1__TaskResult *result, struct err *e)
+{
+        task->phase = SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE;
+        task->result = result;
+        return save(tasks, task, e);
+}
+
+static int finish_failed(const char *tasks, Sandboxd__V1__Task *task, int events,
+                         const struct task_reader *r, struct err *e)
+{
+        Sandboxd__V1__TaskResult result = SANDBOXD__V1__TASK_RESULT__INIT;
+        Google__Protobuf__Timestamp now = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+        now.seconds = time(NULL);
+        result.status = SANDBOXD__V1__TASK_STATUS__TASK_STATUS_FAILED;
+        result.failure = SANDBOXD__V1__TASK_FAILURE__TASK_FAILURE_INTERRUPTED;
+        result.error = (char *)"the sandbox was stopped, or died, before the task was done";
+        result.build = SANDBOXD__V1__TASK_BUILD__TASK_BUILD_SKIPPED;
+        result.health = SANDBOXD__V1__TASK_HEALTH__TASK_HEALTH_NONE;
+        result.ended_at = &now;
+        if (task->started_at)
+                result.duration_millis = millis_between(task->started_at, &now);
+        if (events >= 0)
+                task->last_event = append_done(events, r, &result);
+        int k = finish_with(tasks, task, &result, e);
+        task->result = NULL; /* the message outlives it */
+        return k;
+}
+
+/* The arena is that of the task. */
+static int finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *arena, struct err *e)
+{
+        struct task_reader reader = {0};
+        bool exhausted;
+        size_t n;
+
+        _cleanup_close_ int fd = task_events_open(tasks, task->id, true, NULL);
+        _cleanup_free_ uint8_t *told = fd >= 0 ? read_events(fd, &reader, &n) : NULL;
+        Sandboxd__V1__TaskResult *result =
+                told ? (void *)arena_unpack(arena, &sandboxd__v1__task_result__descriptor, told, n,
+                                            &exhausted)
+                     : NULL;
+        if (!result)
+                return finish_failed(tasks, task, fd, &reader, e);
+        task->last_event = reader.next - 1;
+        return finish_with(tasks, task, result, e);
+}
+
+/* False: there is no such task. */
+static bool recover_one(const char *tasks, const char *id, struct task_found *ret)
+{
+        _cleanup_free_ uint8_t *bytes = NULL;
+        struct arena arena;
+        size_t n;
+        bool exhausted, sound = false;
+
+        if (task_record_read(tasks, id, &bytes, &n, NULL) < 0)
+                return false;
+        arena_init(&arena, ARENA_BUDGET);
+        Sandboxd__V1__Task *task = (void *)arena_unpack(&arena, TASK_TYPE, bytes, n, &exhausted);
+        if (task && str_eq(task->id, id) && task->number > 0) {
+                *ret = (struct task_found){.number = task->number, .done = true};
+                sound = str_format(ret->id, sizeof(ret->id), "%s", id) &&
+                        str_format(ret->request_key, sizeof(ret->request_key), "%s",
+                                   task->request_key);
+                if (sound && task->phase != SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE)
+                        (void)finish(tasks, task, &arena, NULL); /* at the next start then */
+        }
+        arena_done(&arena);
+        return sound;
+}
+
+static int by_number(const void *a, const void *b)
+{
+        const struct task_found *one = a, *other = b;
+
+        return one->number < other->number ? -1 : one->number > other->number;
+}
+
+static int list_ids(const char *tasks, char (**ret)[ID_LEN + 1], size_t *ret_n)
+{
+        DIR *dir = opendir(tasks);
+        const struct dirent *entry;
+        char(*ids)[ID_LEN + 1] = calloc(ENTRIES_MAX, sizeof(*ids));
+        size_t n = 0;
+
+        while (dir && ids && n < ENTRIES_MAX && (entry = readdir(dir)))
+                if (id_is_valid(entry->d_name))
+                        memcpy(ids[n++], entry->d_name, sizeof(*ids));
+        if (dir)
+                (void)closedir(dir); /* it was only read */
+        *ret = ids;
+        *ret_n = n;
+        return ids ? 0 : -ENOMEM;
+}
+
+int task_files_recover(const char *tasks, struct task_found **ret, size_t *ret_n, struct err *e)
+{
+        _cleanup_free_ char(*ids)[ID_LEN + 1] = NULL;
+        size_t n_ids, n = 0;
+
+        *ret = NULL;
+        *ret_n = 0;
+        if (access(tasks, F_OK) < 0)
+                return 0;
+        if (list_ids(tasks, &ids, &n_ids) < 0)
+                return err_oom(e);
+        _cleanup_free_ struct task_found *found = calloc(n_ids + 1, sizeof(*found));
+        if (!found)
+                return err_oom(e);
+        for (size_t i = 0; i < n_ids; i++) {
+                if (recover_one(tasks, ids[i], &found[n]))
+                        n++;
+                else
+                        (void)task_files_remove(tasks, ids[i], NULL); /* at the next start then */
+        }
+        qsort(found, n, sizeof(*found), by_number);
+        size_t old = n - MIN(n, (size_t)TASKS_KEPT_MAX);
+        for (size_t i = 0; i < old; i++)
+                (void)task_files_remove(tasks, found[i].id, NULL); /* at the next start then */
+        memmove(found, found + old, (n - old) * sizeof(*found));
+        *ret = TAKE(found);
+        *ret_n = n - old;
+        return 0;
+}

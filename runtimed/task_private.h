@@ -1,0 +1,83 @@
+/* Between task.c (the steps), task_tell.c (the events of what an agent prints) and task_result.c
+ * (what it comes to). */
+#pragma once
+
+#include "runtimed/task.h"
+
+#define FILES_AN_EVENT 200
+
+struct task_change {
+        char *path;
+        Sandboxd__V1__FileChangeKind kind;
+};
+
+struct task {
+        struct task_place place;
+        struct task_setup setup;
+        const struct task_ops *ops;
+        void *data;
+        struct task_log log;
+        Sandboxd__V1__TaskPhase phase;
+        uint64_t started_at; /* ms since the Epoch */
+        uint64_t began;      /* uv_hrtime */
+        uint64_t took;       /* ms, once it is done */
+
+        struct listener listener; /* of the checkpoint's program, or the agent's */
+        uint64_t mark;            /* of its tree */
+        struct agent_output output;
+        bool is_ending, tree_ended,
+                ended;    /* the tree is being ended; has been; it has told its end */
+        uv_timer_t timer; /* of the step's time limit */
+        uv_timer_t next;  /* the next step, on a turn of its own */
+        void (*step)(struct task *t);
+
+        bool checkpoint;
+        char checkpoint_error[256];
+        bool cancelled, timed_out;
+        Sandboxd__V1__TaskFailure failure;
+        char error[512];
+        char *final_message;
+        bool agent_ran, files_known;
+        uint64_t added, modified, deleted;
+        struct task_change batch[FILES_AN_EVENT]; /* of changes that are not told yet */
+        size_t n_batch;
+        struct task_change *shown; /* the first ones */
+        size_t n_shown, shown_size;
+        int exit_code;
+
+        uv_work_t save;
+        uint8_t *record;
+        size_t n_record;
+        int save_errnum;
+        bool saving, begun, stopped, closing;
+        unsigned handles; /* not closed yet */
+        unsigned endings; /* of trees under way, which cannot be called off */
+};
+
+/* --- task_tell.c --- */
+
+void task_tell_phase(struct task *t, Sandboxd__V1__TaskPhase phase, const char *note);
+void task_tell_done(struct task *t);
+void task_tell_agent(struct task *t, const struct agent_event *event);
+void task_tell_stderr(struct task *t, const uint8_t *line, size_t n, uint64_t omitted);
+/* A line of the agent, without what is secret; the caller frees *ret_copy. */
+const uint8_t *task_redact(const struct task *t, const uint8_t *line, size_t *n,
+                           uint8_t **ret_copy);
+void task_add_change(struct task *t, const char *path, size_t n, Sandboxd__V1__FileChangeKind kind);
+void task_tell_changes(struct task *t); /* those that are not told yet */
+
+/* --- task_result.c --- */
+
+/* The message, with what it points to. */
+struct task_result_message {
+        Sandboxd__V1__TaskResult result;
+        Google__Protobuf__Timestamp ended_at;
+        Sandboxd__V1__TaskUsage usage;
+        Sandboxd__V1__FileChange *changes, **pointers;
+};
+/* False: there is no memory. */
+bool task_result_fill(struct task_result_message *m, const struct task *t);
+void task_result_free(struct task_result_message *m);
+/* As task_pack; done: with its result. */
+uint8_t *task_pack_as(const struct task *t, bool done, size_t *ret_n);
+void task_usage_fill(Sandboxd__V1__TaskUsage *m, const struct agent_usage *usage);
