@@ -133,6 +133,8 @@ int bring_up_tie(struct sandbox *s, bool adopted, struct err *e)
                 .pid = s->rec.pid,
                 .start_time = s->rec.pid_start_time,
                 .introduction = &r->introduction,
+                .store = r->store,
+                .owner = s->rec.owner,
                 .timeout_ms = adopted ? r->config->defaults.start_timeout_ms : time_left(s),
                 .adopted = adopted,
         };

@@ -43,6 +43,7 @@
 #include "daemon/service_host.h"
 #include "daemon/service_image.h"
 #include "daemon/service_sandbox.h"
+#include "daemon/service_task.h"
 #include "daemon/watch.h"
 #include "daemon/watchdog.h"
 #include "daemon/workspaces.h"
@@ -72,6 +73,7 @@ struct daemon {
         struct service_host host;
         struct service_image images;
         struct router router;
+        struct service_task tasks;
         struct service_health health;
         struct service_reflection reflection;
         struct interceptor interceptor;
@@ -427,7 +429,7 @@ static int open_server(struct daemon *d, struct err *e)
         if (r == 0)
                 r = router_add(&d->router, d->server, &app_service, e);
         if (r == 0)
-                r = router_add(&d->router, d->server, &task_service, e);
+                r = service_task_add(&d->tasks, d->server, &d->registry, &d->router, e);
         if (r == 0)
                 r = service_health_add(&d->health, d->server, e);
         d->registry.on_draining = tell_health;

@@ -1,5 +1,6 @@
 #include "daemon/lifeline.h"
 #include "daemon/sandbox_log.h"
+#include "daemon/task_keeper.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ struct lifeline {
         void *data;
         struct proc_watch *watch; /* NULL while it could not be set up */
         struct runtimed_client *runtimed;
+        struct task_keeper *tasks; /* NULL: nothing is kept */
         uv_timer_t retry;
         uint64_t retry_ms, reached; /* the next wait; uv_now of the last success */
         bool answered;              /* once at least */
@@ -42,6 +44,8 @@ static void on_ready(void *data, const char *boot_id)
 
         l->answered = true;
         l->reached = uv_now(l->loop);
+        if (l->tasks)
+                task_keeper_begin(l->tasks, l->runtimed);
         l->ops->on_ready(l->data, boot_id);
 }
 
@@ -63,6 +67,8 @@ static void on_lost(void *data)
 {
         struct lifeline *l = data;
 
+        if (l->tasks)
+                task_keeper_end(l->tasks);
         if (uv_now(l->loop) - l->reached > STABLE_MS)
                 l->retry_ms = 0;
         retry_later(l);
@@ -128,7 +134,11 @@ int lifeline_new(uv_loop_t *loop, struct proc *proc, const struct lifeline_targe
         l->ops = ops;
         l->data = data;
         (void)uv_timer_init(loop, &l->retry); /* never fails */
-        int r = reach(l, e);
+        int r = target->store ? task_keeper_new(loop, target->store, target->id, target->owner,
+                                                &l->tasks, e)
+                              : 0;
+        if (r == 0)
+                r = reach(l, e);
         if (r < 0 && (r == -ESRCH || !target->adopted)) {
                 lifeline_close(l);
                 return r;
@@ -166,6 +176,7 @@ void lifeline_hang_up(struct lifeline *l)
 {
         l->hung_up = true;
         (void)uv_timer_stop(&l->retry); /* never fails */
+        task_keeper_close(TAKE(l->tasks));
         runtimed_client_close(TAKE(l->runtimed));
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "daemon/proc.h"
+#include "daemon/store.h"
 #include "runtimed-client/runtimed_client.h"
 
 struct lifeline;
@@ -31,7 +32,9 @@ struct lifeline_target {
         pid_t pid;
         uint64_t start_time;                              /* see proc_watch */
         const struct runtimed_introduction *introduction; /* outlives it; NULL: none */
-        uint64_t timeout_ms;                              /* for the supervisor's first answer */
+        struct store *store; /* for the results of its tasks; NULL: they are not kept */
+        uint32_t owner;      /* of the sandbox */
+        uint64_t timeout_ms; /* for the supervisor's first answer */
         bool adopted;
 };
 

@@ -129,6 +129,7 @@ static const char *limit_value(unsigned i, unsigned label)
                 OWN(NETWORK_TAKES) = "network_takes",
                 OWN(ENGINE_CALLS) = "engine_calls",
                 OWN(ENGINE_ANSWER) = "engine_answer",
+                OWN(TASK_CLAIMS) = "task_claims",
         };
 #undef OWN
 

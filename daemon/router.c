@@ -21,7 +21,7 @@ static int find_runtimed(struct registry *r, const uint8_t *message, size_t n,
         return *ret ? 0 : -e->errnum;
 }
 
-static void on_call(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
+void router_call(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx)
 {
         struct router *router = ctx;
         struct runtimed_client *runtimed;
@@ -35,5 +35,5 @@ static void on_call(struct rpc_call *call, const uint8_t *message, size_t n, voi
 int router_add(struct router *router, struct rpc_server *server, const struct rpc_service *service,
                struct err *e)
 {
-        return rpc_server_add_all(server, service, on_call, router, e);
+        return rpc_server_add_all(server, service, router_call, router, e);
 }

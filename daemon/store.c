@@ -18,7 +18,17 @@
 /* Writes wait for a check so long. */
 #define CHECK_TIMEOUT_MS 1000
 
-enum job_kind { JOB_PUT, JOB_PUT_TTL, JOB_REMOVE, JOB_EVENT, JOB_READ, JOB_CHECK, JOB_PING };
+enum job_kind {
+        JOB_PUT,
+        JOB_PUT_TTL,
+        JOB_REMOVE,
+        JOB_EVENT,
+        JOB_PUT_TASKS,
+        JOB_READ,
+        JOB_READ_TASKS,
+        JOB_CHECK,
+        JOB_PING
+};
 
 struct job {
         enum job_kind kind;
@@ -30,6 +40,9 @@ struct job {
         uint64_t from; /* of a read, to the page */
         store_page_done page_done;
         struct store_page page;
+        struct store_task *tasks; /* to put, or read */
+        size_t n_tasks;           /* at most so many are read */
+        store_tasks_done tasks_done;
         bool failed;
         struct err err;
         uint64_t asked_at, done_at; /* uv_hrtime */
@@ -74,6 +87,8 @@ static int write_job(struct store_db *db, struct job *job)
                 r = store_update_ttl(db, &job->record, &job->err);
         else if (job->kind == JOB_REMOVE)
                 r = store_remove_row(db, job->record.id, &job->err);
+        else if (job->kind == JOB_PUT_TASKS)
+                r = store_put_task_rows(db, job->tasks, job->n_tasks, &job->err);
         if (r == 0 && job->has_event)
                 r = store_put_event(db, &job->event, &job->err);
         return r;
@@ -171,6 +186,9 @@ static int run_read(struct store *s, struct job *job)
                 return store_db_check(&s->db, CHECK_TIMEOUT_MS, &job->err);
         case JOB_PING:
                 return 0;
+        case JOB_READ_TASKS:
+                return store_read_task_rows(&s->db, job->record.id, job->n_tasks, &job->tasks,
+                                            &job->n_tasks, &job->err);
         default:
                 return store_read_page(&s->db, job->from, job->record.id, &job->page, &job->err);
         }
@@ -254,6 +272,7 @@ static void job_free(struct job *job)
 {
         record_done(&job->record);
         free((struct event *)job->page.events); /* allocated by the read */
+        store_tasks_free(job->tasks, job->n_tasks);
         free(job);
 }
 
@@ -264,9 +283,14 @@ static void tell_event(struct store *s, const struct event *event)
                 s->on_event(s->on_event_data, event);
 }
 
+static bool is_read(const struct job *job)
+{
+        return job->kind == JOB_READ || job->kind == JOB_READ_TASKS;
+}
+
 static void measure(const struct job *job)
 {
-        enum metric_store kind = job->kind == JOB_READ ? STORE_READS : STORE_WRITES;
+        enum metric_store kind = is_read(job) ? STORE_READS : STORE_WRITES;
 
         if (job->kind == JOB_CHECK || job->kind == JOB_PING) /* nobody's, and of its own length */
                 return;
@@ -286,6 +310,8 @@ static void tell(struct store *s, struct job *job)
                 return;
         if (job->kind == JOB_READ)
                 job->page_done(job->data, e ? NULL : &job->page, e);
+        else if (job->kind == JOB_READ_TASKS)
+                job->tasks_done(job->data, e ? NULL : job->tasks, e ? 0 : job->n_tasks, e);
         else if (job->done)
                 job->done(job->data, e);
         else if (e)
@@ -347,7 +373,7 @@ static void enqueue(struct store *s, struct job *job)
         s->n_queued++;
         job->asked_at = uv_hrtime();
         uv_mutex_lock(&s->mutex);
-        if (job->kind == JOB_READ || job->kind == JOB_CHECK || job->kind == JOB_PING)
+        if (is_read(job) || job->kind == JOB_CHECK || job->kind == JOB_PING)
                 TAILQ_INSERT_TAIL(&s->reads, job, entry);
         else
                 TAILQ_INSERT_TAIL(&s->writes, job, entry);
@@ -423,6 +449,53 @@ int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, st
                 return refusal(s);
         job->from = from;
         job->page_done = done;
+        job->data = data;
+        enqueue(s, job);
+        return 0;
+}
+
+static struct store_task *copy_tasks(const struct store_task *tasks, size_t n)
+{
+        struct store_task *copy = calloc(n + 1, sizeof(*copy));
+
+        for (size_t i = 0; copy && i < n; i++) {
+                copy[i] = tasks[i];
+                copy[i].bytes = malloc(tasks[i].n + 1);
+                if (!copy[i].bytes) {
+                        store_tasks_free(copy, i);
+                        return NULL;
+                }
+                memcpy(copy[i].bytes, tasks[i].bytes, tasks[i].n);
+        }
+        return copy;
+}
+
+int store_put_tasks(struct store *s, const struct store_task *tasks, size_t n, store_done done,
+                    void *data, struct err *e)
+{
+        struct job *job = job_new(s, JOB_PUT_TASKS, n > 0 ? tasks[0].sandbox_id : "", e);
+
+        if (!job)
+                return refusal(s);
+        job->tasks = copy_tasks(tasks, n);
+        if (!job->tasks) {
+                free(job);
+                return err_oom(e);
+        }
+        job->n_tasks = n;
+        enqueue_write(s, job, NULL, done, data);
+        return 0;
+}
+
+int store_read_tasks(struct store *s, const char *sandbox_id, size_t max, store_tasks_done done,
+                     void *data, struct err *e)
+{
+        struct job *job = job_new(s, JOB_READ_TASKS, sandbox_id, e);
+
+        if (!job)
+                return refusal(s);
+        job->n_tasks = max;
+        job->tasks_done = done;
         job->data = data;
         enqueue(s, job);
         return 0;

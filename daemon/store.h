@@ -85,6 +85,28 @@ typedef void (*store_page_done)(void *data, const struct store_page *page, const
 int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, store_page_done done,
                       void *data, struct err *e);
 
+/* The results of tasks, as sandboxes claim them: the last STORE_TASKS_OF_ONE_MAX of each sandbox,
+ * also of those that are gone, and about the last STORE_TASKS_MAX of all. */
+#define STORE_TASKS_OF_ONE_MAX 64
+#define STORE_TASKS_MAX        20000
+struct store_task {
+        char sandbox_id[ID_LEN + 1];
+        uint64_t number; /* in the order of the sandbox's tasks */
+        char id[ID_LEN + 1];
+        uint32_t owner; /* of the sandbox */
+        uint8_t *bytes; /* a sandboxd.v1.Task, not looked into */
+        size_t n;
+};
+/* n tasks of one sandbox, in the order of their numbers; a number that is there is replaced. */
+int store_put_tasks(struct store *s, const struct store_task *tasks, size_t n, store_done done,
+                    void *data, struct err *e);
+/* The last ones of a sandbox, at most max, in the order of their numbers. done comes once, never
+ * before the return; the tasks are gone after it. */
+typedef void (*store_tasks_done)(void *data, const struct store_task *tasks, size_t n,
+                                 const struct err *e);
+int store_read_tasks(struct store *s, const char *sandbox_id, size_t max, store_tasks_done done,
+                     void *data, struct err *e);
+
 /* Looks whether the database is still whole, on the store's thread; gives up after 1 s, for writes
  * wait meanwhile. done comes once, never before the return: DATA_LOSS says what is damaged,
  * DEADLINE_EXCEEDED that nothing was found in the time. */

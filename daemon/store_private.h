@@ -4,6 +4,7 @@
  *     store_schema.c   opens the database: what is checked, the tables, migrations
  *     store_rows.c     rows of sandboxes, of operations, and of `meta`
  *     store_events.c   rows of events
+ *     store_tasks.c    rows of tasks
  *     store_disk.c     the files beside it: the witness, the reserve
  *     store_refused.c  a copy of a database that was refused, for reading */
 #pragma once
@@ -61,6 +62,10 @@ enum store_statement {
         STORE_EVENTS_OF,
         STORE_OLDEST_EVENT,
         STORE_PRUNE,
+        STORE_PUT_TASK,
+        STORE_TASKS,
+        STORE_FORGET_TASKS,
+        STORE_PRUNE_TASKS,
         STORE_STATEMENTS, /* how many there are */
 };
 
@@ -69,10 +74,11 @@ struct store_db {
         sqlite3 *sqlite;
         sqlite3_stmt *statements[STORE_STATEMENTS];
         char instance[ID_LEN + 1];
-        uint64_t commits;  /* so many there were */
-        uint64_t sequence; /* of the last event */
-        uint64_t pruned;   /* the sequence when events were pruned last */
-        bool prune;        /* whatever the sequence */
+        uint64_t commits;   /* so many there were */
+        uint64_t sequence;  /* of the last event */
+        uint64_t pruned;    /* the sequence when events were pruned last */
+        bool prune;         /* whatever the sequence */
+        uint64_t new_tasks; /* since tasks were pruned last */
 };
 
 /* Opens, checks and migrates. When it fails the database is closed. */
@@ -101,6 +107,9 @@ struct store_cursor {
 };
 void store_bind_text(struct store_cursor *c, const char *text);
 void store_bind_number(struct store_cursor *c, int64_t number);
+void store_bind_blob(struct store_cursor *c, const uint8_t *bytes, size_t n);
+/* In fresh memory; NULL: there is none. */
+uint8_t *store_take_blob(struct store_cursor *c, size_t *ret_n);
 const char *store_take_text(struct store_cursor *c); /* never NULL; valid until the next step */
 void store_take_fixed(struct store_cursor *c, char *out, size_t size);
 int64_t store_take_number(struct store_cursor *c);
@@ -145,6 +154,16 @@ int store_read_page(struct store_db *db, uint64_t from, const char *sandbox_id,
                     struct store_page *page, struct err *e);
 /* Removes those that are too old or too many, when it is time for that. */
 int store_prune(struct store_db *db, struct err *e);
+
+/* --- store_tasks.c ------------------------------------------------------------------------- */
+
+int store_tasks_prepare(struct store_db *db, struct err *e);
+int store_put_task_rows(struct store_db *db, const struct store_task *tasks, size_t n,
+                        struct err *e);
+/* The tasks are the caller's to free. */
+int store_read_task_rows(struct store_db *db, const char *sandbox_id, size_t max,
+                         struct store_task **ret, size_t *ret_n, struct err *e);
+void store_tasks_free(struct store_task *tasks, size_t n); /* NULL is fine */
 
 /* --- store_refused.c ----------------------------------------------------------------------- */
 

@@ -136,6 +136,18 @@ static const char *const migrations[] = {
               "ALTER TABLE sandbox ADD COLUMN egress TEXT NOT NULL DEFAULT 'open';",
         /* As every root file system was before. */
         [5] = "ALTER TABLE sandbox ADD COLUMN rootfs TEXT NOT NULL DEFAULT 'read-only';",
+        /* A task outlives its sandbox, too. */
+        [6] = "CREATE TABLE task ("
+              "  sandbox_id TEXT NOT NULL,"
+              "  number INTEGER NOT NULL,"
+              "  id TEXT NOT NULL,"
+              "  owner INTEGER NOT NULL,"
+              "  at INTEGER NOT NULL,"
+              "  record BLOB NOT NULL,"
+              "  check_sum INTEGER NOT NULL,"
+              "  PRIMARY KEY (sandbox_id, number)"
+              ") STRICT, WITHOUT ROWID;"
+              "CREATE INDEX task_at ON task (at);",
 };
 #define SCHEMA_VERSION  ((unsigned)ARRAY_SIZE(migrations))
 #define FIRST_WITH_SUMS 2
@@ -449,7 +461,9 @@ static int prepare(struct store_db *db, struct err *e)
 {
         int r = store_rows_prepare(db, e);
 
-        return r == 0 ? store_events_prepare(db, e) : r;
+        if (r == 0)
+                r = store_events_prepare(db, e);
+        return r == 0 ? store_tasks_prepare(db, e) : r;
 }
 
 /* Within a transaction, up to the newest schema. */

@@ -177,6 +177,8 @@ static void tell_tasks(struct rpc_call *call, const uint8_t *message, size_t n, 
         const Sandboxd__Control__V1__TasksRequest *request =
                 (const Sandboxd__Control__V1__TasksRequest *)rpc_call_unpack(call, message, n);
 
+        if (request)
+                tasks_count_from(ctx->tasks, request->after);
         if (!request || tell_claims(call, ctx->tasks, request->after))
                 return;
         struct claims_call *c = calloc(1, sizeof(*c));

@@ -251,19 +251,28 @@ static void on_durable(struct task_log *l)
         if (!t->stopped) {
                 t->ops->on_event(t->data);
                 listener_go_on(&t->listener);
-                if (t->took && t->step == save && task_log_is_settled(l))
-                        go_on(t, save);
+                if (t->took && task_log_is_settled(l))
+                        go_on(t, t->step);
         }
         free_if_over(t);
 }
 
+static void tell_end(struct task *t)
+{
+        t->done_at = t->log.size;
+        t->step = save;
+        task_tell_done(t);
+        if (task_log_is_settled(&t->log)) /* nothing could be told */
+                go_on(t, save);
+}
+
+/* When all before it is on the disk. */
 static void finish(struct task *t)
 {
         t->took = MAX((uv_hrtime() - t->began) / NSEC_PER_MSEC, 1U);
-        task_tell_done(t);
-        t->step = save;
-        if (task_log_is_settled(&t->log)) /* nothing could be told */
-                go_on(t, save);
+        t->step = tell_end;
+        if (task_log_is_settled(&t->log))
+                go_on(t, tell_end);
 }
 
 /* --- the checkpoint, and what has changed --------------------------------------------------- */
@@ -559,6 +568,11 @@ uint64_t task_number(const struct task *t)
 const char *task_request_key(const struct task *t)
 {
         return t->setup.request_key;
+}
+
+uint64_t task_readable(const struct task *t)
+{
+        return t->done_at ? t->done_at : t->log.size;
 }
 
 const struct task_log *task_log_of(const struct task *t)

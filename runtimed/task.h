@@ -73,6 +73,9 @@ const char *task_id(const struct task *t);
 uint64_t task_number(const struct task *t);
 const char *task_request_key(const struct task *t);
 const struct task_log *task_log_of(const struct task *t);
+/* The offset in its log up to which others may read: the last event is told once the record is
+ * saved, too, so that whoever sees it finds the task done. */
+uint64_t task_readable(const struct task *t);
 /* The Task as it is now, which is never done, serialized; NULL: there is no memory. The caller
  * frees. */
 uint8_t *task_pack(const struct task *t, size_t *ret_n);

@@ -21,6 +21,7 @@ struct task {
         uint64_t started_at; /* ms since the Epoch */
         uint64_t began;      /* uv_hrtime */
         uint64_t took;       /* ms, once it is done */
+        uint64_t done_at;    /* offset of its last event; 0 before that */
 
         struct listener listener; /* of the checkpoint's program, or the agent's */
         uint64_t mark;            /* of its tree */

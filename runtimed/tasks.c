@@ -119,6 +119,11 @@ bool tasks_next(const struct tasks *t, uint64_t after, bool done_only, uint64_t 
         return false;
 }
 
+void tasks_count_from(struct tasks *t, uint64_t number)
+{
+        t->counted = MAX(t->counted, MIN(number, (uint64_t)INT64_MAX - 1));
+}
+
 /* --- the active one ------------------------------------------------------------------------ */
 
 static void tell_followers(struct tasks *t)
@@ -368,7 +373,7 @@ static int fill_setup(const struct tasks *t, const struct task_spec *spec,
 
         if (id_new(s->id) < 0)
                 return err_set(e, STATUS_INTERNAL, "the kernel gives no random bytes");
-        s->number = last ? last->found.number + 1 : 1;
+        s->number = MAX(last ? last->found.number : 0, t->counted) + 1;
         s->agent = strdup(spec->agent);
         s->prompt = strdup(spec->prompt);
         s->model = strdup(spec->model);
@@ -513,7 +518,7 @@ uint64_t tasks_readable(const struct task_follower *f, bool *ret_done)
 
         *ret_done = !tasks_is_active(f->tasks, f->id);
         if (!*ret_done)
-                return task_log_of(f->tasks->active)->size;
+                return task_readable(f->tasks->active);
         return fstat(f->reader.fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
 }
 

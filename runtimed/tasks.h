@@ -63,6 +63,9 @@ void tasks_cancel(struct tasks *t, const char *id); /* does nothing to one that 
 bool tasks_next(const struct tasks *t, uint64_t after, bool done_only, uint64_t *ret_number,
                 char ret_id[27]);
 
+/* Numbers go on above this one: somebody has a task with it. */
+void tasks_count_from(struct tasks *t, uint64_t number);
+
 /* --- events ---------------------------------------------------------------------------------- */
 
 struct task_follower {

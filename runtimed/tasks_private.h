@@ -22,6 +22,7 @@ struct tasks {
         char *directory, *checkpoints, *program;
         struct task_entries entries; /* in the order of their numbers */
         unsigned n;
+        uint64_t counted;         /* the numbers up to this one are taken, whoever has the tasks */
         struct task *active;      /* the last entry; NULL: none is */
         struct task_start *start; /* of the active one, while that is written */
         LIST_HEAD(, task_follower) followers;

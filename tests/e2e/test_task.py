@@ -337,6 +337,80 @@ def test_an_agent_that_deletes_everything(api, sandbox):
     assert status(done) == "SUCCEEDED" and done.result.final_message == "gone"
 
 
+# --- what the daemon keeps ---------------------------------------------------------------------
+
+
+@RUNTIMES
+def test_results_outlive_the_sandbox(daemon, api, sandbox):
+    """and the daemon."""
+    first = api.run_task(sandbox.id, "echo one; exit 1")[1]
+    last = api.start_task(sandbox.id, "echo two")
+    for event in api.follow_task(sandbox.id, last.id):
+        if event.HasField("done"):
+            break  # whoever sees it finds the task done
+    last = api.task(sandbox.id, last.id)
+    assert status(last) == "SUCCEEDED"
+    api.stop(sandbox.id)
+    for _ in range(2):
+        api = daemon.api
+        assert api.list_tasks(sandbox.id) == [first, last]
+        assert api.task(sandbox.id) == last and api.task(sandbox.id, first.id) == first
+        with refused(Code.FAILED_PRECONDITION, "start it first", "no such task"):
+            api.task(sandbox.id, "x" * 26)
+        with refused(Code.FAILED_PRECONDITION, "start it first"):
+            list(api.follow_task(sandbox.id))
+        daemon.restart("SIGKILL")
+    api = daemon.api
+    api.start(sandbox.id)
+    assert api.list_tasks(sandbox.id) == [first, last]
+    api.delete(sandbox.id)
+    assert api.list_tasks(sandbox.id) == [first, last] and api.task(sandbox.id, first.id) == first
+    with refused(Code.NOT_FOUND, sandbox.id):
+        list(api.follow_task(sandbox.id))
+    with refused(Code.NOT_FOUND):
+        api.list_tasks(sandbox.id[:20])
+    with refused(Code.NOT_FOUND):
+        api.task(sandbox.id[:-1] + "0")
+
+
+@RUNTIMES
+def test_deleted_at_once(api, sandbox):
+    """The moment the last event is seen is late enough."""
+    task = api.start_task(sandbox.id, "echo one")
+    for event in api.follow_task(sandbox.id, task.id):
+        if event.HasField("done"):
+            break
+    api.delete(sandbox.id)
+    assert status(api.task(sandbox.id, task.id)) == "SUCCEEDED"
+
+
+@RUNC
+def test_more_tasks_than_are_kept(daemon, api, sandbox):
+    ids = [api.run_task(sandbox.id, f"echo {i}")[1].id for i in range(70)]
+    assert [t.id for t in api.list_tasks(sandbox.id)] == ids[-64:]
+    assert {p.name for p in (daemon.workspace(sandbox) / ".runtimed/tasks").iterdir()} == set(ids[-64:])
+    with refused(Code.NOT_FOUND, ids[0]):
+        api.task(sandbox.id, ids[0])
+    # The daemon asks a sandbox with so much to tell once a second.
+    time.sleep(10)
+    api.stop(sandbox.id)
+    assert [t.id for t in api.list_tasks(sandbox.id)] == ids[-64:]
+
+
+@RUNC
+def test_numbers_go_on(daemon, api, sandbox):
+    """Also where the workspace has forgotten them, for the daemon has not."""
+    api.run_task(sandbox.id, "true")
+    api.run_task(sandbox.id, "rm -rf ~/.runtimed/tasks; true")
+    api.sh(sandbox.id, "rm -rf ~/.runtimed/tasks")
+    api.stop(sandbox.id)
+    api.start(sandbox.id)
+    assert api.list_tasks(sandbox.id) == []
+    task = wait_until(lambda: (t := api.run_task(sandbox.id, "true")[1]).number > 2 and t, "above 2")
+    api.delete(sandbox.id)
+    assert task in api.list_tasks(sandbox.id)
+
+
 # --- files -------------------------------------------------------------------------------------
 
 

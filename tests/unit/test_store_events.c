@@ -338,6 +338,7 @@ static const char to_schema_2[] =
         "  reason, 0 FROM event_3;"
         "DROP TABLE event_3;"
         "CREATE INDEX event_of ON event (sandbox_id);"
+        "DROP TABLE task;"
         "ALTER TABLE sandbox DROP COLUMN rootfs;"
         "ALTER TABLE sandbox DROP COLUMN egress;"
         "ALTER TABLE sandbox DROP COLUMN network;"

@@ -457,6 +457,7 @@ static void migration_lost(void **state)
  */
 
 #define DROP_ROOTFS "ALTER TABLE sandbox DROP COLUMN rootfs;"
+#define DROP_TASKS  "DROP TABLE task;"
 #define DROP_NETWORK                              \
         "ALTER TABLE sandbox DROP COLUMN egress;" \
         "ALTER TABLE sandbox DROP COLUMN network;"
@@ -488,17 +489,22 @@ static void make_older(struct store_fixture *f, const char *sql)
 
 static void make_version_3(struct store_fixture *f)
 {
-        make_older(f, DROP_ROOTFS DROP_NETWORK DROP_DNS "PRAGMA user_version = 3");
+        make_older(f, DROP_TASKS DROP_ROOTFS DROP_NETWORK DROP_DNS "PRAGMA user_version = 3");
 }
 
 static void make_version_4(struct store_fixture *f)
 {
-        make_older(f, DROP_ROOTFS DROP_NETWORK "PRAGMA user_version = 4");
+        make_older(f, DROP_TASKS DROP_ROOTFS DROP_NETWORK "PRAGMA user_version = 4");
 }
 
 static void make_version_5(struct store_fixture *f)
 {
-        make_older(f, DROP_ROOTFS "PRAGMA user_version = 5");
+        make_older(f, DROP_TASKS DROP_ROOTFS "PRAGMA user_version = 5");
+}
+
+static void make_version_6(struct store_fixture *f)
+{
+        make_older(f, DROP_TASKS "PRAGMA user_version = 6");
 }
 
 static void free_dns(struct record *r)
@@ -562,6 +568,17 @@ static void migration_to_writable_roots(void **state)
         make_version_5(f);
         assert_brought_forward(f, true, true);
         assert_int_equal(stat(fixture_file(f, ".v5.backup"), &st), 0);
+}
+
+static void migration_to_tasks(void **state)
+{
+        struct store_fixture *f = *state;
+        struct stat st;
+
+        make_version_6(f);
+        fixture_load(f);
+        assert_int_equal(f->n_loaded, 3);
+        assert_int_equal(stat(fixture_file(f, ".v6.backup"), &st), 0);
 }
 
 /* --- what is read of the refused ----------------------------------------------------------- */
@@ -781,6 +798,7 @@ int main(void)
                 TEST(migration_to_name_servers),
                 TEST(migration_to_networks),
                 TEST(migration_to_writable_roots),
+                TEST(migration_to_tasks),
                 TEST(refused_writes_nothing),
                 TEST(refused_rows),
                 TEST(refused_newer),

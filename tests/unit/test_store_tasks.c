@@ -1,0 +1,150 @@
+/* daemon/store_tasks.c: what is kept of tasks, of how many, and that damage is found. */
+#include "daemon/store_private.h"
+#include "tests/unit/store_fixture.h"
+
+struct fixture {
+        struct store_fixture s;
+        unsigned n_read;
+        size_t n;
+        uint64_t numbers[STORE_TASKS_OF_ONE_MAX];
+        char text[STORE_TASKS_OF_ONE_MAX][16];
+        uint32_t owner;
+        struct err err;
+};
+
+static int setup(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        assert_non_null(f);
+        fixture_init(&f->s);
+        fixture_open(&f->s);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct fixture *f = *state;
+
+        fixture_done(&f->s);
+        free(f);
+        return 0;
+}
+
+static void on_put(void *data, const struct err *e)
+{
+        struct fixture *f = data;
+
+        assert_null(e);
+        f->s.n_done++;
+}
+
+static void put(struct fixture *f, unsigned sandbox, uint64_t number, const char *text)
+{
+        struct store_task task = {.number = number, .owner = 1000 + sandbox};
+        unsigned before = f->s.n_done;
+        struct err e;
+
+        memcpy(task.sandbox_id, fixture_id(sandbox), sizeof(task.sandbox_id));
+        memcpy(task.id, fixture_id((unsigned)number), sizeof(task.id));
+        task.bytes = (uint8_t *)text;
+        task.n = strlen(text);
+        assert_int_equal(store_put_tasks(f->s.store, &task, 1, on_put, f, &e), 0);
+        while (f->s.n_done == before)
+                (void)uv_run(&f->s.l.loop, UV_RUN_ONCE);
+}
+
+static void on_read(void *data, const struct store_task *tasks, size_t n, const struct err *e)
+{
+        struct fixture *f = data;
+
+        f->n_read++;
+        f->n = n;
+        f->err = e ? *e : (struct err){0};
+        for (size_t i = 0; i < n; i++) {
+                f->numbers[i] = tasks[i].number;
+                f->owner = tasks[i].owner;
+                assert_true(str_format(f->text[i], sizeof(f->text[i]), "%.*s", (int)tasks[i].n,
+                                       (const char *)tasks[i].bytes));
+        }
+}
+
+static void read_tasks(struct fixture *f, unsigned sandbox, size_t max)
+{
+        unsigned before = f->n_read;
+        struct err e;
+
+        assert_int_equal(store_read_tasks(f->s.store, fixture_id(sandbox), max, on_read, f, &e), 0);
+        while (f->n_read == before)
+                (void)uv_run(&f->s.l.loop, UV_RUN_ONCE);
+}
+
+static void what_is_put_is_read(void **state)
+{
+        struct fixture *f = *state;
+
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, 0);
+        put(f, 1, 1, "one");
+        put(f, 1, 2, "");
+        put(f, 2, 1, "other");
+        put(f, 1, 2, "two"); /* again: in its place */
+        fixture_close(&f->s);
+        fixture_open(&f->s);
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, 2);
+        assert_true(f->numbers[0] == 1 && f->numbers[1] == 2);
+        assert_string_equal(f->text[0], "one");
+        assert_string_equal(f->text[1], "two");
+        assert_int_equal(f->owner, 1001);
+        read_tasks(f, 1, 1);
+        assert_int_equal(f->n, 1);
+        assert_int_equal(f->numbers[0], 2);
+}
+
+/* Of one sandbox the last, whatever its removal did to the others. */
+static void old_ones_go(void **state)
+{
+        struct fixture *f = *state;
+
+        put(f, 2, 1, "other");
+        for (uint64_t i = 1; i <= STORE_TASKS_OF_ONE_MAX + 6; i++)
+                put(f, 1, i, "x");
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, STORE_TASKS_OF_ONE_MAX);
+        assert_int_equal(f->numbers[0], 7);
+        read_tasks(f, 2, 64);
+        assert_int_equal(f->n, 1);
+}
+
+static void damage_is_found(void **state)
+{
+        struct fixture *f = *state;
+        struct err e = {0};
+        sqlite3 *db;
+
+        put(f, 1, 1, "one");
+        fixture_close(&f->s);
+        assert_int_equal(sqlite3_open(f->s.path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "UPDATE task SET record = x'6f6e66'", NULL, NULL, NULL),
+                         SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        struct store_options options = fixture_options(&f->s);
+        assert_true(store_open(&f->s.l.loop, &options, &f->s.store, &e) < 0);
+        assert_int_equal(e.code, STATUS_DATA_LOSS);
+        assert_non_null(strstr(e.msg, "'task'"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(what_is_put_is_read),
+                TEST(old_ones_go),
+                TEST(damage_is_found),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
