@@ -169,8 +169,8 @@ static void on_stop_signal(struct runtimed *r)
 {
         if (r->state == STATE_SERVING) {
                 r->state = STATE_TERMINATING;
-                app_stop(r->app);
                 tasks_stop(r->tasks);
+                app_stop(r->app);
                 process_table_stop(&r->processes);
                 signal_programs(r, SIGTERM);
         } else if (r->state == STATE_TERMINATING) {
@@ -336,8 +336,8 @@ static int open_tasks(struct runtimed *r, struct err *e)
         if (n < 0)
                 return err_errno(e, errno, "find the supervisor's own program");
         r->program[n] = '\0';
-        int k = tasks_new(&r->loop, &r->processes, &r->agents, r->directory, r->program, &r->tasks,
-                          e);
+        int k = tasks_new(&r->loop, &r->processes, &r->agents, r->app, r->directory, r->program,
+                          &r->tasks, e);
         r->service_task = (struct service_task){
                 .loop = &r->loop,
                 .tasks = r->tasks,

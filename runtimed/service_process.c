@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "runtimed/app.h"
 #include "runtimed/environment.h"
+#include "runtimed/task.h"
 #include "runtimed/user.h"
 
 #define ARGS_MAX        4096
@@ -122,10 +123,11 @@ static int check_tag(const char *tag, struct err *e)
 {
         size_t n = strlen(tag);
 
-        if (str_starts(tag, APP_TAG_PREFIX))
+        if (str_starts(tag, APP_TAG_PREFIX) || str_starts(tag, TASK_TAG_PREFIX))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "tag: '%s': what begins with '" APP_TAG_PREFIX
-                               "' names a program of the app; take another",
+                               "' or '" TASK_TAG_PREFIX
+                               "' names a program of the app or of a task; take another",
                                tag);
         for (size_t i = 0; i < n; i++)
                 if (!isalnum((unsigned char)tag[i]) && !strchr(".-_", tag[i]))

@@ -19,13 +19,11 @@
 #define AGENT_OUTPUT_SIZE SPOOL_SIZE_MIN
 #define KEEP_MS           1 /* after the end */
 
-#define AGENT_TAG      "task.agent"
-#define CHECKPOINT_TAG "task.checkpoint"
+#define AGENT_TAG      TASK_TAG_PREFIX "agent"
+#define CHECKPOINT_TAG TASK_TAG_PREFIX "checkpoint"
 
 #define PHASE(name)   SANDBOXD__V1__TASK_PHASE__TASK_PHASE_##name
 #define FAILURE(name) SANDBOXD__V1__TASK_FAILURE__TASK_FAILURE_##name
-
-static void find_changes(struct task *t);
 
 /* --- memory -------------------------------------------------------------------------------- */
 
@@ -86,6 +84,7 @@ void task_stop(struct task *t)
         (void)uv_timer_stop(&t->timer); /* neither fails */
         (void)uv_timer_stop(&t->next);
         listener_detach(&t->listener);
+        task_leave_app(t);
 }
 
 /* --- steps --------------------------------------------------------------------------------- */
@@ -97,19 +96,15 @@ static void on_next(uv_timer_t *timer)
         t->step(t);
 }
 
-/* On a turn of its own: what ends a step is often inside of what the next one would change. */
-static void go_on(struct task *t, void (*step)(struct task *t))
+/* What ends a step is often inside of what the next one would change. */
+void task_go_on(struct task *t, void (*step)(struct task *t))
 {
         t->step = step;
         if (!t->stopped)
                 (void)uv_timer_start(&t->next, on_next, 0, 0); /* never fails */
 }
 
-static void fail(struct task *t, Sandboxd__V1__TaskFailure failure, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
-
-/* The first reason stays. */
-static void fail(struct task *t, Sandboxd__V1__TaskFailure failure, const char *fmt, ...)
+void task_fail(struct task *t, Sandboxd__V1__TaskFailure failure, const char *fmt, ...)
 {
         va_list ap;
         struct err e;
@@ -147,7 +142,7 @@ static void go_on_if_ended(struct task *t)
         if (!t->tree_ended || !t->ended || t->stopped)
                 return;
         (void)uv_timer_stop(&t->timer); /* never fails */
-        go_on(t, t->step);
+        task_go_on(t, t->step);
 }
 
 static void on_tree_ended(void *data, unsigned left)
@@ -252,7 +247,7 @@ static void on_durable(struct task_log *l)
                 t->ops->on_event(t->data);
                 listener_go_on(&t->listener);
                 if (t->took && task_log_is_settled(l))
-                        go_on(t, t->step);
+                        task_go_on(t, t->step);
         }
         free_if_over(t);
 }
@@ -263,7 +258,7 @@ static void tell_end(struct task *t)
         t->step = save;
         task_tell_done(t);
         if (task_log_is_settled(&t->log)) /* nothing could be told */
-                go_on(t, save);
+                task_go_on(t, save);
 }
 
 /* When all before it is on the disk. */
@@ -272,7 +267,7 @@ static void finish(struct task *t)
         t->took = MAX((uv_hrtime() - t->began) / NSEC_PER_MSEC, 1U);
         t->step = tell_end;
         if (task_log_is_settled(&t->log))
-                go_on(t, tell_end);
+                task_go_on(t, tell_end);
 }
 
 /* --- the checkpoint, and what has changed --------------------------------------------------- */
@@ -360,7 +355,7 @@ static void on_changes_found(struct task *t)
                 task_tell_changes(t);
         else
                 t->added = t->modified = t->deleted = t->n_shown = 0;
-        finish(t);
+        task_check_app(t, finish);
 }
 
 static void find_changes(struct task *t)
@@ -369,11 +364,11 @@ static void find_changes(struct task *t)
 
         if (!t->checkpoint || !t->agent_ran) {
                 t->files_known = t->checkpoint;
-                finish(t);
+                task_check_app(t, finish);
         } else if (run_checkpoint(t, "changes", on_changes_found, &e) < 0) {
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error), "%s",
                                  e.msg); /* may be cut */
-                finish(t);
+                task_check_app(t, finish);
         }
 }
 
@@ -412,16 +407,17 @@ static void judge_agent(struct task *t)
 
         t->exit_code = exit->code;
         if (t->timed_out)
-                fail(t, FAILURE(TIMED_OUT), "the agent was ended after %llu s",
-                     (unsigned long long)(t->setup.timeout_ms / 1000));
+                task_fail(t, FAILURE(TIMED_OUT), "the agent was ended after %llu s",
+                          (unsigned long long)(t->setup.timeout_ms / 1000));
         else if (exit->oom)
-                fail(t, FAILURE(OUT_OF_MEMORY), "the agent used up the sandbox's memory");
+                task_fail(t, FAILURE(OUT_OF_MEMORY), "the agent used up the sandbox's memory");
         else if (t->output.failed)
-                fail(t, FAILURE(AGENT_FAILED), "the agent says: %s", t->output.error);
+                task_fail(t, FAILURE(AGENT_FAILED), "the agent says: %s", t->output.error);
         else if (exit->signal)
-                fail(t, FAILURE(AGENT_FAILED), "the agent was killed by signal %d", exit->signal);
+                task_fail(t, FAILURE(AGENT_FAILED), "the agent was killed by signal %d",
+                          exit->signal);
         else if (exit->code)
-                fail(t, FAILURE(AGENT_FAILED), "the agent ended with status %d", exit->code);
+                task_fail(t, FAILURE(AGENT_FAILED), "the agent ended with status %d", exit->code);
         t->timed_out = false;
 }
 
@@ -477,7 +473,7 @@ static void run_agent(struct task *t)
         }
         task_tell_phase(t, PHASE(AGENT_RUNNING), t->checkpoint_error);
         if (start_agent(t, &e) < 0) {
-                fail(t, FAILURE(AGENT_NOT_STARTED), "%s", e.msg);
+                task_fail(t, FAILURE(AGENT_NOT_STARTED), "%s", e.msg);
                 find_changes(t);
                 return;
         }
@@ -527,6 +523,8 @@ struct task *task_new(const struct task_place *place, struct task_setup *setup,
         t->ops = ops;
         t->data = data;
         t->phase = PHASE(CHECKPOINT);
+        t->build_status = SANDBOXD__V1__TASK_BUILD__TASK_BUILD_SKIPPED;
+        t->health = SANDBOXD__V1__TASK_HEALTH__TASK_HEALTH_NONE;
         task_log_init(&t->log, place->loop, -1);
         t->log.on_durable = on_durable;
         (void)uv_timer_init(place->loop, &t->timer); /* neither fails */
@@ -540,7 +538,7 @@ void task_begin(struct task *t, int events)
 {
         t->log.fd = events;
         t->begun = true;
-        go_on(t, make_checkpoint);
+        task_go_on(t, make_checkpoint);
 }
 
 void task_cancel(struct task *t)
@@ -549,8 +547,12 @@ void task_cancel(struct task *t)
                 return;
         t->cancelled = true;
         /* What has changed is found out all the same, and before the agent it is nothing. */
-        if (t->begun && listener_process(&t->listener) && t->step != on_changes_found)
+        if (t->is_building || t->awaits_health) {
+                task_leave_app(t);
+                task_go_on(t, finish);
+        } else if (t->begun && listener_process(&t->listener) && t->step != on_changes_found) {
                 end_tree(t);
+        }
 }
 
 /* --- what it is ---------------------------------------------------------------------------- */

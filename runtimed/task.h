@@ -1,6 +1,6 @@
 /* The active task: what it does, from its checkpoint to its result.
  *
- *     checkpoint → agent → its tree ends → the changes → (build, health) → the result is saved
+ *     checkpoint → agent → its tree ends → the changes → build → health → the result is saved
  *
  * Each step ends in the next. Of a task that is stopped with the sandbox nothing more is written:
  * task_files_recover finishes it at the next start. */
@@ -12,10 +12,15 @@
 
 #include "base/id.h"
 #include "runtimed/agent.h"
+#include "runtimed/app.h"
 #include "runtimed/listener.h"
 #include "runtimed/process_table.h"
 #include "runtimed/task_log.h"
 #include "sandboxd/v1/task.pb-c.h"
+
+/* Tags of the processes of tasks, which no others may have: "task.agent", "task.checkpoint",
+ * "task.revert". */
+#define TASK_TAG_PREFIX "task."
 
 #define TASK_PROMPT_SHOWN_MAX  1024 /* bytes, in a Task */
 #define TASK_MODEL_MAX         256
@@ -32,6 +37,7 @@ struct task_place {
         const char *tasks;       /* directory of task_files.h */
         const char *checkpoints; /* directory of checkpoint.h */
         const char *program;     /* ours: what makes checkpoints */
+        struct app *app;         /* NULL: nothing is built, restarted or asked */
 };
 
 struct task;

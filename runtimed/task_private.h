@@ -46,6 +46,12 @@ struct task {
         size_t n_shown, shown_size;
         int exit_code;
 
+        struct app_build build;
+        struct app_health_waiter health_waiter;
+        bool is_building, awaits_health;
+        Sandboxd__V1__TaskBuild build_status;
+        Sandboxd__V1__TaskHealth health;
+
         uv_work_t save;
         uint8_t *record;
         size_t n_record;
@@ -66,6 +72,21 @@ const uint8_t *task_redact(const struct task *t, const uint8_t *line, size_t *n,
                            uint8_t **ret_copy);
 void task_add_change(struct task *t, const char *path, size_t n, Sandboxd__V1__FileChangeKind kind);
 void task_tell_changes(struct task *t); /* those that are not told yet */
+void task_tell_build(struct task *t, const struct app_build_result *result);
+
+/* --- task_app.c --- */
+
+/* What follows the agent's part: the app is built, restarted and asked; then `then`. */
+void task_check_app(struct task *t, void (*then)(struct task *t));
+void task_leave_app(struct task *t); /* it is not built or waited for any more; idempotent */
+
+/* --- task.c --- */
+
+/* On a turn of its own. */
+void task_go_on(struct task *t, void (*step)(struct task *t));
+/* The first reason stays. */
+void task_fail(struct task *t, Sandboxd__V1__TaskFailure failure, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 
 /* --- task_result.c --- */
 

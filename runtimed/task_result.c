@@ -58,8 +58,8 @@ bool task_result_fill(struct task_result_message *m, const struct task *t)
         r->files_added = t->added;
         r->files_modified = t->modified;
         r->files_deleted = t->deleted;
-        r->build = SANDBOXD__V1__TASK_BUILD__TASK_BUILD_SKIPPED;
-        r->health = SANDBOXD__V1__TASK_HEALTH__TASK_HEALTH_NONE;
+        r->build = t->build_status;
+        r->health = t->health;
         r->usage = &m->usage;
         r->duration_millis = t->took;
         r->ended_at = &m->ended_at;

@@ -247,3 +247,20 @@ void task_add_change(struct task *t, const char *path, size_t n, Sandboxd__V1__F
         if (t->n_batch == FILES_AN_EVENT || strlen(shown) > PATH_SHOWN_MAX / 2)
                 task_tell_changes(t);
 }
+
+/* --- the app ------------------------------------------------------------------------------- */
+
+void task_tell_build(struct task *t, const struct app_build_result *result)
+{
+        Sandboxd__V1__TaskEvent event = SANDBOXD__V1__TASK_EVENT__INIT;
+        Sandboxd__V1__TaskBuildEvent body = SANDBOXD__V1__TASK_BUILD_EVENT__INIT;
+
+        body.status = t->build_status;
+        body.exit_code = result->exit_code;
+        body.error = (char *)result->error;
+        body.output = (char *)result->output;
+        body.duration_millis = result->took_ms;
+        event.event_case = EVENT(BUILD);
+        event.build = &body;
+        task_log_append(&t->log, &event, true);
+}

@@ -561,7 +561,8 @@ static int recover(struct tasks *t, struct err *e)
 }
 
 int tasks_new(uv_loop_t *loop, struct process_table *processes, const struct agents *agents,
-              const char *directory, const char *program, struct tasks **ret, struct err *e)
+              struct app *app, const char *directory, const char *program, struct tasks **ret,
+              struct err *e)
 {
         struct tasks *t = calloc(1, sizeof(*t));
 
@@ -579,6 +580,7 @@ int tasks_new(uv_loop_t *loop, struct process_table *processes, const struct age
                 .tasks = t->directory,
                 .checkpoints = t->checkpoints,
                 .program = t->program,
+                .app = app,
         };
         if (r < 0) {
                 t->closing = true;

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "runtimed/agent.h"
+#include "runtimed/app.h"
 #include "runtimed/process_table.h"
 #include "runtimed/task_log.h"
 
@@ -22,9 +23,11 @@
 struct tasks;
 
 /* Blocks: finishes what the last stop or crash has interrupted. directory: of all that is
- * runtimed's in the workspace; program: its own. Both are copied; agents outlives it. */
+ * runtimed's in the workspace; program: its own. Both are copied; agents and app, which may be
+ * NULL, outlive it. */
 int tasks_new(uv_loop_t *loop, struct process_table *processes, const struct agents *agents,
-              const char *directory, const char *program, struct tasks **ret, struct err *e);
+              struct app *app, const char *directory, const char *program, struct tasks **ret,
+              struct err *e);
 /* The sandbox stops: nothing more is done, the waiters hear no more. Idempotent. */
 void tasks_stop(struct tasks *t);
 /* Before process_table_close; the memory goes on later turns of the loop. NULL is fine. */

@@ -11,7 +11,7 @@
 
 #define TIMEOUT_MS   (10 * 60 * 1000)
 #define ARENA_BUDGET (256 * KiB)
-#define TAG          "task.revert"
+#define TAG          TASK_TAG_PREFIX "revert"
 #define KEEP_MS      1
 
 /* What is to be known of the task, from its record. */

@@ -60,7 +60,9 @@ def test_a_task(api, sandbox):
     """Its phases, what its agent says on which stream, and its result."""
     events, task = api.run_task(
         sandbox.id, "echo one; sleep 0.3; echo two >&2; sleep 0.3; printf three", model="")
-    assert phases(events) == ["CHECKPOINT", "AGENT_RUNNING"]
+    assert phases(events) == ["CHECKPOINT", "AGENT_RUNNING", "BUILD_CHECK", "HEALTH_CHECK"]
+    build, = [e.build for e in events if e.HasField("build")]
+    assert build.status == task_pb2.TASK_BUILD_SKIPPED and "sandbox.yaml" in build.error
     assert said(events) == ["one", "three"]
     line, = [e.output for e in events if e.HasField("output")]
     assert (line.line, line.from_stderr) == ("two", True)
@@ -335,6 +337,78 @@ def test_an_agent_that_deletes_everything(api, sandbox):
     done = wait_until(lambda: (t := api.task(sandbox.id, task.id)).phase == task_pb2.TASK_PHASE_DONE
                       and t, "the end")
     assert status(done) == "SUCCEEDED" and done.result.final_message == "gone"
+
+
+# --- the app -----------------------------------------------------------------------------------
+
+
+SERVER = """
+import http.server
+page = open("page", "rb").read()  # once: an edit needs a restart
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(page)
+http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+MANIFEST = """
+version: 1
+web: {command: python3 server.py, port: 8000, restart_after_task: true}
+build: {command: sh build.sh, timeout_seconds: 20}
+"""
+
+
+def write(api, box, **files):
+    for name, text in files.items():
+        name = name.replace("_", ".")
+        api.sh(box, f"mkdir -p workspace/app; cat >workspace/app/{name} <<'EOF'\n{text}\nEOF")
+
+
+@RUNTIMES
+def test_an_app_is_built_and_restarted(api, git_sandbox):
+    """Its files are edited, added and deleted; the build passes; the web shows the new page."""
+    box = git_sandbox.id
+    write(api, box, server_py=SERVER, page="old", build_sh="test -s page && echo built >out", gone="x")
+    write(api, box, sandbox_yaml=MANIFEST)
+    wait_until(lambda: api.app(box).has_manifest, "it is seen")
+    assert api.wait_for_app(box).web.starts == 1
+    look = "curl -s http://127.0.0.1:8000/"
+    assert api.sh(box, look) == "old\n"
+
+    events, task = api.run_task(box, "echo new >page; echo a >added; rm gone; echo fine")
+    assert phases(events) == ["CHECKPOINT", "AGENT_RUNNING", "BUILD_CHECK", "HEALTH_CHECK"]
+    assert changed(events) == {"page": "MODIFIED", "added": "ADDED", "gone": "DELETED"}
+    assert status(task) == "SUCCEEDED"
+    assert task.result.build == task_pb2.TASK_BUILD_PASSED
+    assert task.result.health == task_pb2.TASK_HEALTH_READY
+    assert api.sh(box, look) == "new\n" and api.app(box).web.starts == 2
+
+    events, task = api.run_task(box, "echo newer >page; echo 'echo no such thing; exit 3' >build.sh")
+    assert phases(events) == ["CHECKPOINT", "AGENT_RUNNING", "BUILD_CHECK"]
+    assert (status(task), failure(task)) == ("FAILED", "BUILD_FAILED")
+    build, = [e.build for e in events if e.HasField("build")]
+    assert (build.status, build.exit_code, build.output) == (
+        task_pb2.TASK_BUILD_FAILED, 3, "no such thing\n")
+    assert "status 3" in task.result.error
+    # What could not be built is not put in the place of what runs.
+    assert api.sh(box, look) == "new\n" and api.app(box).web.starts == 2
+
+    events, task = api.run_task(box, "exit 1")
+    assert failure(task) == "AGENT_FAILED" and phases(events) == ["CHECKPOINT", "AGENT_RUNNING"]
+    assert task.result.build == task_pb2.TASK_BUILD_SKIPPED
+
+
+@RUNC
+def test_cancel_of_a_build(api, git_sandbox):
+    box = git_sandbox.id
+    write(api, box, sandbox_yaml="version: 1\nbuild: {command: sleep 1000}")
+    api.start_task(box, "echo x >made")
+    wait_until(lambda: "BUILD_CHECK" in phases(api.follow_task(box, until_now=True)), "the build")
+    with within(5):
+        done = api.cancel_task(box)
+    assert status(done) == "CANCELLED" and done.result.files_added == 1
+    wait_until(lambda: sleepers(api, git_sandbox) == 0, "it is gone", 3)
 
 
 # --- what the daemon keeps ---------------------------------------------------------------------
