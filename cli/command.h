@@ -62,6 +62,11 @@ int command_app_logs(struct session *s, const struct options *o, char **operands
 int command_app_restart(struct session *s, const struct options *o, char **operands);
 int command_app_build(struct session *s, const struct options *o, char **operands);
 int command_app_check(struct session *s, const struct options *o, char **operands);
+int command_task_start(struct session *s, const struct options *o, char **operands);
+int command_task_ls(struct session *s, const struct options *o, char **operands);
+int command_task_events(struct session *s, const struct options *o, char **operands);
+int command_task_cancel(struct session *s, const struct options *o, char **operands);
+int command_task_revert(struct session *s, const struct options *o, char **operands);
 int command_drain(struct session *s, const struct options *o, char **operands);
 int command_dial_stdio(struct session *s, const struct options *o, char **operands);
 int command_metrics(struct session *s, const struct options *o, char **operands);

@@ -143,6 +143,27 @@ static const char app_check_details[] =
         "a file what it can; this is strict. Exit status: 0: nothing is wrong; 1: something\n"
         "is; 2: there is no such file.\n\n";
 
+static const char task_start_details[] =
+        "Prints the task's id. With --follow also what happens, and the exit status tells how it\n"
+        "ended: 0: well; 1: not. The task goes on whatever becomes of " PROGRAM ". The\n"
+        "program of the agent is for the sandbox's image to bring; 'shell' takes the prompt for\n"
+        "a script. docs/tasks.md\n\n";
+
+static const char task_ls_details[] = "Of a sandbox that does not run, or was removed (by its "
+                                      "whole id), those that are done.\n\n";
+
+static const char task_events_details[] =
+        "TASK is by default the last one. Each line begins with the time since its start; --since\n"
+        "takes the number of an event, which --json shows. There is no time limit unless\n"
+        "--timeout is given.\n\n";
+
+static const char task_cancel_details[] =
+        "TASK is by default the active one. Shows how it has ended.\n\n";
+
+static const char task_revert_details[] =
+        "What was changed or deleted since is restored, and what was added removed, whoever did\n"
+        "it. There is no time limit but its own unless --timeout is given.\n\n";
+
 static const struct command commands[] = {
         {
                 .name = "create",
@@ -355,6 +376,55 @@ static const struct command commands[] = {
                 .max_operands = 1,
                 .offline = true,
                 .run = command_app_check,
+        },
+        {
+                .name = "task start",
+                .operands = " SANDBOX -- PROMPT...",
+                .help = "Has an agent work on a prompt in a sandbox.",
+                .details = task_start_details,
+                .options = OPTION(AGENT) | OPTION(MODEL) | OPTION(CONTINUE) | OPTION(ENV) |
+                           OPTION(WORKDIR) | OPTION(RUN_TIMEOUT) | OPTION(REQUEST_KEY) |
+                           OPTION(FOLLOW),
+                .min_operands = 2,
+                .max_operands = MANY,
+                .run = command_task_start,
+        },
+        {
+                .name = "task ls",
+                .operands = " SANDBOX",
+                .help = "Lists the tasks of a sandbox, oldest first.",
+                .details = task_ls_details,
+                .min_operands = 1,
+                .max_operands = 1,
+                .run = command_task_ls,
+        },
+        {
+                .name = "task events",
+                .operands = " SANDBOX [TASK]",
+                .help = "Shows what has happened in a task.",
+                .details = task_events_details,
+                .options = OPTION(FOLLOW) | OPTION(SINCE),
+                .min_operands = 1,
+                .max_operands = 2,
+                .run = command_task_events,
+        },
+        {
+                .name = "task cancel",
+                .operands = " SANDBOX [TASK]",
+                .help = "Ends a task, and all that came from it.",
+                .details = task_cancel_details,
+                .min_operands = 1,
+                .max_operands = 2,
+                .run = command_task_cancel,
+        },
+        {
+                .name = "task revert",
+                .operands = " SANDBOX TASK",
+                .help = "Puts files back to what they were when a task began.",
+                .details = task_revert_details,
+                .min_operands = 2,
+                .max_operands = 2,
+                .run = command_task_revert,
         },
         {
                 .name = "image import",

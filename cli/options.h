@@ -66,6 +66,9 @@ enum option_id {
         OPTION_GREET,
         OPTION_LISTEN,
         OPTION_INSECURE,
+        OPTION_AGENT,
+        OPTION_MODEL,
+        OPTION_CONTINUE,
         N_OPTIONS, /* at most 64 */
 };
 
@@ -129,6 +132,8 @@ struct options {
         int signal;
         uint64_t since_offset, stderr_offset;
         bool ask_dns, insecure;
+        char *agent, *model;
+        bool continue_last;
         struct listen_address listen;
 };
 

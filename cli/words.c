@@ -73,6 +73,36 @@ void word_of_app_build(Sandboxd__V1__AppBuildStatus status, char ret[WORD_MAX])
         word(&sandboxd__v1__app_build_status__descriptor, (int)status, "APP_BUILD_STATUS_", ret);
 }
 
+void word_of_task_phase(Sandboxd__V1__TaskPhase phase, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__task_phase__descriptor, (int)phase, "TASK_PHASE_", ret);
+}
+
+void word_of_task_status(Sandboxd__V1__TaskStatus status, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__task_status__descriptor, (int)status, "TASK_STATUS_", ret);
+}
+
+void word_of_task_failure(Sandboxd__V1__TaskFailure failure, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__task_failure__descriptor, (int)failure, "TASK_FAILURE_", ret);
+}
+
+void word_of_task_build(Sandboxd__V1__TaskBuild build, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__task_build__descriptor, (int)build, "TASK_BUILD_", ret);
+}
+
+void word_of_task_health(Sandboxd__V1__TaskHealth health, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__task_health__descriptor, (int)health, "TASK_HEALTH_", ret);
+}
+
+void word_of_file_change(Sandboxd__V1__FileChangeKind kind, char ret[WORD_MAX])
+{
+        word(&sandboxd__v1__file_change_kind__descriptor, (int)kind, "FILE_CHANGE_KIND_", ret);
+}
+
 bool state_of_word(const char *text, Sandboxd__V1__SandboxState *ret)
 {
         const ProtobufCEnumDescriptor *type = &sandboxd__v1__sandbox_state__descriptor;

@@ -5,6 +5,7 @@
 
 #include "sandboxd/v1/app.pb-c.h"
 #include "sandboxd/v1/sandbox.pb-c.h"
+#include "sandboxd/v1/task.pb-c.h"
 
 /* "unspecified" for 0, "unknown" for values of later versions. */
 #define WORD_MAX 32
@@ -19,6 +20,12 @@ void word_of_app_health(Sandboxd__V1__AppHealth health, char ret[WORD_MAX]);
 void word_of_app_program(Sandboxd__V1__AppProgramState state, char ret[WORD_MAX]);
 void word_of_app_end(Sandboxd__V1__AppEndCause cause, char ret[WORD_MAX]);
 void word_of_app_build(Sandboxd__V1__AppBuildStatus status, char ret[WORD_MAX]);
+void word_of_task_phase(Sandboxd__V1__TaskPhase phase, char ret[WORD_MAX]);
+void word_of_task_status(Sandboxd__V1__TaskStatus status, char ret[WORD_MAX]);
+void word_of_task_failure(Sandboxd__V1__TaskFailure failure, char ret[WORD_MAX]);
+void word_of_task_build(Sandboxd__V1__TaskBuild build, char ret[WORD_MAX]);
+void word_of_task_health(Sandboxd__V1__TaskHealth health, char ret[WORD_MAX]);
+void word_of_file_change(Sandboxd__V1__FileChangeKind kind, char ret[WORD_MAX]);
 
 /* False when there is no such state. */
 bool state_of_word(const char *word, Sandboxd__V1__SandboxState *ret);

@@ -1,5 +1,6 @@
 """Coding tasks: what they tell, how they end, and what outlives what. docs/tasks.md"""
 
+import json
 import os
 import signal
 import time
@@ -553,3 +554,67 @@ def test_revert_without_a_checkpoint(api, sandbox):
     _, task = api.run_task(sandbox.id, "true")
     with refused(Code.FAILED_PRECONDITION, "no git"):
         api.revert_task(sandbox.id, task.id)
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+@RUNC
+def test_cli(api, ctl, git_sandbox):
+    box = git_sandbox.id
+    done = ctl("task", "start", "--agent", "shell", "-f", "-e", "KEY=12345678", box, "--",
+               "echo one; echo two >&2;", "echo $KEY; echo x >made; rm .profile")
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    first = api.task(box)
+    assert lines[0] == first.id
+    # Behind the time that has passed, or blanks in its place.
+    shown = [line[10:] for line in lines[1:]]
+    assert shown[:2] == ["-- checkpoint", "-- agent_running"]
+    assert {"one", "| two", "[redacted]", "deleted  .profile", "added    made"} <= set(shown)
+    assert "-- build_check" in shown and "the build: skipped: " in "".join(shown)
+    assert shown[-2].startswith("-- succeeded after ")
+    assert shown[-1].strip() == "1 files added, 0 modified, 1 deleted; build skipped, health none"
+
+    done = ctl("task", "start", "--agent", "shell", "-f", "--json", box, "--", "printf '\\033[31m'; exit 3")
+    assert done.returncode == 1
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["number"] for e in events] == list(range(1, len(events) + 1))
+    assert events[-1]["done"]["status"] == "failed" and events[-1]["done"]["exit_code"] == 3
+    second = api.task(box)
+    done = ctl("task", "events", box, second.id, "--since", "3")
+    assert done.returncode == 0 and "\\x1b[31m" in done.stdout and "\x1b" not in done.stdout
+
+    done = ctl("task", "ls", box)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[:3] for row in rows] == [["ID", "AGENT", "STATE"], [first.id, "shell", "succeeded"],
+                                         [second.id, "shell", "failed"]]
+    assert "+1 ~0 -1" in done.stdout
+    shown = json.loads(ctl("task", "ls", "--json", box).stdout)
+    assert [t["id"] for t in shown] == [first.id, second.id]
+    assert shown[0]["result"]["files_changed"] == [{"path": ".profile", "kind": "deleted"},
+                                                   {"path": "made", "kind": "added"}]
+    done = ctl("task", "revert", box, first.id)
+    assert (done.returncode, done.stdout) == (0, "1 files restored, 1 removed\n")
+
+    third = ctl("task", "start", "--agent", "shell", box, "--", "sleep 1000").stdout.strip()
+    done = ctl("task", "start", "--agent", "shell", box, "--", "true")
+    assert done.returncode == 1 and third in done.stderr
+    done = ctl("task", "cancel", box)
+    assert done.returncode == 0 and "cancelled" in done.stdout and third in done.stdout
+    done = ctl("task", "start", box, "--", "hello")  # the default agent, which the image lacks
+    assert done.returncode == 0
+    wait_until(lambda: failure(api.task(box)) == "AGENT_NOT_STARTED", "the end")
+    assert "claude" in api.task(box).result.error
+
+
+@RUNC
+def test_cli_follows_over_a_restart(daemon, api, sandbox, popen):
+    process = popen("task", "start", "--agent", "shell", "-f", sandbox.id, "--",
+                    "echo one; sleep 3; echo two")
+    wait_until(lambda: api.list_tasks(sandbox.id), "the task")
+    time.sleep(0.5)
+    daemon.restart("SIGKILL")
+    out, _ = process.communicate(timeout=30)
+    said_ = [line[10:] for line in out.decode().splitlines()]
+    assert process.returncode == 0 and said_.count("one") == said_.count("two") == 1
