@@ -215,3 +215,4 @@ find "$1/prometheus" -type f ! -name promtool -delete # the server, which nobody
 fetch "$VERSION_CODENAME" "$1/docker-registry" docker-registry # it needs libc only
 fetch "$VERSION_CODENAME" "$1/docker" "${docker[@]}"
 fetch_npm "$(dirname "$0")/../tests/e2e/vite" "$1/vite"
+fetch_npm "$(dirname "$0")/../tests/e2e/agent" "$1/agent" # a coding agent, of 180 MB
