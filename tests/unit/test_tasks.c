@@ -1,0 +1,384 @@
+/* runtimed/tasks.c, task.c, task_tell.c and tasks_revert.c: a task from its start to its result,
+ * with a shell for an agent and a script in the place of what makes checkpoints. */
+#include "tests/unit/process_fixture.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/str.h"
+#include "rpc/arena.h"
+#include "runtimed/tasks.h"
+#include "tests/unit/temp_dir.h"
+
+struct task_fixture {
+        struct fixture *f;
+        struct temp_dir dir;
+        struct agents agents;
+        struct tasks *tasks;
+        struct task_starter starter;
+        struct task_reverter reverter;
+        unsigned n_started, n_reverted;
+        struct err err; /* of the last of them */
+};
+
+static void add_agent(struct task_fixture *t, const char *name, const char *const *command,
+                      size_t n)
+{
+        static const char *const none[] = {NULL};
+
+        t->agents.items[t->agents.n++] = (struct agent){
+                .name = strdup(name),
+                .command = strv_copy(command, n),
+                .model_flags = strv_copy(none, 0),
+                .continue_flags = strv_copy(none, 0),
+                .env = strv_copy(none, 0),
+        };
+}
+
+/* What it prints for `changes`, and what it does. */
+static void write_helper(struct task_fixture *t, const char *script)
+{
+        const char *path = temp_dir_file(&t->dir, "helper");
+
+        assert_int_equal(io_write_atomic(path, script, strlen(script), 0700, NULL), 0);
+}
+
+static void open_tasks(struct task_fixture *t)
+{
+        struct err e;
+
+        if (tasks_new(&t->f->loop, &t->f->table, &t->agents, NULL, temp_dir_file(&t->dir, "own"),
+                      temp_dir_file(&t->dir, "helper"), &t->tasks, &e) < 0)
+                fail_msg("%s", e.msg);
+}
+
+static int tasks_setup(void **state)
+{
+        static const char *const shell[] = {"sh", "-c", "{prompt}"};
+        static const char *const reader[] = {"cat"};
+        struct task_fixture *t = calloc(1, sizeof(*t));
+
+        assert_non_null(t);
+        assert_int_equal(setup((void **)&t->f), 0);
+        temp_dir_make(&t->dir);
+        t->agents.items = calloc(2, sizeof(*t->agents.items));
+        add_agent(t, "shell", shell, ARRAY_SIZE(shell));
+        add_agent(t, "reader", reader, ARRAY_SIZE(reader));
+        write_helper(t, "#!/bin/sh\n[ $2 != changes ] || printf 'A a\\0M b c\\0D \\377\\0'\n");
+        open_tasks(t);
+        *state = t;
+        return 0;
+}
+
+static void run_once(struct task_fixture *t)
+{
+        (void)uv_run(&t->f->loop, UV_RUN_ONCE);
+}
+
+static int tasks_teardown(void **state)
+{
+        struct task_fixture *t = *state;
+        void *f = t->f;
+
+        tasks_close(t->tasks);
+        process_table_stop(&t->f->table);
+        process_table_kill(&t->f->table, SIGKILL);
+        assert_int_equal(teardown(&f), 0);
+        agents_done(&t->agents);
+        temp_dir_remove(&t->dir);
+        free(t);
+        return 0;
+}
+
+/* --- doing things with one ------------------------------------------------------------------ */
+
+static void on_task_started(struct task_starter *s, const struct err *e)
+{
+        struct task_fixture *t = CONTAINER(s, struct task_fixture, starter);
+
+        t->n_started++;
+        t->err = e ? *e : (struct err){0};
+}
+
+static int start(struct task_fixture *t, const struct task_spec *spec, struct err *e)
+{
+        t->starter = (struct task_starter){.on_started = on_task_started};
+        return tasks_start(t->tasks, spec, &t->starter, e);
+}
+
+static struct task_spec task_spec_of(const char *prompt)
+{
+        static char *const none[] = {NULL};
+
+        return (struct task_spec){
+                .agent = "shell",
+                .prompt = prompt,
+                .model = "",
+                .cwd = "/tmp",
+                .request_key = "",
+                .env = none,
+                .timeout_ms = TASK_TIMEOUT_MS,
+        };
+}
+
+static void begin(struct task_fixture *t, const struct task_spec *spec)
+{
+        unsigned before = t->n_started;
+        struct err e;
+
+        if (start(t, spec, &e) != 0)
+                fail_msg("%s", e.msg);
+        while (t->n_started == before)
+                run_once(t);
+        assert_int_equal(t->err.code, STATUS_OK);
+}
+
+static void finish(struct task_fixture *t)
+{
+        while (tasks_active(t->tasks))
+                run_once(t);
+}
+
+/* The last one; the caller ends the arena. */
+static const Sandboxd__V1__Task *read_task(struct task_fixture *t, struct arena *arena)
+{
+        _cleanup_free_ uint8_t *bytes = NULL;
+        char id[27];
+        size_t n;
+        bool exhausted;
+
+        assert_int_equal(tasks_find(t->tasks, "", id, NULL), 0);
+        assert_int_equal(tasks_read(t->tasks, id, &bytes, &n, NULL), 0);
+        arena_init(arena, MiB);
+        const Sandboxd__V1__Task *task =
+                (void *)arena_unpack(arena, &sandboxd__v1__task__descriptor, bytes, n, &exhausted);
+        assert_non_null(task);
+        return task;
+}
+
+static void assert_ended(struct task_fixture *t, Sandboxd__V1__TaskStatus status,
+                         Sandboxd__V1__TaskFailure failure)
+{
+        struct arena arena;
+        const Sandboxd__V1__Task *task = read_task(t, &arena);
+
+        assert_int_equal(task->phase, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE);
+        assert_int_equal(task->result->status, status);
+        assert_int_equal(task->result->failure, failure);
+        arena_done(&arena);
+}
+#define ENDED(t, status, failure)                                        \
+        assert_ended(t, SANDBOXD__V1__TASK_STATUS__TASK_STATUS_##status, \
+                     SANDBOXD__V1__TASK_FAILURE__TASK_FAILURE_##failure)
+
+/* --- tests ---------------------------------------------------------------------------------- */
+
+static void from_start_to_result(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("echo one; echo two");
+        struct arena arena;
+
+        begin(t, &spec);
+        finish(t);
+        const Sandboxd__V1__Task *task = read_task(t, &arena);
+        assert_int_equal(task->result->status, SANDBOXD__V1__TASK_STATUS__TASK_STATUS_SUCCEEDED);
+        assert_string_equal(task->result->final_message, "two");
+        assert_true(task->checkpoint && task->result->files_known);
+        assert_int_equal(task->result->files_added, 1);
+        assert_int_equal(task->result->files_modified, 1);
+        assert_int_equal(task->result->files_deleted, 1);
+        assert_int_equal(task->result->n_files_changed, 3);
+        assert_string_equal(task->result->files_changed[1]->path, "b c");
+        assert_string_equal(task->result->files_changed[2]->path, "\xef\xbf\xbd");
+        arena_done(&arena);
+        spec.agent = "reader"; /* which gets it as its input */
+        begin(t, &spec);
+        finish(t);
+        task = read_task(t, &arena);
+        assert_string_equal(task->result->final_message, "echo one; echo two");
+        assert_int_equal(task->number, 2);
+        arena_done(&arena);
+}
+
+static void one_is_active(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("sleep 1000");
+        struct err e;
+        char id[27];
+
+        spec.request_key = "key";
+        begin(t, &spec);
+        memcpy(id, t->starter.id, sizeof(id));
+        assert_int_equal(start(t, &spec, &e), 1); /* the same */
+        assert_string_equal(t->starter.id, id);
+        spec.request_key = "";
+        assert_true(start(t, &spec, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(e.msg, id));
+        assert_true(tasks_revert(t->tasks, id, &t->reverter, &e) < 0);
+        tasks_cancel(t->tasks, id);
+        tasks_cancel(t->tasks, id);
+        finish(t);
+        ENDED(t, CANCELLED, UNSPECIFIED);
+        spec.request_key = "key";
+        assert_int_equal(start(t, &spec, &e), 1);
+}
+
+static void cancelled_at_once(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("touch /tmp/never-$PPID");
+        struct err e;
+
+        assert_int_equal(start(t, &spec, &e), 0);
+        tasks_cancel(t->tasks, t->starter.id); /* it is not on the disk yet */
+        finish(t);
+        ENDED(t, CANCELLED, UNSPECIFIED);
+        write_helper(t, "#!/bin/sh\nexec sleep 1000\n");
+        begin(t, &spec);
+        for (int i = 0; i < 20; i++)
+                (void)uv_run(&t->f->loop, UV_RUN_NOWAIT);
+        tasks_cancel(t->tasks, t->starter.id); /* of its checkpoint */
+        finish(t);
+        ENDED(t, CANCELLED, UNSPECIFIED);
+}
+
+static void failures(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("exit 3");
+        struct arena arena;
+
+        begin(t, &spec);
+        finish(t);
+        ENDED(t, FAILED, AGENT_FAILED);
+        spec.prompt = "trap '' TERM; sleep 1000";
+        spec.timeout_ms = 1000;
+        begin(t, &spec);
+        finish(t);
+        ENDED(t, FAILED, TIMED_OUT);
+        free(t->agents.items[0].command[0]);
+        t->agents.items[0].command[0] = strdup("/nowhere/agent");
+        begin(t, &spec);
+        finish(t);
+        ENDED(t, FAILED, AGENT_NOT_STARTED);
+        free(t->agents.items[0].command[0]);
+        t->agents.items[0].command[0] = strdup("sh");
+        write_helper(t, "#!/bin/sh\necho it has \"$2\" reasons >&2; exit 1\n");
+        spec.prompt = "true";
+        begin(t, &spec);
+        finish(t);
+        ENDED(t, SUCCEEDED, UNSPECIFIED);
+        const Sandboxd__V1__Task *task = read_task(t, &arena);
+        assert_false(task->checkpoint || task->result->files_known);
+        assert_string_equal(task->checkpoint_error, "it has save reasons");
+        arena_done(&arena);
+}
+
+/* The next one finishes it, with the same number of events as were told. */
+static void stopped_in_the_middle(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("echo begun; sleep 1000");
+        struct arena arena;
+
+        begin(t, &spec);
+        while (read_task(t, &arena)->last_event < 3) {
+                arena_done(&arena);
+                run_once(t);
+        }
+        arena_done(&arena);
+        tasks_stop(t->tasks);
+        process_table_kill(&t->f->table, SIGKILL);
+        for (int i = 0; i < 100; i++)
+                (void)uv_run(&t->f->loop, UV_RUN_NOWAIT);
+        tasks_close(t->tasks);
+        open_tasks(t);
+        assert_null(tasks_active(t->tasks));
+        ENDED(t, FAILED, INTERRUPTED);
+        spec.prompt = "true";
+        begin(t, &spec);
+        finish(t);
+        assert_int_equal(read_task(t, &arena)->number, 2);
+        arena_done(&arena);
+}
+
+static void what_is_secret_is_not_told(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("echo \"$A-$B.$A$A$C\"; echo $B");
+        char *const env[] = {(char[]){"A=12345678"}, (char[]){"B=1234567812345678"},
+                             (char[]){"C=short"}, NULL};
+        struct arena arena;
+
+        spec.env = env;
+        begin(t, &spec);
+        finish(t);
+        /* The longest first; what is short is no secret. */
+        assert_string_equal(read_task(t, &arena)->result->final_message, "[redacted]");
+        arena_done(&arena);
+        spec.prompt = "echo \"$A-$B.$A$A$C\"";
+        begin(t, &spec);
+        finish(t);
+        assert_string_equal(read_task(t, &arena)->result->final_message,
+                            "[redacted]-[redacted].[redacted]short");
+        arena_done(&arena);
+}
+
+static void on_reverted(struct task_reverter *r, const struct err *e)
+{
+        struct task_fixture *t = CONTAINER(r, struct task_fixture, reverter);
+
+        t->n_reverted++;
+        t->err = e ? *e : (struct err){0};
+}
+
+static void reverting(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("true");
+        struct err e;
+
+        begin(t, &spec);
+        finish(t);
+        write_helper(t, "#!/bin/sh\necho restored 7; echo removed 2\n");
+        t->reverter.on_reverted = on_reverted;
+        assert_int_equal(tasks_revert(t->tasks, t->starter.id, &t->reverter, &e), 0);
+        assert_true(start(t, &spec, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        while (t->n_reverted == 0)
+                run_once(t);
+        assert_int_equal(t->err.code, STATUS_OK);
+        assert_true(t->reverter.restored == 7 && t->reverter.removed == 2);
+        write_helper(t, "#!/bin/sh\necho no >&2; exit 1\n");
+        char id[27];
+        assert_int_equal(tasks_find(t->tasks, "", id, &e), 0);
+        assert_int_equal(tasks_revert(t->tasks, id, &t->reverter, &e), 0);
+        while (t->n_reverted == 1)
+                run_once(t);
+        assert_int_equal(t->err.code, STATUS_UNKNOWN);
+        assert_int_equal(tasks_revert(t->tasks, id, &t->reverter, &e), 0);
+        tasks_forget_reverter(&t->reverter); /* its client has gone */
+        while (tasks_revert(t->tasks, id, &t->reverter, &e) < 0)
+                run_once(t);
+}
+
+#define TASK_TEST(f) cmocka_unit_test_setup_teardown(f, tasks_setup, tasks_teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TASK_TEST(from_start_to_result),
+                TASK_TEST(one_is_active),
+                TASK_TEST(cancelled_at_once),
+                TASK_TEST(failures),
+                TASK_TEST(stopped_in_the_middle),
+                TASK_TEST(what_is_secret_is_not_told),
+                TASK_TEST(reverting),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
