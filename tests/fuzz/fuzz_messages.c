@@ -18,6 +18,7 @@ static const ProtobufCMessageDescriptor *choose_type(size_t i)
 {
         static const struct rpc_service *const services[] = {&sandbox_service,
                                                              &process_service,
+                                                             &task_service,
                                                              &host_service,
                                                              &control_service,
                                                              &echo_service,

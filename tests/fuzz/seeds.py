@@ -7,6 +7,7 @@ They are programs as the fuzzers read them (client.c, fuzz_forward.c); from thes
 the rest. Where one does not fit the code any more it is still an input, only a poorer one.
 """
 
+import json
 import re
 import struct
 import sys
@@ -190,6 +191,37 @@ def manifests():
         "version": b"version: 2\nweb: *a\n"}
 
 
+def agent_outputs():
+    """Of each format some lines, as docs and agents have them; the first byte is the format."""
+    claude = [{"type": "system", "subtype": "init"},
+              {"type": "assistant", "message": {"id": "m", "content": [
+                  {"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hi"},
+                  {"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}}],
+                  "usage": {"input_tokens": 3, "cache_read_input_tokens": 1, "output_tokens": 2}}},
+              {"type": "user", "message": {"content": [
+                  {"type": "tool_result", "tool_use_id": "t", "content": [
+                      {"type": "text", "text": "a"}], "is_error": True}]}},
+              {"type": "result", "subtype": "success", "is_error": True, "result": "no",
+               "total_cost_usd": 0.5, "usage": {"output_tokens": 9}}]
+    opencode = [{"type": "text", "part": {"text": "hi"}},
+                {"type": "tool_use", "part": {"callID": "c", "tool": "edit", "state": {
+                    "status": "error", "input": {}, "error": "no"}}},
+                {"type": "step_finish", "part": {"cost": 0.1, "tokens": {
+                    "input": 1, "output": 2, "reasoning": 3, "cache": {"read": 4, "write": 5}}}},
+                {"type": "error", "error": {"name": "e", "data": {"message": "no"}}}]
+    codex = [{"type": "item.started", "item": {"id": "i", "type": "command_execution",
+                                               "command": "ls"}},
+             {"type": "item.completed", "item": {"id": "i", "type": "mcp_tool_call", "tool": "t",
+                                                 "arguments": {"a": 1}, "result": None}},
+             {"type": "item.completed", "item": {"type": "agent_message", "text": "hi"}},
+             {"type": "turn.completed", "usage": {"input_tokens": 1, "output_tokens": 2}},
+             {"type": "turn.failed", "error": {"message": "no"}}]
+    for number, (name, lines) in enumerate({"lines": ["a\r", "\u00fc"], "claude": claude,
+                                            "opencode": opencode, "codex": codex}.items()):
+        text = "\n".join(l if isinstance(l, str) else json.dumps(l) for l in lines)
+        yield name, bytes([number, 40]) + text.encode()
+
+
 def configurations():
     """The file, the one in conf.d and --set's."""
     example = (Path(__file__).resolve().parents[2] / "config/sandboxd.yaml").read_text()
@@ -199,6 +231,8 @@ def configurations():
         "all": ["\n".join(every_key)],
         "runtimes": ["runtimes:\n  a: {path: /a}\nruntime: a\n", "runtimes: {a: {type: runsc}}\n",
                      "runtimes.runc.path=/b"],
+        "agents": ["agents:\n  a: {command: [a, '{prompt}'], env: ['A=b'], output: codex-json}\n",
+                   "agents: {shell: {command: []}}\n", "agents.b.command=c d"],
         "dns": ["dns:\n  servers: [127.0.0.1, '::1']\n  options: ['ndots:2']\n",
                 "dns: {servers: [9.9.9.9], search: [a.example]}\n", "dns.servers=1.1.1.1 8.8.8.8"],
         "parts": ["defaults: {memory: 25%, tmp_size: 1%, cpus: 50%, stop_timeout: 1m30s}\n"],
@@ -220,6 +254,7 @@ def main(directory):
              "messages": {str(i): bytes([i, 0]) + b"\x0a\x03abc\x12\x02\x08\x01\x18\x05"
                           for i in range(40)},
              "config": configurations(),
+             "agent_output": dict(agent_outputs()),
              "manifest": manifests()}
     for wire in (Grpc, Ttrpc):
         seeds[wire.wire] = {n: bytes([0, 0]) + p for n, p in sessions(wire).items()}

@@ -502,11 +502,6 @@ static void make_version_5(struct store_fixture *f)
         make_older(f, DROP_TASKS DROP_ROOTFS "PRAGMA user_version = 5");
 }
 
-static void make_version_6(struct store_fixture *f)
-{
-        make_older(f, DROP_TASKS "PRAGMA user_version = 6");
-}
-
 static void free_dns(struct record *r)
 {
         strv_free(r->dns.servers);
@@ -568,17 +563,6 @@ static void migration_to_writable_roots(void **state)
         make_version_5(f);
         assert_brought_forward(f, true, true);
         assert_int_equal(stat(fixture_file(f, ".v5.backup"), &st), 0);
-}
-
-static void migration_to_tasks(void **state)
-{
-        struct store_fixture *f = *state;
-        struct stat st;
-
-        make_version_6(f);
-        fixture_load(f);
-        assert_int_equal(f->n_loaded, 3);
-        assert_int_equal(stat(fixture_file(f, ".v6.backup"), &st), 0);
 }
 
 /* --- what is read of the refused ----------------------------------------------------------- */
@@ -798,7 +782,6 @@ int main(void)
                 TEST(migration_to_name_servers),
                 TEST(migration_to_networks),
                 TEST(migration_to_writable_roots),
-                TEST(migration_to_tasks),
                 TEST(refused_writes_nothing),
                 TEST(refused_rows),
                 TEST(refused_newer),

@@ -1,4 +1,6 @@
 /* daemon/store_tasks.c: what is kept of tasks, of how many, and that damage is found. */
+#include <unistd.h>
+
 #include "daemon/store_private.h"
 #include "tests/unit/store_fixture.h"
 
@@ -118,22 +120,44 @@ static void old_ones_go(void **state)
         assert_int_equal(f->n, 1);
 }
 
+static void execute(const struct fixture *f, const char *sql)
+{
+        sqlite3 *db;
+
+        assert_int_equal(sqlite3_open(f->s.path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 static void damage_is_found(void **state)
 {
         struct fixture *f = *state;
         struct err e = {0};
-        sqlite3 *db;
 
         put(f, 1, 1, "one");
         fixture_close(&f->s);
-        assert_int_equal(sqlite3_open(f->s.path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, "UPDATE task SET record = x'6f6e66'", NULL, NULL, NULL),
-                         SQLITE_OK);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        execute(f, "UPDATE task SET record = x'6f6e66'");
         struct store_options options = fixture_options(&f->s);
         assert_true(store_open(&f->s.l.loop, &options, &f->s.store, &e) < 0);
         assert_int_equal(e.code, STATUS_DATA_LOSS);
         assert_non_null(strstr(e.msg, "'task'"));
+}
+
+static void from_a_schema_without_them(void **state)
+{
+        struct fixture *f = *state;
+        char backup[160];
+
+        fixture_close(&f->s);
+        execute(f, "DROP TABLE task; PRAGMA user_version = 6");
+        fixture_open(&f->s);
+        assert_true(str_format(backup, sizeof(backup), "%s.v6.backup", f->s.path));
+        assert_int_equal(access(backup, F_OK), 0);
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, 0);
+        put(f, 1, 1, "one");
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, 1);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -144,6 +168,7 @@ int main(void)
                 TEST(what_is_put_is_read),
                 TEST(old_ones_go),
                 TEST(damage_is_found),
+                TEST(from_a_schema_without_them),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
