@@ -16,14 +16,11 @@
 
 static const ProtobufCMessageDescriptor *choose_type(size_t i)
 {
-        static const struct rpc_service *const services[] = {&sandbox_service,
-                                                             &process_service,
-                                                             &task_service,
-                                                             &host_service,
-                                                             &control_service,
-                                                             &echo_service,
-                                                             &grpc_health_v1_health,
-                                                             &grpc_reflection_v1_server_reflection};
+        static const struct rpc_service *const services[] = {
+                &sandbox_service,       &process_service,
+                &task_service,          &host_service,
+                &control_service,       &echo_service,
+                &grpc_health_v1_health, &grpc_reflection_v1_server_reflection};
         static const ProtobufCMessageDescriptor *const envelopes[] = {
                 &ttrpc__request__descriptor, &ttrpc__response__descriptor,
                 &google__rpc__status__descriptor};
