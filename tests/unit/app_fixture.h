@@ -16,7 +16,7 @@
 static struct supervised_policy quick = {
         .delay_min = 20,
         .delay_max = 60,
-        .soon = 400,
+        .soon = 1500,
         .failures_max = 3,
         .grace = 300,
 };
@@ -26,7 +26,7 @@ static const struct health_policy quick_health = {
         .often = 30,
         .seldom = 60,
         .early_for = 100,
-        .starting_for = 400,
+        .starting_for = 1500,
         .timeout = 200,
         .failures_max = 2,
 };

@@ -83,14 +83,14 @@ static void test_ends_whole_trees(void **state)
         struct err e;
         char why[128];
 
-        write_manifest(a,
-                       "version: 1\nworkers:\n"
-                       "- {name: deaf, command: \"trap '' TERM; while :; do sleep 0.05; done\"}\n"
-                       "- {name: daemon, command: 'setsid sh -c \"echo \\$\\$ >>pids; exec"
-                       " sleep 100\" >/dev/null 2>&1 & sleep 0.1'}\n");
+        write_manifest(a, "version: 1\nworkers:\n"
+                          "- {name: deaf, command: \"trap '' TERM; echo yes >deaf; while :; do "
+                          "sleep 0.05; done\"}\n"
+                          "- {name: daemon, command: 'setsid sh -c \"echo \\$\\$ >>pids; exec"
+                          " sleep 100\" >/dev/null 2>&1 & sleep 0.1'}\n");
         APP_UNTIL(a, is_in(a, "deaf", SUPERVISED_RUNNING));
         uint64_t mark = process_mark(process_table_find_tag(&a->f->table, "app.worker.deaf"));
-        run_for(a->f, 100); /* the shell has its trap by now */
+        APP_UNTIL(a, *content(a, "deaf"));
         assert_int_equal(app_restart(a->app, "deaf", &e), 0);
         APP_UNTIL(a, supervised_starts(program(a, "deaf")) == 2);
         assert_int_equal(process_tree_signal(mark, 0), 0);
