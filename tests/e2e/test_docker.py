@@ -10,6 +10,7 @@ from sandboxd.v1 import sandbox_pb2
 
 from dockerd import DockerEngine, Dockerd
 from harness import LONG, identity, output, refused, state_name, wait_until
+from test_doctor import examine, status
 
 pytestmark = pytest.mark.docker_only
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -92,6 +93,17 @@ def test_runtime_that_is_not_registered(daemon_on, make_docker):
         daemon.api.create(runtime="runsc")
     assert list(daemon.api.list()) == [] and docker.containers() == []
     daemon.api.create(runtime="runc")
+
+
+def test_doctor(make_daemon):
+    daemon = make_daemon(runtimes=RUNTIMES | {"runsc-no-uds": {"type": "runsc"}})
+    found = examine(daemon)
+    assert "Docker Engine" in found["engine"].found
+    for runtime in "runc", "runsc":
+        assert status(found[f"runtime.{runtime}.socket"]) == "OK"
+    told = [f for id, f in found.items() if "--host-uds=create" in f.found + f.repair
+            and id.startswith("runtime.runsc-no-uds.") and status(f) != "OK"]
+    assert told and not [id for id, f in found.items() if status(f) == "FAIL"]
 
 
 # --- its restarts ----------------------------------------------------------------------------
