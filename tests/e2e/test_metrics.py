@@ -286,6 +286,7 @@ def test_process(daemon, api):
 # --- what it costs ---------------------------------------------------------------------------
 
 
+@pytest.mark.oci_only("so many creates are a matter of minutes there")
 def test_as_many_series_as_before(daemon, api):
     """However many sandboxes there were."""
     n = 1000 if LONG else 150
