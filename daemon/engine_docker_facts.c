@@ -31,6 +31,7 @@
 #define FACTS_MAX     256              /* images */
 #define FACTS_KEPT_MS (10 * 60 * 1000) /* after its last use one may make room for another */
 #define TAR_MS        20000
+#define REMOVE_MS     60000
 
 static const struct part {
         const char *path; /* in the image */
@@ -111,8 +112,27 @@ static struct docker_facts *find_facts(struct engine_docker *e, const char *hash
         return NULL;
 }
 
+static void on_tree_removed(void *data, const struct proc_result *result)
+{
+        struct err e;
+
+        (void)data;
+        if (result->exit_code == 0)
+                return;
+        (void)proc_result_error(result, "rm", &e);
+        log_warn("what was read of an image stays for now: %s", e.msg);
+}
+
+/* By a child: it may be large. What stays goes when the daemon starts again. */
+static int remove_tree(struct engine_docker *e, const char *path, struct err *err)
+{
+        const char *const argv[] = {"rm", "-rf", "--one-file-system", "--", path, NULL};
+
+        return proc_run(e->proc, argv, -1, REMOVE_MS, on_tree_removed, NULL, err);
+}
+
 /* The one that was not used for the longest time makes room, if nobody can be at it any more. */
-static int make_room(struct engine_docker *e, struct err *err)
+static int make_room(struct engine_docker *e, const char *id, struct err *err)
 {
         struct docker_facts *f, *oldest = NULL;
 
@@ -125,7 +145,12 @@ static int make_room(struct engine_docker *e, struct err *err)
                 return err_set(err, STATUS_RESOURCE_EXHAUSTED,
                                "%d images were used within ten minutes; retry later", FACTS_MAX);
         _cleanup_free_ char *dir = str_printf("%s/%s", e->facts_dir, oldest->hash);
-        int r = dir ? io_remove_tree(dir, err) : err_oom(err);
+        _cleanup_free_ char *aside = str_printf("%s/old-%s", e->facts_dir, id);
+        if (!dir || !aside)
+                return err_oom(err);
+        if (rename(dir, aside) < 0) /* it may be wanted again at once */
+                return err_errno(err, errno, "rename '%s'", dir);
+        int r = remove_tree(e, aside, err);
         if (r < 0)
                 return r;
         LIST_REMOVE(oldest, entry);
@@ -156,7 +181,8 @@ static void tell(const struct docker_facts_job *j, const struct err *e)
 
 static void job_done(struct docker_facts_job *j)
 {
-        (void)io_remove_tree(j->staging, NULL); /* the next start of the daemon does else */
+        if (j->err.code) /* else it has another name by now, and what cannot be removed stays */
+                (void)remove_tree(j->engine, j->staging, NULL);
         if (!j->err.code)
                 remember(j->engine, j->hash);
         while (!LIST_EMPTY(&j->followers)) {
@@ -199,7 +225,7 @@ static void publish(struct docker_facts_job *j)
         _cleanup_free_ char *json = str_printf("%s/" IMAGE_CONFIG_FILE, j->staging);
         _cleanup_free_ char *to = str_printf("%s/%s", j->engine->facts_dir, j->hash);
         struct err e;
-        int r = json && to ? io_write_atomic(json, j->config, strlen(j->config), 0600, &e)
+        int r = json && to ? io_write_in_place(json, j->config, strlen(j->config), 0600, &e)
                            : err_oom(&e);
 
         if (r == 0 && !find_facts(j->engine, j->hash) && rename(j->staging, to) < 0)
@@ -335,7 +361,7 @@ static int begin(struct docker_facts_job *j, struct err *e)
 
         j->works = true;
         (void)str_format(image, sizeof(image), "sha256:%s", j->hash); /* it fits */
-        int r = make_room(j->engine, e);
+        int r = make_room(j->engine, j->id, e);
         if (r == 0)
                 r = make_staging(j, e);
         if (r == 0)

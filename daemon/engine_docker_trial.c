@@ -245,7 +245,7 @@ static int write_create(const struct docker_trial *t, const char *bundle, const 
                 return r;
         _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
         json_decref(body);
-        return text ? io_write_atomic(path, text, strlen(text), 0600, e) : err_oom(e);
+        return text ? io_write_in_place(path, text, strlen(text), 0600, e) : err_oom(e);
 }
 
 static int lay_down(const struct docker_trial *t, struct err *e)
