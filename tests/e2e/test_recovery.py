@@ -64,7 +64,9 @@ def test_without_descriptors(daemon, api):
     sandboxes = [api.create() for _ in range(6)]
     pids = [daemon.init_pid(s) for s in sandboxes]
     daemon.kill()
-    assert next(files for files in range(idle - 2, idle + 30) if starts(daemon, files)) > idle - 2
+    # Of those to Docker Engine one that idles may hold several.
+    few = idle - (8 if daemon.engine.name == "docker" else 2)
+    assert next(files for files in range(few, idle + 30) if starts(daemon, files)) > few
     assert "Too many open files" in daemon.log()
     daemon.kill()
     daemon.start()
