@@ -157,6 +157,7 @@ def sockets(daemon):
     return count
 
 
+@pytest.mark.oci_only("the daemon has connections to Docker, too")
 def test_connections_of_one_user(make_daemon):
     """One too many is closed; other users have theirs, and whoever goes makes room."""
     daemon = make_daemon(rpc={"connections_per_user": 2}, access={"users": {"65534": "observer"}})
@@ -216,6 +217,7 @@ def test_idle_timeout_and_open_calls(make_daemon):
     assert daemon.api.sh("box", "sleep 2; echo done") == "done\n"
 
 
+@pytest.mark.oci_only("the daemon has connections to Docker, too")
 def test_idle_timeout_and_clients_of_grpc(make_daemon):
     """They are told before, and connect again by themselves: no call fails."""
     daemon = make_daemon(rpc={"idle_timeout": "100ms", "greeting_timeout": "2s"})

@@ -61,6 +61,7 @@ def test_a_failed_start_says_why(make_daemon):
     second.process = None
 
 
+@pytest.mark.oci_only("the runtime is a script")
 def test_runtimes_do_not_see_the_service_manager(make_daemon, tmp_path):
     """runc would wait for its container to speak to it."""
     wrapper = tmp_path / "runc"
