@@ -18,6 +18,7 @@
 #include "base/util.h"
 #include "rpc/server.h"
 #include "runtimed/app.h"
+#include "runtimed/footprint.h"
 #include "runtimed/oom.h"
 #include "runtimed/process_table.h"
 #include "runtimed/process_tree.h"
@@ -127,7 +128,7 @@ static void on_changed(uv_timer_t *timer)
 static void on_idle(uv_timer_t *timer)
 {
         (void)timer;
-        (void)malloc_trim(0);
+        footprint_release();
 }
 
 /* On the next turn: this one may be inside a call, where the server must not be closed. */
@@ -367,6 +368,8 @@ static int start(struct runtimed *r, const char *socket, struct err *e)
                 n = serve(r, socket, e);
         if (n == 0)
                 n = leave_stdio(e);
+        if (n == 0)
+                (void)uv_timer_start(&r->idle, on_idle, IDLE_MS, 0); /* never fails */
         return n;
 }
 
