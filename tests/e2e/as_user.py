@@ -13,10 +13,10 @@ import sys
 
 import grpc
 from google.protobuf import descriptor_pb2, json_format, message_factory, symbol_database
-from sandboxd.v1 import app_pb2, host_pb2, image_pb2, process_pb2, sandbox_pb2
+from sandboxd.v1 import app_pb2, task_pb2, host_pb2, image_pb2, process_pb2, sandbox_pb2
 
 SERVICES = {f"{file.package}.{service.name}": service
-            for file in (f.DESCRIPTOR for f in (app_pb2, host_pb2, image_pb2, process_pb2,
+            for file in (f.DESCRIPTOR for f in (app_pb2, task_pb2, host_pb2, image_pb2, process_pb2,
                                                  sandbox_pb2))
             for service in file.services_by_name.values()}
 # Before protobuf 4.22 it was the other.
