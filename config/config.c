@@ -105,13 +105,28 @@ static int refuse_more(struct loader *l, const struct config_option *map,
                                                         : "runc and runsc");
 }
 
-/* The one of this name, a new one if need be; origin: who asks for it. */
+static void remember(struct loader *l, const struct config_option *map, size_t i,
+                     const struct origin *origin)
+{
+        if (str_eq(map->name, "agents"))
+                l->agents[i] = *origin;
+        else
+                l->runtimes[i] = *origin;
+}
+
+/* The one of this name, a new one if need be; origin: who asks for it. What is wrong with the whole
+ * of it is told of who was last. */
 static int get_entry(struct loader *l, const struct config_option *map, const char *name,
                      const struct origin *origin, void **ret)
 {
-        *ret = entries_find(&l->config, map, name);
-        if (*ret)
-                return 0;
+        void *there;
+
+        for (size_t i = 0; (there = entries_at(&l->config, map, i)); i++)
+                if (str_eq(entry_name(there), name)) {
+                        remember(l, map, i, origin);
+                        *ret = there;
+                        return 0;
+                }
         if (!name_is_valid(name))
                 return origin_expected(origin, l->e, name,
                                        "a name of a-z, 0-9 and, between them, '-', of at most %d "
@@ -124,10 +139,7 @@ static int get_entry(struct loader *l, const struct config_option *map, const ch
         if (!*ret)
                 return refuse_more(l, map, origin);
         (void)TAKE(copy);
-        if (str_eq(map->name, "agents"))
-                l->agents[l->config.n_agents - 1] = *origin;
-        else
-                l->runtimes[l->config.n_runtimes - 1] = *origin;
+        remember(l, map, entries_count(&l->config, map) - 1, origin);
         return 0;
 }
 
@@ -244,12 +256,33 @@ static int complete_agent(struct loader *l, struct config_agent *agent, const st
         return r < 0 ? r : check_agent_env(l, agent, origin);
 }
 
+static size_t size_of_agent(const struct config_agent *agent)
+{
+        char *const *const lists[] = {agent->command, agent->model_flags, agent->continue_flags,
+                                      agent->env};
+        size_t size = strlen(agent->name);
+
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+                for (char *const *s = lists[i]; *s; s++)
+                        size += strlen(*s) + 1;
+        return size;
+}
+
+/* Every sandbox is told of all of them. */
 static int complete_agents(struct loader *l)
 {
+        size_t size = 0;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < l->config.n_agents; i++)
+        for (size_t i = 0; r == 0 && i < l->config.n_agents; i++) {
                 r = complete_agent(l, &l->config.agents[i], &l->agents[i]);
+                size += r == 0 ? size_of_agent(&l->config.agents[i]) : 0;
+                if (size > CONFIG_AGENTS_SIZE_MAX)
+                        r = origin_error(&l->agents[i], l->e,
+                                         "expected at most %d bytes of text in all agents "
+                                         "together, found more",
+                                         CONFIG_AGENTS_SIZE_MAX);
+        }
         return r;
 }
 

@@ -30,7 +30,8 @@ struct config_agent {
         char *output; /* "lines", "claude-stream-json", ... */
 };
 
-#define CONFIG_AGENTS_MAX 32 /* those that are always there among them */
+#define CONFIG_AGENTS_MAX      32           /* those that are always there among them */
+#define CONFIG_AGENTS_SIZE_MAX (256 * 1024) /* bytes of text, of all together */
 
 struct config_size {
         char *name;

@@ -39,6 +39,11 @@ static void *place(struct config *c, const struct config_option *map, size_t i)
         return (char *)c + map->offset + i * kind_of(map)->size;
 }
 
+size_t entries_count(const struct config *c, const struct config_option *map)
+{
+        return *(const size_t *)(const void *)((const char *)c + kind_of(map)->n_offset);
+}
+
 bool option_is_member(const struct config_option *o)
 {
         return strstr(o->name, ".*.") != NULL;

@@ -14,6 +14,7 @@ bool option_is_member(const struct config_option *o);
 /* "runtimes.*." of `runtimes`. */
 void entries_section(const struct config_option *map, char out[ENTRIES_SECTION_MAX]);
 
+size_t entries_count(const struct config *c, const struct config_option *map);
 /* By position, in the order in which they came; NULL after the last. */
 void *entries_at(struct config *c, const struct config_option *map, size_t i);
 void *entries_find(struct config *c, const struct config_option *map, const char *name);

@@ -315,6 +315,51 @@ static void assert_same_rpc(const struct config_rpc *a, const struct config_rpc 
         assert_int_equal(a->drain_timeout_ms, b->drain_timeout_ms);
 }
 
+/* Those that are always there, as the file changes them, and others. */
+static void agents_are_read(void **state)
+{
+        struct config c;
+        struct err e = {0};
+
+        (void)state;
+        int r = load(
+                "agents:\n  shell: {env: [\"A=b c\"]}\n"
+                "  mine: {command: [m, \"{prompt}\"], model_flags: [-m], output: codex-json}\n",
+                &c, &e);
+        assert_string_equal(e.msg, "");
+        assert_int_equal(r, 0);
+        assert_int_equal(c.n_agents, 5);
+        const struct config_agent *claude = &c.agents[0], *shell = &c.agents[3];
+        const struct config_agent *mine = &c.agents[4];
+        assert_string_equal(claude->name, "claude-code");
+        assert_string_equal(claude->command[0], "claude");
+        assert_string_equal(claude->output, "claude-stream-json");
+        assert_string_equal(claude->model_flags[0], "--model");
+        assert_null(claude->env[0]);
+        assert_string_equal(shell->name, "shell");
+        assert_string_equal(shell->command[2], "{prompt}");
+        assert_string_equal(shell->env[0], "A=b c");
+        assert_string_equal(mine->name, "mine");
+        assert_string_equal(mine->command[1], "{prompt}");
+        assert_null(mine->command[2]);
+        assert_string_equal(mine->output, "codex-json");
+        assert_null(mine->continue_flags[0]);
+        config_done(&c);
+}
+
+static void assert_same_agents(const struct config *a, const struct config *b)
+{
+        assert_int_equal(a->n_agents, b->n_agents);
+        for (size_t i = 0; i < a->n_agents; i++) {
+                assert_string_equal(a->agents[i].name, b->agents[i].name);
+                assert_same_list(a->agents[i].command, b->agents[i].command);
+                assert_same_list(a->agents[i].model_flags, b->agents[i].model_flags);
+                assert_same_list(a->agents[i].continue_flags, b->agents[i].continue_flags);
+                assert_same_list(a->agents[i].env, b->agents[i].env);
+                assert_string_equal(a->agents[i].output, b->agents[i].output);
+        }
+}
+
 static void assert_same(const struct config *a, const struct config *b)
 {
         assert_string_equal(a->runtime, b->runtime);
@@ -325,6 +370,7 @@ static void assert_same(const struct config *a, const struct config *b)
                 assert_string_equal(a->runtimes[i].path, b->runtimes[i].path);
                 assert_string_equal(a->runtimes[i].network_stack, b->runtimes[i].network_stack);
         }
+        assert_same_agents(a, b);
         assert_string_equal(a->engine, b->engine);
         assert_string_equal(a->docker.socket, b->docker.socket);
         assert_string_equal(a->docker.pull, b->docker.pull);
@@ -452,6 +498,7 @@ int main(void)
                 cmocka_unit_test(nothing_said_means_the_defaults),
                 cmocka_unit_test(the_defaults_of_rpc_are_the_servers_own),
                 cmocka_unit_test(every_key_reaches_its_field),
+                cmocka_unit_test(agents_are_read),
                 cmocka_unit_test(a_loopback_server_is_fine_for_runc),
                 cmocka_unit_test(loopback_addresses_are_known),
                 cmocka_unit_test_teardown(the_environment_overrides_the_file, reset_environment),

@@ -80,6 +80,14 @@ static void the_default_servers_are_no_given_ones(void **state)
                       CHANGES("+dns.servers: [1.1.1.1, 8.8.8.8] > none given"));
 }
 
+static void agents_do_not(void **state)
+{
+        (void)state;
+        assert_differ("agents: {shell: {env: [A=b]}}\n", "agents: {shell: {output: codex-json}}\n",
+                      CHANGES("+agents.shell.env: [\"A=b\"] > []",
+                              "+agents.shell.output: lines > codex-json"));
+}
+
 static void runtimes_need_a_restart(void **state)
 {
         (void)state;
@@ -159,6 +167,7 @@ int main(void)
                 cmocka_unit_test(changes_are_listed_as_the_table_is),
                 cmocka_unit_test(the_default_servers_are_no_given_ones),
                 cmocka_unit_test(runtimes_need_a_restart),
+                cmocka_unit_test(agents_do_not),
                 cmocka_unit_test(what_needs_another_runtime_waits_for_it),
                 cmocka_unit_test(what_is_taken_is_in_place),
         };

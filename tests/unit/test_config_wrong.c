@@ -218,6 +218,20 @@ static const struct wrong {
         {"defaults: {start_timeout: 1m30}\n",
          "t.yaml:1:27: defaults.start_timeout: expected a duration such as 500ms, 30s or 5m, from "
          "100ms to 10m, found '1m30'"},
+        /* agents */
+        {"agents:\n  mine: {output: lines}\n",
+         "t.yaml:2:3: agents.mine: expected a command below it; found none"},
+        {"agents:\n  shell: {env: [a]}\n",
+         "t.yaml:2:3: agents.shell: expected NAME=value in env, found 'a'"},
+        {"agents: {shell: {command: []}}\n",
+         "t.yaml:1:27: agents.shell.command: expected 1 to 64 items, found 0"},
+        {"agents: {shell: {output: xml}}\n",
+         "t.yaml:1:26: agents.shell.output: expected one of lines, claude-stream-json, "
+         "opencode-json, codex-json, found 'xml'"},
+        {"agents: {Mine: {}}\n", "t.yaml:1:10: agents.Mine: expected a name of a-z, 0-9 and, "
+                                 "between them, '-', of at most 63 bytes, found 'Mine'"},
+        {"agents: {shell: {comand: [a]}}\n",
+         "t.yaml:1:18: agents.shell.comand: unknown key; did you mean 'command'?"},
         /* runtimes, and what depends on them */
         {"runtimes:\n  Runc: {}\n", "t.yaml:2:3: runtimes.Runc: expected a name of a-z, 0-9 and, "
                                     "between them, '-', of at most 63 bytes, found 'Runc'"},
@@ -358,12 +372,33 @@ static void a_wrong_environment_is_refused_by_name(void **state)
         }
 }
 
+/* Every sandbox is told of them. */
+static void agents_are_bounded(void **state)
+{
+        enum { VALUE = 4092, VALUES = 64 };
+        char *yaml = calloc(1, (VALUE + 8) * VALUES + 64), *end = yaml;
+
+        (void)state;
+        assert_non_null(yaml);
+        end = stpcpy(end, "agents:\n  shell:\n    env: [");
+        for (int i = 0; i < VALUES; i++) {
+                end = stpcpy(end, "\"A=");
+                memset(end, 'x', VALUE);
+                end = stpcpy(end + VALUE, "\", ");
+        }
+        (void)stpcpy(end, "]\n");
+        assert_refused(yaml, "t.yaml:2:3: agents.shell: expected at most 262144 bytes of text in "
+                             "all agents together, found more");
+        free(yaml);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(wrong_files_are_refused_with_the_place),
                 cmocka_unit_test(bytes_that_are_not_utf8_are_refused),
                 cmocka_unit_test(tables_are_bounded),
+                cmocka_unit_test(agents_are_bounded),
                 cmocka_unit_test_teardown(a_wrong_environment_is_refused_by_name,
                                           reset_environment),
         };
