@@ -99,11 +99,22 @@ static void put_table(FILE *f, const struct network *n)
                     "iifname . ip saddr vmap @policy4\n"
                     "iifname . ip6 saddr vmap @policy6\n"
                     "drop\n}\n"
+                    /* Its destination is another one than it says. */
+                    "chain no_detours {\n"
+                    "ip option lsrr exists drop\n"
+                    "ip option ssrr exists drop\n"
+                    "exthdr rt exists drop\n}\n"
+                    /* Answers, and nothing else of a connection: what it says by itself is looked
+                     * at each time, for it may have begun when other rules were in force, or none,
+                     * or be another sandbox's that had the address before. */
+                    "chain answers {\n"
+                    "ct direction reply ct state { established, related } accept\n}\n"
                     "chain to_host {\n"
+                    "jump no_detours\n"
                     "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 "
                     "accept\n"
                     "fib saddr . iif oif missing drop\n"
-                    "ct state { established, related } accept\n"
+                    "jump answers\n"
                     "ct status dnat drop\n",
                     f);
         for (char **server = n->config->dns.servers; *server; server++)
@@ -113,6 +124,7 @@ static void put_table(FILE *f, const struct network *n)
         put_rules(f, n->config->network.allow, "goto of_sandbox");
         (void)fputs("drop\n}\n"
                     "chain from_sandbox {\n"
+                    "jump no_detours\n"
                     "fib saddr . iif oif missing drop\n"
                     "ip daddr { 224.0.0.0/4, 255.255.255.255, 127.0.0.0/8, 0.0.0.0/8 } drop\n"
                     "ip6 daddr { ff00::/8, ::/127 } drop\n",
@@ -129,7 +141,7 @@ static void put_table(FILE *f, const struct network *n)
                     "chain forward {\n"
                     "type filter hook forward priority filter; policy accept;\n"
                     "iifname @links goto from_sandbox\n"
-                    "oifname @links ct state { established, related } accept\n"
+                    "oifname @links jump answers\n"
                     "oifname @links drop\n}\n"
                     "chain postrouting {\n"
                     "type nat hook postrouting priority srcnat; policy accept;\n"
@@ -357,8 +369,10 @@ void rules_write(struct network *n)
         const struct change *c;
         struct err e;
 
-        if (n->n_leases == 0)
-                return; /* the first one writes it */
+        if (n->n_leases == 0) {
+                n->written = false; /* the first one writes it, by the configuration of then */
+                return;
+        }
         TAILQ_FOREACH (c, &n->changes, entry)
                 if (!c->done)
                         return;
