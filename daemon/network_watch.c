@@ -4,7 +4,9 @@
  * (linux/netfilter/nfnetlink.h, nf_tables.h); a table that is replaced goes and comes within one.
  */
 
+#include <arpa/inet.h> /* before linux/in.h, which yields to it */
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -18,6 +20,40 @@
 
 #define MESSAGES_SIZE (16 * KiB) /* what the kernel packs together is a page at most */
 #define READS_MAX     64         /* before others on the loop have their turn */
+
+/* Asks the kernel, which answers before the question returns. A table that it cannot tell of is
+ * none. */
+static bool is_there(const struct network *n)
+{
+        const char *name = strchr(n->table, ' ') + 1; /* "inet sandboxd_..." */
+        struct {
+                struct nlmsghdr header;
+                struct nfgenmsg family;
+                struct nlattr attribute;
+                char name[sizeof(n->table)];
+        } question = {
+                .header.nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETTABLE,
+                .header.nlmsg_flags = NLM_F_REQUEST,
+                .family.nfgen_family = NFPROTO_INET,
+                .attribute = {(uint16_t)(NLA_HDRLEN + strlen(name) + 1), NFTA_TABLE_NAME},
+        };
+        union {
+                struct nlmsghdr header;
+                char bytes[1024];
+        } answer;
+
+        question.header.nlmsg_len = (unsigned)NLMSG_SPACE(sizeof(question.family)) +
+                                    NLA_ALIGN(question.attribute.nla_len);
+        (void)str_format(question.name, sizeof(question.name), "%s", name); /* it fits */
+        _cleanup_close_ int fd =
+                socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
+        if (fd < 0 || send(fd, &question, question.header.nlmsg_len, 0) < 0)
+                return false;
+        ssize_t size = recv(fd, &answer, sizeof(answer), 0);
+        return size >= (ssize_t)sizeof(answer.header) &&
+               NFNL_MSG_TYPE(answer.header.nlmsg_type) == NFT_MSG_NEWTABLE &&
+               NFNL_SUBSYS_ID(answer.header.nlmsg_type) == NFNL_SUBSYS_NFTABLES;
+}
 
 static int open_socket(void)
 {
@@ -66,6 +102,14 @@ static void on_lost(struct network *n)
         rules_write(n);
 }
 
+/* Some were lost: somebody has changed more at once than the socket holds, or we have. */
+static void on_overflow(struct network *n)
+{
+        n->table_gone = false;
+        if (!is_there(n))
+                on_lost(n);
+}
+
 static void on_message(struct network *n, const struct nlmsghdr *message)
 {
         if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES)
@@ -93,8 +137,8 @@ static bool read_messages(struct network *n)
 
         if (size < 0 && errno != ENOBUFS)
                 return false;
-        if (size < 0 || (size_t)size > sizeof(buf)) { /* some are lost: it may have gone */
-                on_lost(n);
+        if (size < 0 || (size_t)size > sizeof(buf)) {
+                on_overflow(n);
                 return true;
         }
         unsigned left = (unsigned)size;
@@ -108,9 +152,11 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
         struct network *n = CONTAINER(poll, struct network, watch);
 
-        (void)status, (void)events; /* recv says it */
+        (void)events; /* recv says it */
         for (int i = 0; i < READS_MAX && read_messages(n); i++)
                 ;
+        if (status < 0) /* an overflow is an error, after which libuv does not look any more */
+                (void)uv_poll_start(poll, UV_READABLE, on_readable); /* never fails */
 }
 
 void table_watch_open(struct network *n)

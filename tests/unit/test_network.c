@@ -776,6 +776,40 @@ static void detours_are_closed(void **state)
         give_back(f, a);
 }
 
+/* --- many, and what others do ---------------------------------------------------------------- */
+
+static void save_handle(const struct fixture *f, const char *name)
+{
+        MUST("nft -a list table " TABLE " | head -1 >%s/%s; grep handle %s/%s", f->dir.path, name,
+             f->dir.path, name);
+}
+
+/* The kernel tells of each element of other people's sets too, of more than the socket holds: that
+ * is no reason to write the table anew. */
+static void others_change_much_at_once(void **state)
+{
+        struct fixture *f = *state;
+
+        NEEDS_ALL();
+        open_network(f);
+        network_begin(f->n);
+        (void)take(f, a, "open");
+        loop_run_for(&f->l, 100);
+        save_handle(f, "before");
+        MUST("(echo 'add table ip other; add set ip other s { type ipv4_addr; }'; for i in "
+             "$(seq 100); do echo \"add element ip other s { $(seq -s, -f 10.9.$i.%%g 250) }\"; "
+             "done) | nft -f -");
+        loop_run_for(&f->l, 500);
+        save_handle(f, "after");
+        MUST("nft delete table ip other; cd %s; cmp before after", f->dir.path);
+        /* But what was lost may have been just that. */
+        MUST("(echo 'add table ip other; add set ip other s { type ipv4_addr; }'; for i in "
+             "$(seq 100); do echo \"add element ip other s { $(seq -s, -f 10.9.$i.%%g 250) }\"; "
+             "done) | nft -f -; nft flush ruleset");
+        until_the_table_is_there(f);
+        give_back(f, a);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -791,6 +825,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(nothing_outlives_a_window, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_reload_is_for_who_comes_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(detours_are_closed, setup, teardown),
+                cmocka_unit_test_setup_teardown(others_change_much_at_once, setup, teardown),
         };
         return cmocka_run_group_tests(tests, enter_host, NULL);
 }
