@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -13,12 +14,13 @@
 #include "daemon/metrics.h"
 #include "daemon/network_private.h"
 
-#define LEASES_MAX   8192
-#define TAKES_MAX    1024
-#define MAKING_MAX   2 /* at once: more would only wait for the plugins' lock */
-#define REMOVING_MAX 8
-#define PAUSE_MIN_MS 100
-#define PAUSE_MAX_MS 30000
+#define LEASES_MAX    8192
+#define TAKES_MAX     1024
+#define MAKING_MAX    2 /* at once: more would only wait for the plugins' lock */
+#define REMOVING_MAX  8
+#define ALLOCATED_MAX 256 /* bytes of a file of host-local's */
+#define PAUSE_MIN_MS  100
+#define PAUSE_MAX_MS  30000
 
 /* One network_take. It waits for a lease, then for the lease's steps, and is freed when both it and
  * its timer have come to their end. */
@@ -401,6 +403,55 @@ static void load_leases(struct network *n)
                 (void)closedir(dir); /* it was only read */
 }
 
+static bool is_known(const struct network *n, const char *name)
+{
+        const struct lease *l;
+
+        TAILQ_FOREACH (l, &n->leases, entry)
+                if (str_eq(l->name, name))
+                        return true;
+        return false;
+}
+
+/* Whose an address of host-local's is, stands in its file: container id, CR LF, interface. */
+static void load_allocated(struct network *n, const char *path)
+{
+        _cleanup_free_ char *text = NULL;
+        struct stat st;
+
+        if (io_read_file(path, ALLOCATED_MAX, &text, NULL, NULL) < 0)
+                return;
+        text[strcspn(text, "\r\n")] = '\0';
+        struct lease *l = id_is_valid(text) ? lease_new(n, text) : NULL;
+        if (!l)
+                return;
+        if (lstat(l->directory, &st) == 0 || is_known(n, text)) { /* the one is quicker */
+                lease_free(l);
+                return;
+        }
+        lease_left_address(l);
+        l->state = LEASE_LEFT;
+        TAILQ_INSERT_TAIL(&n->leases, l, entry);
+        n->n_leases++;
+}
+
+/* host-local is a child of a plugin, which dies with its daemon: it may have lived on for a moment,
+ * and taken an address for a lease that the next daemon had removed by then. */
+static void load_orphans(struct network *n)
+{
+        _cleanup_free_ char *directory = str_printf("%s/ipam/%s", n->directory, n->instance);
+        DIR *dir = directory ? opendir(directory) : NULL;
+        struct dirent *entry;
+
+        while (dir && (entry = readdir(dir)) && n->n_leases < LEASES_MAX) {
+                _cleanup_free_ char *path = str_printf("%s/%s", directory, entry->d_name);
+                if (path && entry->d_type == DT_REG)
+                        load_allocated(n, path);
+        }
+        if (dir)
+                (void)closedir(dir); /* it was only read */
+}
+
 const char *network_instance(const char *state_dir, char *out, size_t size)
 {
         uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
@@ -462,6 +513,7 @@ int network_open(uv_loop_t *loop, struct proc *proc, const struct config *config
         n->handles = 2;
         table_watch_open(n);
         load_leases(n);
+        load_orphans(n);
         *ret = n;
         return 0;
 }

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <linux/if_addr.h>
 #include <linux/ipv6.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/failpoint.h"
 #include "base/io.h"
@@ -408,11 +410,20 @@ static json_t *load_json(const struct lease *l, const char *name)
         return json_loads(text, 0, NULL);
 }
 
+/* It is none before it was mounted, or when the host has started since. */
+static bool is_namespace(const char *path)
+{
+        struct statfs fs;
+
+        return statfs(path, &fs) == 0 && fs.f_type == NSFS_MAGIC;
+}
+
 void lease_load(struct lease *l)
 {
         json_t *owner = load_json(l, "sandbox");
         struct err e;
 
+        l->mounted = is_namespace(l->netns);
         l->conflist = load_json(l, "conflist");
         if (l->conflist && check_conflist(l->conflist, l->directory, &e) < 0) {
                 json_decref(l->conflist);
@@ -426,6 +437,12 @@ void lease_load(struct lease *l)
             egress_parse(text_of(owner, "egress"), &l->policy, &e) == 0)
                 (void)str_format(l->id, sizeof(l->id), "%s", text_of(owner, "id"));
         json_decref(owner);
+}
+
+void lease_left_address(struct lease *l)
+{
+        l->conflist = make_conflist(l->network);
+        l->tried = true;
 }
 
 /* --- plugins --------------------------------------------------------------------------------- */
@@ -471,7 +488,7 @@ static int run_plugin(struct lease *l, const char *command,
                                  d == n->config->network.plugins ? "" : ":", *d);
         strv_addf(&b, "CNI_COMMAND=%s", command);
         strv_addf(&b, "CNI_CONTAINERID=%s", l->name);
-        strv_addf(&b, "CNI_NETNS=%s", l->netns);
+        strv_addf(&b, "CNI_NETNS=%s", l->mounted ? l->netns : "");
         strv_add(&b, "CNI_IFNAME=" INTERFACE);
         strv_addf(&b, "CNI_PATH=%s", path);
         strv_add(&b, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -577,6 +594,7 @@ static void add_next(struct lease *l)
 static void on_namespace(struct lease *l, const struct err *e)
 {
         FAILPOINT("network.namespace");
+        l->mounted = !e;
         if (e)
                 end_make(l, e);
         else

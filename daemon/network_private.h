@@ -39,6 +39,7 @@ struct lease {
         bool linked, ruled;        /* the links, the policy are to be in the table */
         bool busy;                 /* a take has it in hand */
         bool tried;                /* a plugin has been at work on it */
+        bool mounted;              /* its namespace is there; plugins are told of none else */
         bool was_taken;            /* before that take */
         bool started;              /* its removal */
         struct egress before;      /* what the table holds, while a take changes it */
@@ -118,6 +119,8 @@ int lease_make(struct lease *l, void (*made)(struct lease *l, const struct err *
 int lease_own(struct lease *l, void (*owned)(struct lease *l, const struct err *e), struct err *e);
 void lease_remove(struct lease *l, void (*removed)(struct lease *l, const struct err *e));
 void lease_load(struct lease *l); /* what lies in its directory; blocks */
+/* It has no directory, but an address of our own list's: its removal gives that back. */
+void lease_left_address(struct lease *l);
 /* "" as the path: our own. Blocks. */
 int lease_load_conflist(struct network *n, struct err *e);
 

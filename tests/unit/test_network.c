@@ -810,6 +810,42 @@ static void others_change_much_at_once(void **state)
         give_back(f, a);
 }
 
+/* --- what a crash leaves --------------------------------------------------------------------- */
+
+static void until_removed(struct fixture *f, const char *path)
+{
+        for (int i = 0; runf("[ ! -e %s ]", path) != 0; i++) {
+                assert_true(i < 100);
+                loop_run_for(&f->l, 100);
+        }
+}
+
+/* A namespace that was never mounted, or not since the host started; and an address that host-local
+ * has taken when nobody wanted it any more. */
+static void halves_are_removed(void **state)
+{
+        struct fixture *f = *state;
+        char path[PATH_MAX];
+
+        NEEDS_ALL();
+        die_with_leases(f);
+        MUST("cd %s/network; x=01hzzzzzzzzzzzzzzzzzzzzzzx; mkdir $x; cp \"$(ls -d 01*/conflist | "
+             "head -1)\" $x/; touch $x/netns; printf '01hzzzzzzzzzzzzzzzzzzzzzzy\\r\\neth0' | tee "
+             "ipam/" INSTANCE "/10.199.0.77 >ipam/" INSTANCE "/fd73:7465:7374::77; printf "
+             "'%%s\\r\\neth0' $x >ipam/" INSTANCE "/10.199.0.78",
+             f->dir.path);
+        open_network(f);
+        network_begin(f->n);
+        static const char *const gone[] = {"network/01hzzzzzzzzzzzzzzzzzzzzzzx",
+                                           "network/ipam/" INSTANCE "/10.199.0.77",
+                                           "network/ipam/" INSTANCE "/fd73:7465:7374::77",
+                                           "network/ipam/" INSTANCE "/10.199.0.78"};
+        for (size_t i = 0; i < ARRAY_SIZE(gone); i++) {
+                (void)str_format(path, sizeof(path), "%s/%s", f->dir.path, gone[i]);
+                until_removed(f, path);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -826,6 +862,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_reload_is_for_who_comes_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(detours_are_closed, setup, teardown),
                 cmocka_unit_test_setup_teardown(others_change_much_at_once, setup, teardown),
+                cmocka_unit_test_setup_teardown(halves_are_removed, setup, teardown),
         };
         return cmocka_run_group_tests(tests, enter_host, NULL);
 }
