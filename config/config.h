@@ -106,6 +106,7 @@ struct config {
                 char **plugins;       /* directories of CNI plugins */
                 char **subnets;       /* at most one of each family */
                 uint64_t pool;        /* namespaces made ahead */
+                uint64_t connections; /* of one sandbox, at once */
                 char **allow, **deny; /* as net_rule_parse reads them */
         } network;
         struct config_access {

@@ -105,10 +105,10 @@ void rules_write(struct network *n);
 int rules_make_input(const char *text);
 void rules_on_kick(uv_timer_t *timer);
 /* The text that puts a lease's links and policy in (replacing the policy), takes the policy out,
- * takes the links out that no other lease has. NULL: no memory. */
+ * takes the links out that no other lease has, and what is counted of it. NULL: no memory. */
 char *rules_text_add(const struct lease *l, bool replace, const struct egress *before);
 char *rules_text_remove_policy(const struct lease *l);
-char *rules_text_remove_links(const struct lease *l); /* "" when others have them all */
+char *rules_text_remove_links(const struct lease *l);
 
 /* --- network_lease.c --- */
 

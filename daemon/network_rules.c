@@ -92,10 +92,20 @@ static void put_table(FILE *f, const struct network *n)
 
         (void)fprintf(f, "add table %s\ndelete table %s\ntable %s {\n", t, t, t);
         (void)fputs("set links { type ifname; }\n"
+                    "set connections4 { type ipv4_addr; size 16384; flags dynamic; }\n"
+                    "set connections6 { type ipv6_addr; size 16384; flags dynamic; }\n"
                     "map policy4 { type ifname . ipv4_addr : verdict; }\n"
                     "map policy6 { type ifname . ipv6_addr : verdict; }\n"
-                    /* By interface and address: who takes another's address has no policy. */
-                    "chain of_sandbox {\n"
+                    "chain of_sandbox {\n",
+                    f);
+        /* The kernel's table of all connections has no room for others when one has it all. */
+        for (const char *v = "46"; *v; v++)
+                (void)fprintf(f,
+                              "ct state new add @connections%c { ip%s saddr ct count over %llu } "
+                              "drop\n",
+                              *v, *v == '6' ? "6" : "",
+                              (unsigned long long)n->config->network.connections);
+        (void)fputs(/* By interface and address: who takes another's address has no policy. */
                     "iifname . ip saddr vmap @policy4\n"
                     "iifname . ip6 saddr vmap @policy6\n"
                     "drop\n}\n"
@@ -218,12 +228,26 @@ static bool is_shared(const struct lease *l, const char *link)
         return false;
 }
 
+/* Its connections are counted no more. It need not have had any: what is added first is there, and
+ * what was there is not added. */
+static void put_uncounted(FILE *f, const struct lease *l)
+{
+        static const char *const verbs[] = {"add", "delete"};
+
+        for (char **a = l->addresses; *a; a++)
+                for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+                        (void)fprintf(f, "%s element %s connections%c { %.*s }\n", verbs[i],
+                                      l->network->table, strchr(*a, ':') ? '6' : '4',
+                                      (int)strcspn(*a, "/"), *a);
+}
+
 static void put_links_removed(FILE *f, const struct lease *l)
 {
         for (char **link = l->links; *link; link++)
                 if (!is_shared(l, *link))
                         (void)fprintf(f, "delete element %s links { \"%s\" }\n", l->network->table,
                                       *link);
+        put_uncounted(f, l);
 }
 
 char *rules_text_remove_links(const struct lease *l)

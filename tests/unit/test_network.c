@@ -201,6 +201,7 @@ static int setup(void **state)
         f->config.network.plugins = (char **)plugins;
         f->config.network.subnets = (char **)subnets;
         f->config.network.pool = 2;
+        f->config.network.connections = 100;
         f->config.network.allow = (char **)none;
         f->config.network.deny = (char **)deny;
         f->config.dns.servers = (char **)none;
@@ -776,6 +777,37 @@ static void detours_are_closed(void **state)
         give_back(f, a);
 }
 
+/* --- floods ---------------------------------------------------------------------------------- */
+
+/* One sandbox does not fill the kernel's table of connections, which is everybody's. */
+static void connections_are_bounded(void **state)
+{
+        static const char script[] = "import socket\n"
+                                     "for port in range(1000,1400):\n"
+                                     "  s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
+                                     "  s.sendto(b'x',('198.51.100.2',port))\n"
+                                     "  s.close()\n";
+        struct fixture *f = *state;
+
+        NEEDS_ALL();
+        make_internet(f);
+        write_file(f, "flood.py", script, 0600);
+        MUST("ip netns exec sdut nft 'add table inet t; add chain inet t c { type filter hook "
+             "prerouting priority -400; }; add rule inet t c udp dport 1000-1399 counter'");
+        open_network(f);
+        network_begin(f->n);
+        const struct network_lease *first = take(f, a, "open"), *second = take(f, b, "open");
+        MUST("nsenter --net=%s /usr/bin/python3 %s/flood.py", first->netns, f->dir.path);
+        MUST("sleep 0.1; ip netns exec sdut nft list ruleset | grep 'packets 100 '");
+        assert_int_equal(ask(f, second->netns, INTERNET("yes", "yes", "yes", "yes")), 0);
+        /* By address. */
+        assert_int_equal(ask(f, first->netns, INTERNET("no", "no", "yes", "yes")), 0);
+        give_back(f, a);
+        give_back(f, b);
+        MUST("nft list set " TABLE " connections4 | grep -q type");
+        MUST("! nft list set " TABLE " connections4 | grep -q '10[.]199'");
+}
+
 /* --- many, and what others do ---------------------------------------------------------------- */
 
 static void save_handle(const struct fixture *f, const char *name)
@@ -861,6 +893,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(nothing_outlives_a_window, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_reload_is_for_who_comes_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(detours_are_closed, setup, teardown),
+                cmocka_unit_test_setup_teardown(connections_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(others_change_much_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(halves_are_removed, setup, teardown),
         };
