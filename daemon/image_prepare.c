@@ -86,13 +86,18 @@ static int replace_file(int etc, const char *name, const char *text, size_t n, s
         return r < 0 ? err_errno(e, -r, "write the image's /etc/%s", name) : 0;
 }
 
-/* The sandbox's own is mounted there: on a file, not on what a link leads to. */
+/* The sandbox's own is mounted there: on a file, not on what a link leads to. A tree is not
+ * removed: a sandbox that may write its root would have the daemon at work on millions of files. */
 static int make_resolv_conf(int etc, struct err *e)
 {
         struct stat st;
+        bool there = fstatat(etc, "resolv.conf", &st, AT_SYMLINK_NOFOLLOW) == 0;
 
-        if (fstatat(etc, "resolv.conf", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+        if (there && S_ISREG(st.st_mode))
                 return 0;
+        if (there && S_ISDIR(st.st_mode) && unlinkat(etc, "resolv.conf", AT_REMOVEDIR) < 0)
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "the image's /etc/resolv.conf is a directory, and not empty");
         return replace_file(etc, "resolv.conf", "", 0, e);
 }
 

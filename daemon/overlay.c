@@ -168,7 +168,7 @@ int overlay_repair(const char *rootfs, struct err *e)
                 return r;
         return err_set(
                 e, STATUS_FAILED_PRECONDITION,
-                "the sandbox has made its root file system unusable: it replaced a directory "
-                "on which its files are mounted by something else; delete it (its "
+                "the sandbox has made its root file system unusable: it replaced a directory or "
+                "file on which others are mounted by something else; delete it (its "
                 "workspace can be kept)");
 }

@@ -356,7 +356,18 @@ static void a_spoilt_root_is_put_right_or_refused(void **state)
 
         need_root();
         assert_int_equal(overlay_repair(f->image, &e), 0);
-        assert_int_equal(access(temp_dir_file(&f->dir, "image/etc/resolv.conf"), F_OK), 0);
+        const char *file = temp_dir_file(&f->dir, "image/etc/resolv.conf");
+        assert_int_equal(access(file, F_OK), 0);
+        /* An empty directory is no work. */
+        assert_int_equal(unlink(file) < 0 || mkdir(file, 0755) < 0, 0);
+        assert_int_equal(overlay_repair(f->image, &e), 0);
+        /* A tree may have no end. */
+        assert_int_equal(unlink(file) < 0 || mkdir(file, 0755) < 0, 0);
+        const char *below = temp_dir_file(&f->dir, "image/etc/resolv.conf/x");
+        assert_int_equal(mkdir(below, 0755), 0);
+        assert_true(overlay_repair(f->image, &e) < 0);
+        assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
+        assert_int_equal(rmdir(below), 0);
         assert_int_equal(
                 rename(temp_dir_file(&f->dir, "image/etc"), temp_dir_file(&f->dir, "image/etc2")),
                 0);
