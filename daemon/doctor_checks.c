@@ -47,6 +47,8 @@ static const struct doctor_check checks[] = {
          doctor_check_plugins},
         {"network.filter", "it keeps sandboxes with the network 'bridge' from each other",
          doctor_check_packet_filter},
+        {"network.subnets", "sandboxes have their addresses of them, which nobody else may have",
+         doctor_check_subnets},
         {"network.forward",
          "what another table drops comes to no sandbox, whatever its own rules say",
          doctor_check_forward},
@@ -57,14 +59,14 @@ const struct doctor_check *doctor_check(size_t i)
         return i < ARRAY_SIZE(checks) ? &checks[i] : NULL;
 }
 
-static bool put_plugins(struct doctor_subject *s, char *const *directories)
+static bool put_lines(char *out, size_t size, char *const *lines)
 {
         size_t n = 0;
 
-        for (; directories && *directories; directories++) {
-                if (!str_format(s->plugins + n, sizeof(s->plugins) - n, "%s\n", *directories))
+        for (; lines && *lines; lines++) {
+                if (!str_format(out + n, size - n, "%s\n", *lines))
                         return false;
-                n += strlen(s->plugins + n);
+                n += strlen(out + n);
         }
         return true;
 }
@@ -86,7 +88,8 @@ int doctor_subject_init(struct doctor_subject *s, const struct registry *r, stru
         };
         (void)str_format(s->instance, sizeof(s->instance), "%s", instance); /* it fits */
         const char *conflist = c->network.conflist ? c->network.conflist : "";
-        if (put_plugins(s, c->network.plugins) &&
+        if (put_lines(s->plugins, sizeof(s->plugins), c->network.plugins) &&
+            put_lines(s->subnets, sizeof(s->subnets), c->network.subnets) &&
             str_format(s->conflist, sizeof(s->conflist), "%s", conflist) &&
             str_format(s->socket, sizeof(s->socket), "%s", r->socket) &&
             str_format(s->data_dir, sizeof(s->data_dir), "%s", c->data_dir) &&

@@ -22,6 +22,7 @@ struct doctor_subject {
         char runtimed[PATH_MAX];
         char conflist[PATH_MAX];    /* network.conflist; "" for none */
         char plugins[8 * PATH_MAX]; /* network.plugins, each with a line feed at its end */
+        char subnets[256];          /* network.subnets, likewise */
         bool networks;              /* sandboxes have one where their creator does not say */
         bool overlays;              /* likewise a root file system that they may write */
         char instance[ID_LEN + 1];  /* "" for none */
@@ -84,5 +85,7 @@ void doctor_judge_path(const char *path, struct finding *f);
 
 void doctor_check_plugins(const struct doctor_subject *s, struct finding *f);
 void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *f);
+/* The host's routes, through which those addresses may be other machines'. */
+void doctor_check_subnets(const struct doctor_subject *s, struct finding *f);
 /* Other programs' tables of nftables, iptables' among them. */
 void doctor_check_forward(const struct doctor_subject *s, struct finding *f);

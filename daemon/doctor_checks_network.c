@@ -7,12 +7,15 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/net_rule.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/doctor_checks.h"
@@ -22,6 +25,7 @@
 #define MESSAGES_SIZE  (32 * KiB) /* more than the kernel sends at once */
 #define MESSAGES_MAX   256
 #define KERNEL_SECONDS 5
+#define RTF_LOCAL      0x80000000U /* linux/ipv6_route.h */
 
 /* Who has not asked for networks may do without. */
 static enum finding_status severity(const struct doctor_subject *s)
@@ -117,6 +121,105 @@ void doctor_check_packet_filter(const struct doctor_subject *s, struct finding *
         }
         finding_set(f, severity(s), "nft is not there");
         finding_repair(f, "apt-get install nftables");
+}
+
+/* --- routes ---------------------------------------------------------------------------------- */
+
+struct route {
+        struct net_rule to;
+        char link[IFNAMSIZ];
+        bool local; /* an address of the host's own */
+};
+
+/* A line of net/route; what it has in hexadecimal digits is in the order of this machine. */
+static bool read_route4(const char *line, struct route *r)
+{
+        uint32_t address, mask;
+
+        *r = (struct route){0};
+        if (sscanf(line, "%15s %x %*x %*x %*d %*d %*d %x", r->link, &address, &mask) != 3)
+                return false;
+        memcpy(r->to.address, &address, sizeof(address));
+        r->to.prefix = (unsigned)__builtin_popcount(mask);
+        return true;
+}
+
+/* A line of net/ipv6_route. */
+static bool read_route6(const char *line, struct route *r)
+{
+        unsigned flags;
+        char hex[33];
+
+        *r = (struct route){.to.v6 = true};
+        if (sscanf(line, "%32s %x %*s %*x %*s %*x %*x %*x %x %15s", hex, &r->to.prefix, &flags,
+                   r->link) != 4)
+                return false;
+        r->local = flags & RTF_LOCAL;
+        for (size_t i = 0; i < sizeof(r->to.address); i++)
+                if (sscanf(hex + 2 * i, "%2hhx", &r->to.address[i]) != 1)
+                        return false;
+        return r->to.prefix <= 128;
+}
+
+static bool overlap(const struct net_rule *a, const struct net_rule *b)
+{
+        unsigned bits = MIN(a->prefix, b->prefix);
+
+        for (unsigned i = 0; i < bits; i++)
+                if ((a->address[i / 8] ^ b->address[i / 8]) & (0x80 >> i % 8))
+                        return false;
+        return a->v6 == b->v6;
+}
+
+/* A sandbox has one to its address alone, by a link of its own. */
+static bool is_foreign(const struct route *r)
+{
+        bool one = r->to.prefix == (r->to.v6 ? 128 : 32);
+
+        return r->to.prefix > 0 && !(one && (r->local || str_starts(r->link, "veth")));
+}
+
+static void judge_routes(const struct doctor_subject *s, const char *subnet,
+                         const struct net_rule *addresses, struct finding *f)
+{
+        char path[PATH_MAX], line[256], to[NET_RULE_MAX], link[4 * IFNAMSIZ];
+        struct route r;
+
+        if (!str_format(path, sizeof(path), "%s/net/%s", s->proc,
+                        addresses->v6 ? "ipv6_route" : "route"))
+                return;
+        FILE *file = fopen(path, "re"); /* there is none of a kernel without IPv6 */
+        while (file && fgets(line, sizeof(line), file))
+                if ((addresses->v6 ? read_route6 : read_route4)(line, &r) && is_foreign(&r) &&
+                    overlap(addresses, &r.to))
+                        finding_add(f, FINDING_WARN, "%s: the host reaches others of %s by %s",
+                                    subnet, net_rule_format(&r.to, to, sizeof(to)),
+                                    str_escape(link, sizeof(link), r.link, strlen(r.link)));
+        if (file)
+                (void)fclose(file); /* it was only read */
+}
+
+void doctor_check_subnets(const struct doctor_subject *s, struct finding *f)
+{
+        struct net_rule addresses;
+        char subnet[NET_RULE_MAX];
+        size_t n;
+
+        if (s->conflist[0]) {
+                finding_set(f, FINDING_OK, "they are those of network.conflist");
+                return;
+        }
+        for (const char *at = s->subnets; *at; at += n + 1) {
+                n = strcspn(at, "\n");
+                if (net_rule_parse(at, n, &addresses, NULL) == 0)
+                        judge_routes(s, net_rule_format(&addresses, subnet, sizeof(subnet)),
+                                     &addresses, f);
+        }
+        if (f->status != FINDING_OK)
+                finding_repair(f, "name other addresses in network.subnets, private ones that "
+                                  "no route of the host leads to (ip route; ip -6 route)");
+        else
+                finding_set(f, FINDING_OK, "no route of the host leads to others there");
 }
 
 /* --- other tables ---------------------------------------------------------------------------- */

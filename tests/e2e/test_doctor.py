@@ -25,7 +25,7 @@ pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
         "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
         "locks", "runtimed", "image", "rootfs.overlay", "network.plugins",
-        "network.filter", "network.forward", "store"]
+        "network.filter", "network.subnets", "network.forward", "store"]
 
 
 def begin(daemon, timeout=90, **fields):

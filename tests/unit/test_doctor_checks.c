@@ -508,6 +508,55 @@ static void packet_filter(void **state)
         assert_int_equal(setenv("PATH", before, 1), 0);
 }
 
+static void subnets(void **state)
+{
+        struct fixture *f = *state;
+        static const char none4[] =
+                "Iface\tDestination\tGateway "
+                "\tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+                "eth0\t00000000\t010010AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+                "eth0\t000010AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+                "veth12345678\t0200890A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n";
+        static const char none6[] =
+                "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+                "fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0\n"
+                "fd73616e647800000000000000000002 80 00000000000000000000000000000000 00 "
+                "00000000000000000000000000000000 00000400 00000001 00000000 00000001 veth123\n"
+                "fd73616e647800000000000000000001 80 00000000000000000000000000000000 00 "
+                "00000000000000000000000000000000 00000000 00000002 00000000 80200001     eth0\n";
+        char more[1024];
+
+        (void)str_format(f->subject.subnets, sizeof(f->subject.subnets),
+                         "10.137.0.0/16\nfd73:616e:6478::/64\n");
+        f->subject.proc = f->dir.path;
+        put(f, "net/route", none4);
+        doctor_check_subnets(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "no route");
+        put(f, "net/ipv6_route", none6);
+        doctor_check_subnets(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "no route");
+        /* One that is wider, one within. */
+        (void)str_format(more, sizeof(more), "%s%s", none4,
+                         "tun0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n");
+        put(f, "net/route", more);
+        doctor_check_subnets(&f->subject, &f->f);
+        assert_non_null(strstr(f->f.repair, "network.subnets"));
+        assert_finding(f, FINDING_WARN,
+                       "10.137.0.0/16: the host reaches others of 10.0.0.0/8 by tun0");
+        put(f, "net/route", none4);
+        (void)str_format(
+                more, sizeof(more), "%s%s", none6,
+                "fd73616e647800000000000000010000 70 00000000000000000000000000000000 00 "
+                "00000000000000000000000000000000 00000400 00000001 00000000 00000001 wg0\n");
+        put(f, "net/ipv6_route", more);
+        doctor_check_subnets(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "others of fd73:616e:6478::1:0/112 by wg0");
+        put(f, "conflist", "{}");
+        (void)str_format(f->subject.conflist, PATH_MAX, "%s/conflist", f->dir.path);
+        doctor_check_subnets(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "network.conflist");
+}
+
 /* Whatever they are on this machine; tests/e2e has some of its own. */
 static void other_tables(void **state)
 {
@@ -543,6 +592,7 @@ int main(void)
                 TEST(plugins),
                 TEST(plugins_of_the_operator),
                 TEST(packet_filter),
+                TEST(subnets),
                 TEST(other_tables),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
