@@ -234,8 +234,9 @@ $(REACH): tests/e2e/reach.c
 	$(call say,CC,$@)
 	mkdir -p $(@D)
 	musl-gcc -O2 $(WARN) -static -o $@ $<
+# All of them go two at a time: mostly they wait.
 e2e: all $(PY_STUBS) $(INSIDE) $(REACH)
-	$(E2E_ENV) $(PYTHON) -m pytest -c tests/e2e/pytest.ini tests/e2e $(PYTEST)
+	$(E2E_ENV) $(PYTHON) -m pytest -c tests/e2e/pytest.ini tests/e2e $(or $(PYTEST),-n 2)
 
 # Other languages' stock clients, against echod.
 .PHONY: check-interop

@@ -30,7 +30,7 @@ packages=(
 test_packages=(
         openssh-client
         clang-format cppcheck shellcheck clang libclang-rt-dev
-        python3-grpcio python3-grpc-tools python3-pytest python3-pexpect
+        python3-grpcio python3-grpc-tools python3-pytest python3-pytest-xdist python3-pexpect
         g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime
         systemd debootstrap systemd-container
