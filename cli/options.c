@@ -272,7 +272,7 @@ static const struct option_row {
         [OPTION_ROOTFS] = {"rootfs", 0, "read-only|overlay", &type_rootfs, FIELD(rootfs),
                            "whether it may write its image too, as its own"},
         [OPTION_REQUEST_KEY] = {"request-key", 0, "KEY", &type_string, FIELD(request_key),
-                                "the same key again makes no second sandbox"},
+                                "the same key again does nothing twice"},
         [OPTION_WORKSPACE] = {"workspace", 0, "ID", &type_string, FIELD(workspace),
                               "take over the workspace that was kept of this one"},
         [OPTION_DNS] = {"dns", 0, "ADDR", &type_word, FIELD(dns_servers),
