@@ -45,6 +45,7 @@ struct docker_call {
         struct buf in;
         size_t header_bytes;
         bool is_fresh, paused, too_long, delivering, cancelled;
+        bool leaves_out; /* up to the end of a line that is too long */
         char error[CURL_ERROR_SIZE];
 };
 
@@ -200,6 +201,17 @@ static size_t room_for(const struct docker_call *call)
         return call->on_line ? DOCKER_LINE_MAX + CURL_MAX_WRITE_SIZE : call->answer_max;
 }
 
+/* So many bytes of these are of a line that is left out. */
+static size_t left_out(struct docker_call *call, const char *bytes, size_t n)
+{
+        const char *end = call->leaves_out && n ? memchr(bytes, '\n', n) : NULL;
+
+        if (!call->leaves_out)
+                return 0;
+        call->leaves_out = !end;
+        return end ? (size_t)(end + 1 - bytes) : n;
+}
+
 static size_t on_write(char *bytes, size_t size, size_t n, void *data)
 {
         struct docker_call *call = data;
@@ -211,7 +223,8 @@ static size_t on_write(char *bytes, size_t size, size_t n, void *data)
                 call->paused = true;
                 return CURL_WRITEFUNC_PAUSE;
         }
-        if (buf_append(&call->in, bytes, n, room_for(call)) < 0) {
+        size_t out = left_out(call, bytes, n);
+        if (buf_append(&call->in, bytes + out, n - out, room_for(call)) < 0) {
                 call->too_long = true;
                 return 0; /* which ends it */
         }
@@ -245,6 +258,14 @@ static char *next_line(struct docker_call *call, size_t *ret_n)
         return bytes;
 }
 
+/* Nobody's line ends the stream: who listens again would be told the same one again. */
+static void leave_out(struct docker_call *call)
+{
+        buf_consume(&call->in, call->in.len);
+        call->leaves_out = true;
+        metrics_add(METRIC_LIMIT_HITS, LIMIT_ENGINE_ANSWER, 1);
+}
+
 static void deliver(struct docker_call *call)
 {
         struct docker_client *c = call->client;
@@ -259,6 +280,8 @@ static void deliver(struct docker_call *call)
                 buf_consume(&call->in, n + 1);
         }
         call->delivering = false;
+        if (call->in.len > DOCKER_LINE_MAX)
+                leave_out(call);
         if (call->cancelled) {
                 call_free(call);
         } else if (call->paused) {

@@ -34,8 +34,8 @@ struct docker_request {
         unsigned timeout_ms;      /* of the whole call; 0: none, for a stream */
         unsigned silence_ms;      /* at most so long between two bytes; 0: no limit */
         size_t answer_max;        /* bytes; 0: DOCKER_ANSWER_MAX */
-        /* Makes it a stream: one line without its end, which ends in a NUL. It may start calls and
-         * cancel them. */
+        /* Makes it a stream: one line without its end, which ends in a NUL. One that is longer than
+         * DOCKER_LINE_MAX does not come. It may start calls and cancel them. */
         void (*on_line)(void *data, char *line, size_t n);
         /* Once, the last; never before docker_call has returned, nor after a cancel. e: NULL when
          * the status is 2xx or 304, else what the engine said, or what came between:
@@ -43,7 +43,7 @@ struct docker_request {
          *   DEADLINE_EXCEEDED  not in time
          *   NOT_FOUND (404), FAILED_PRECONDITION (409), PERMISSION_DENIED (401, 403),
          *   INVALID_ARGUMENT (400), INTERNAL (500), UNKNOWN (all others)
-         *   RESOURCE_EXHAUSTED the answer is longer than answer_max, a line than DOCKER_LINE_MAX */
+         *   RESOURCE_EXHAUSTED the answer is longer than answer_max */
         void (*on_done)(void *data, const struct docker_answer *answer, const struct err *e);
         void *data;
         void (*drop)(void *data); /* instead of on_done, when the client closes; NULL: nothing */
