@@ -36,11 +36,12 @@ static json_t *seccomp_text(void)
         return option;
 }
 
+/* Every one that we read: what is not said here the image would say. */
 static json_t *labels(const char *instance, const char *id, const char *runtime, bool helper)
 {
-        return json_pack("{s:s, s:s, s:s, s:s*, s:s*}", DOCKER_LABEL_MANAGED, "true",
+        return json_pack("{s:s, s:s, s:s, s:s, s:s}", DOCKER_LABEL_MANAGED, "true",
                          DOCKER_LABEL_INSTANCE, instance, DOCKER_LABEL_ID, id, DOCKER_LABEL_RUNTIME,
-                         runtime, DOCKER_LABEL_HELPER, helper ? "true" : NULL);
+                         runtime, DOCKER_LABEL_HELPER, helper ? "true" : "false");
 }
 
 /* A bind that is no mount point yet is an error, and not made as Binds would. */
@@ -212,6 +213,6 @@ int docker_spec_json(const struct docker_spec *spec, json_t **ret, struct err *e
 json_t *docker_spec_shell(const char *instance, const char *id, const char *image)
 {
         return json_pack("{s:s, s:[s], s:[], s:o, s:{s:s}}", "Image", image, "Entrypoint",
-                         BUNDLE_RUNTIMED, "Cmd", "Labels", labels(instance, id, NULL, true),
+                         BUNDLE_RUNTIMED, "Cmd", "Labels", labels(instance, id, "", true),
                          "HostConfig", "NetworkMode", "none");
 }

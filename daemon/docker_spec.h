@@ -14,7 +14,8 @@
 #define DOCKER_LABEL_INSTANCE "sandboxd.instance" /* the daemon's */
 #define DOCKER_LABEL_ID       "sandboxd.id"       /* the sandbox's */
 #define DOCKER_LABEL_RUNTIME  "sandboxd.runtime"  /* as the configuration names it */
-/* "true": no sandbox's; what the daemon looks into, or tries a runtime with. */
+/* "true": no sandbox's; what the daemon looks into, or tries a runtime with. Else "false", as a
+ * container has the labels of its image, too, which would say it otherwise. */
 #define DOCKER_LABEL_HELPER "sandboxd.helper"
 
 /* The numbers are within the ranges of the configuration's keys of the same name. */

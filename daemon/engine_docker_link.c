@@ -273,7 +273,7 @@ static void on_list(void *data, const struct docker_answer *answer, const struct
                 if (!id_is_valid(id))
                         continue;
                 tell_paused(e, id, str_eq(docker_string(one, "State", NULL), "paused"));
-                if (*docker_string(one, "Labels", DOCKER_LABEL_HELPER) &&
+                if (str_eq(docker_string(one, "Labels", DOCKER_LABEL_HELPER), "true") &&
                     !docker_facts_has(e, id) && !docker_trial_has(e, id))
                         remove_stray(e, id); /* an earlier daemon's */
         }

