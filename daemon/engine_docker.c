@@ -492,6 +492,7 @@ static void let_go(struct engine_docker *e)
 {
         docker_pulls_close(e);
         docker_facts_close(e);
+        docker_removals_close(e);
         docker_client_close(TAKE(e->client));
         engine_release(&e->base);
 }

@@ -82,7 +82,6 @@ struct engine_docker {
         const char *runtimed;             /* host path */
         struct docker_trial *trial;       /* NULL: none is under way */
         TAILQ_HEAD(, docker_run) waiting; /* for a trial */
-        LIST_HEAD(, docker_run) runs;     /* all of them */
         LIST_HEAD(, docker_removal) removals;
         LIST_HEAD(, docker_pull) pulls;
         LIST_HEAD(, docker_facts_job) facts_jobs;
@@ -167,6 +166,8 @@ int docker_list(struct engine *base, const struct engine_runtime *runtime,
 
 int docker_remove(struct engine *base, const struct engine_runtime *runtime, const char *id,
                   void (*done)(void *data, const struct err *err), void *data, struct err *err);
+/* Those that no one waits for may be under way: they are forgotten, and are for the next daemon. */
+void docker_removals_close(struct engine_docker *e);
 
 /* --- engine_docker_image.c, engine_docker_facts.c --- */
 

@@ -23,6 +23,7 @@
 
 struct docker_removal {
         struct engine_docker *engine;
+        LIST_ENTRY(docker_removal) entry;
         char id[ID_LEN + 1];
         uint64_t until;                /* uv_now: for Docker's part */
         unsigned retries;              /* of the cgroup's removal */
@@ -42,8 +43,18 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static void remove_done(struct docker_removal *job, const struct err *e)
 {
+        LIST_REMOVE(job, entry); /* first: who is told may close the engine */
         job->done(job->data, e);
         uv_close((uv_handle_t *)&job->timer, on_timer_closed);
+}
+
+void docker_removals_close(struct engine_docker *e)
+{
+        while (!LIST_EMPTY(&e->removals)) {
+                struct docker_removal *job = LIST_FIRST(&e->removals);
+                LIST_REMOVE(job, entry);
+                uv_close((uv_handle_t *)&job->timer, on_timer_closed);
+        }
 }
 
 static unsigned time_left(const struct docker_removal *job)
@@ -199,7 +210,8 @@ int docker_remove(struct engine *base, const struct engine_runtime *runtime, con
         *job = (struct docker_removal){.engine = e, .done = done, .data = data, .search = !runtime};
         job->until = uv_now(e->loop) + REMOVE_MS;
         (void)str_format(job->id, sizeof(job->id), "%s", id); /* it fits */
-        (void)uv_timer_init(e->loop, &job->timer);            /* never fails, nor does the next */
+        LIST_INSERT_HEAD(&e->removals, job, entry);
+        (void)uv_timer_init(e->loop, &job->timer); /* never fails, nor does the next */
         (void)uv_timer_start(&job->timer, on_begin, 0, 0);
         return 0;
 }

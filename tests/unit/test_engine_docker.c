@@ -351,6 +351,44 @@ static void a_container_of_no_sandbox_goes_at_once(void **state)
         LOOP_UNTIL(&f->l, survey(f, what) == 0);
 }
 
+/* The teardown demands that nothing of it is left, at whichever step it was. */
+static void such_a_removal_is_forgotten_when_the_daemon_ends(void **state)
+{
+        struct fixture *f = *state;
+
+        f->forgets = true;
+        answer(f, "DELETE " NAME, PEER_NEVER, "");
+        docker_peer_say(&f->peer, EVENT("create"));
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "DELETE "));
+}
+
+static void nor_does_one_that_is_tried_again_outlive_it(void **state)
+{
+        struct fixture *f = *state;
+
+        f->forgets = true;
+        answer(f, "DELETE " NAME, 500, "{}");
+        docker_peer_say(&f->peer, EVENT("create"));
+        LOOP_UNTIL(&f->l, docker_peer_count(&f->peer, "DELETE ") == 2);
+        loop_run_for(&f->l, 20); /* now a timer waits */
+        f->engine->ops->close(f->engine);
+        f->engine = NULL;
+        loop_run_for(&f->l, 200);
+}
+
+static void an_image_cannot_make_helpers_of_sandboxes(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /containers/json", 200,
+               "[{\"Id\":\"x\",\"Labels\":{\"sandboxd.id\":\"" ID
+               "\",\"sandboxd.helper\":\"false\"}}]");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        loop_run_for(&f->l, 50);
+        assert_false(docker_peer_heard(&f->peer, "DELETE "));
+}
+
 static void helpers_of_an_earlier_daemon_go(void **state)
 {
         struct fixture *f = *state;
@@ -732,6 +770,9 @@ int main(void)
                 ALONE(an_engine_that_hangs_holds_nobody_for_ever),
                 TEST(containers_of_ours_are_known_by_list_and_events),
                 TEST(a_container_of_no_sandbox_goes_at_once),
+                TEST(such_a_removal_is_forgotten_when_the_daemon_ends),
+                TEST(nor_does_one_that_is_tried_again_outlive_it),
+                ALONE(an_image_cannot_make_helpers_of_sandboxes),
                 ALONE(helpers_of_an_earlier_daemon_go),
                 TEST(events_of_others_and_garbage_do_nothing),
                 TEST(a_pause_by_somebody_else_is_told_as_it_is_now),
