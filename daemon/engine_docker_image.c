@@ -287,6 +287,20 @@ static void not_there(struct find *f)
         find_done(f, NULL, &e);
 }
 
+/* What one could not be told of many sandboxes of, within bounds. */
+static int check_labels(const struct find *f, const json_t *inspected, struct err *e)
+{
+        const json_t *labels = json_object_get(json_object_get(inspected, "Config"), "Labels");
+        size_t n = labels ? json_dumpb(labels, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) : 0;
+
+        if (n <= DOCKER_LABELS_MAX)
+                return 0;
+        return err_set(e, STATUS_FAILED_PRECONDITION,
+                       "image '%s' has %zu bytes of labels, which Docker tells with each of its "
+                       "containers; at most %d are taken: build it with fewer",
+                       f->reference, n, DOCKER_LABELS_MAX);
+}
+
 static void on_inspected(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct find *f = data;
@@ -299,7 +313,8 @@ static void on_inspected(void *data, const struct docker_answer *answer, const s
         json_t *root = err ? NULL : docker_parse(answer, "inspect an image", &e);
         if (err)
                 e = *err;
-        if (!root || docker_facts_make(f->engine, root, time_left(f), on_facts, f, &e) < 0)
+        if (!root || check_labels(f, root, &e) < 0 ||
+            docker_facts_make(f->engine, root, time_left(f), on_facts, f, &e) < 0)
                 find_done(f, NULL, &e);
         json_decref(root);
 }

@@ -33,7 +33,7 @@ static int64_t now_ns(void)
 }
 
 /* One question at a time: it goes with the attempt. */
-static int ask(struct engine_docker *e, const char *path, unsigned timeout_ms,
+static int ask(struct engine_docker *e, const char *path, unsigned timeout_ms, size_t answer_max,
                void (*done)(void *data, const struct docker_answer *answer, const struct err *err),
                struct err *err)
 {
@@ -41,6 +41,7 @@ static int ask(struct engine_docker *e, const char *path, unsigned timeout_ms,
                 .method = "GET",
                 .path = path,
                 .timeout_ms = timeout_ms,
+                .answer_max = answer_max,
                 .on_done = done,
                 .data = e,
         };
@@ -288,7 +289,7 @@ static void attempt_list(struct engine_docker *e)
 
         _cleanup_free_ char *path = docker_filters(e, NULL, NULL);
 
-        if (hear_events(e, &why) < 0 || ask(e, path, LIST_MS, on_list, &why) < 0)
+        if (hear_events(e, &why) < 0 || ask(e, path, LIST_MS, DOCKER_LIST_MAX, on_list, &why) < 0)
                 lost(e, &why);
 }
 
@@ -425,7 +426,7 @@ static void attempt_info(struct engine_docker *e)
         struct err why;
 
         e->link.asking = true;
-        if (ask(e, "/info", DOCKER_ASK_MS, on_info, &why) < 0)
+        if (ask(e, "/info", DOCKER_ASK_MS, 0, on_info, &why) < 0)
                 lost(e, &why);
 }
 
@@ -482,7 +483,7 @@ static void attempt(struct engine_docker *e)
 
         e->link.asking = true;
         docker_client_set_version(e->client, "");
-        if (ask(e, "/version", DOCKER_ASK_MS, on_api_version, &why) < 0)
+        if (ask(e, "/version", DOCKER_ASK_MS, 0, on_api_version, &why) < 0)
                 lost(e, &why);
 }
 

@@ -25,6 +25,10 @@
 #define DOCKER_ID_LEN    64    /* of a container */
 #define DOCKER_KNOWN_MAX 20000 /* containers of ours that we keep in mind */
 
+/* Docker tells an image's labels with each of its containers, in every list and every event. */
+#define DOCKER_LABELS_MAX (16 * 1024)         /* bytes of an image's */
+#define DOCKER_LIST_MAX   (192 * 1024 * 1024) /* bytes of a list: so of 10,000 sandboxes */
+
 /* A container of ours, as Docker last told. */
 struct docker_known {
         RB_ENTRY(docker_known) entry;

@@ -621,8 +621,17 @@ int docker_list(struct engine *base, const struct engine_runtime *runtime,
         if (!job)
                 return err_oom(err);
         *job = (struct list_job){.done = done, .data = data};
-        int r = docker_ask_free(e, "GET", docker_filters(e, DOCKER_LABEL_RUNTIME, runtime->name),
-                                LIST_MS, on_list, job, err);
+        _cleanup_free_ char *path = docker_filters(e, DOCKER_LABEL_RUNTIME, runtime->name);
+        const struct docker_request request = {
+                .method = "GET",
+                .path = path,
+                .timeout_ms = LIST_MS,
+                .answer_max = DOCKER_LIST_MAX,
+                .on_done = on_list,
+                .data = job,
+                .drop = free,
+        };
+        int r = path ? docker_call(e->client, &request, NULL, err) : err_oom(err);
         if (r < 0)
                 free(job);
         return r;

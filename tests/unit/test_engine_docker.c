@@ -729,6 +729,44 @@ static void an_image_that_is_missing_is_pulled(void **state)
         assert_non_null(strstr(f->err.msg, "cannot be pulled: manifest unknown"));
 }
 
+static void an_image_with_endless_labels_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_free_ char *label = malloc(20000);
+
+        assert_non_null(label);
+        memset(label, 'x', 19999);
+        label[19999] = '\0';
+        _cleanup_free_ char *inspected = str_printf(
+                "{\"Id\":\"sha256:" IMAGE "\",\"Config\":{\"Labels\":{\"a\":\"%s\"}}}", label);
+        answer(f, "GET /images/box/json", 200, inspected);
+        find(f, "box");
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "bytes of labels"));
+        assert_false(docker_peer_heard(&f->peer, "POST "));
+}
+
+/* 18 MiB, as some 9,000 sandboxes have. */
+static void a_long_list_of_containers_is_read(void **state)
+{
+        struct fixture *f = *state;
+        size_t n = 18 * MiB;
+        _cleanup_free_ char *list = malloc(n + 1);
+
+        assert_non_null(list);
+        memset(list, ' ', n);
+        list[0] = '[';
+        list[n - 1] = ']';
+        list[n] = '\0';
+        answer(f, "GET /containers/json", 200, list);
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        assert_string_equal(f->engine->problem, "");
+        assert_int_equal(f->engine->ops->list(f->engine, f->runc, on_list, f, NULL), 0);
+        WAIT(f);
+        assert_int_equal(f->err.code, STATUS_OK);
+}
+
 static void nothing_is_pulled_where_that_is_not_allowed(void **state)
 {
         struct fixture *f = *state;
@@ -788,6 +826,8 @@ int main(void)
                 TEST(a_list_is_one_or_an_error),
                 TEST(what_is_no_reference_is_refused),
                 TEST(an_image_that_is_missing_is_pulled),
+                TEST(an_image_with_endless_labels_is_refused),
+                ALONE(a_long_list_of_containers_is_read),
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
                 TEST(a_pull_is_shared_and_goes_on),
         };
