@@ -9,11 +9,15 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/engine_docker_private.h"
+#include "daemon/metrics.h"
 
 #define REFERENCE_MAX 512
 #define SILENCE_MS    120000 /* a pull that says nothing for so long is dead */
 #define STEP_EVERY_MS 500    /* how often who waits is told, and the log ten times less */
 #define LAYERS_MAX    128    /* whose progress is counted */
+/* At once. Each holds a connection to Docker for as long as its registry likes: some are left for
+ * what else Docker is asked. */
+#define PULLS_MAX 8
 
 struct find {
         struct engine_docker *engine;
@@ -98,6 +102,7 @@ static void inspect(struct find *f);
 static void pull_free(struct docker_pull *p)
 {
         LIST_REMOVE(p, entry);
+        p->engine->n_pulls--;
         free(p->reference);
         free(p);
 }
@@ -219,6 +224,7 @@ static struct docker_pull *pull_start(struct engine_docker *e, const char *refer
         p->engine = e;
         TAILQ_INIT(&p->waiting);
         LIST_INSERT_HEAD(&e->pulls, p, entry);
+        e->n_pulls++;
         log_info("image '%s' is being pulled", reference);
         return p;
 }
@@ -236,6 +242,15 @@ static void on_pull_too_long(uv_timer_t *timer)
         find_done(f, NULL, &e);
 }
 
+static int check_pulls(const struct engine_docker *e, struct err *err)
+{
+        if (e->n_pulls < PULLS_MAX)
+                return 0;
+        metrics_add(METRIC_LIMIT_HITS, LIMIT_ENGINE_PULLS, 1);
+        return err_set(err, STATUS_RESOURCE_EXHAUSTED,
+                       "%d images are being pulled; retry later, or 'docker pull' it", PULLS_MAX);
+}
+
 static void pull(struct find *f)
 {
         struct engine_docker *e = f->engine;
@@ -245,7 +260,7 @@ static void pull(struct find *f)
         LIST_FOREACH (p, &e->pulls, entry)
                 if (str_eq(p->reference, f->reference))
                         break;
-        if (!p && !(p = pull_start(e, f->reference, &err))) {
+        if (!p && (check_pulls(e, &err) < 0 || !(p = pull_start(e, f->reference, &err)))) {
                 find_done(f, NULL, &err);
                 return;
         }

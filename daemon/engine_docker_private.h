@@ -90,7 +90,7 @@ struct engine_docker {
         LIST_HEAD(, docker_pull) pulls;
         LIST_HEAD(, docker_facts_job) facts_jobs;
         LIST_HEAD(, docker_facts) facts;
-        unsigned n_facts, n_known;
+        unsigned n_pulls, n_facts, n_known;
         bool closing;
         pthread_mutex_t mutex; /* of: */
         struct docker_knowns knowns;

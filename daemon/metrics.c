@@ -128,6 +128,7 @@ static const char *limit_value(unsigned i, unsigned label)
                 OWN(NETWORKS) = "networks",
                 OWN(NETWORK_TAKES) = "network_takes",
                 OWN(ENGINE_CALLS) = "engine_calls",
+                OWN(ENGINE_PULLS) = "engine_pulls",
                 OWN(ENGINE_ANSWER) = "engine_answer",
                 OWN(TASK_CLAIMS) = "task_claims",
         };

@@ -71,6 +71,7 @@ enum metric_limit {
         LIMIT_NETWORKS,      /* of sandboxes, and in the pool */
         LIMIT_NETWORK_TAKES, /* sandboxes that wait for one */
         LIMIT_ENGINE_CALLS,  /* of Docker Engine, at once */
+        LIMIT_ENGINE_PULLS,  /* of images by Docker Engine, at once */
         LIMIT_ENGINE_ANSWER, /* one of its answers was too long */
         LIMIT_TASK_CLAIMS,   /* of a sandbox, on its tasks: it is not asked any more */
         METRIC_LIMITS,

@@ -796,6 +796,28 @@ static void a_pull_is_shared_and_goes_on(void **state)
         assert_int_equal(pulls, 1);
 }
 
+static void registries_that_hang_hold_up_nothing_else(void **state)
+{
+        struct fixture *f = *state;
+        char reference[32];
+
+        answer(f, "POST /images/create", PEER_FOR_EVER, "");
+        answer(f, "DELETE " NAME, 204, "");
+        for (int i = 0; i < 40; i++) {
+                (void)str_format(reference, sizeof(reference), "tarpit.example/%d", i);
+                f->n_done = 0;
+                assert_int_equal(f->engine->ops->find_image(f->engine, reference, 30, on_step,
+                                                            on_image, f, NULL),
+                                 0);
+                WAIT(f);
+        }
+        assert_int_equal(f->err.code, STATUS_RESOURCE_EXHAUSTED);
+        assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/images/create"), 8);
+        f->n_done = 0;
+        remove_it(f, f->runc);
+        assert_int_equal(f->err.code, STATUS_OK);
+}
+
 int main(void)
 {
 #define TEST(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -830,6 +852,7 @@ int main(void)
                 ALONE(a_long_list_of_containers_is_read),
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
                 TEST(a_pull_is_shared_and_goes_on),
+                TEST(registries_that_hang_hold_up_nothing_else),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
