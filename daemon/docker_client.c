@@ -16,6 +16,8 @@
 #define IDLE_MAX        32 /* that are kept for the next call */
 #define HEADERS_MAX     (64 * KiB)
 #define REFUSAL_MAX     (64 * KiB) /* of what the engine says where it refuses */
+/* libcurl keeps no deadline of a call that waits for a connection; of others it is the first. */
+#define OVERDUE_EVERY_MS 250
 
 struct docker_client {
         uv_loop_t *loop;
@@ -26,8 +28,9 @@ struct docker_client {
         LIST_HEAD(, docker_call) calls;
         unsigned n_calls;
         TAILQ_HEAD(, docker_call) fresh; /* streams with something to read */
-        uv_timer_t timer;
-        unsigned handles; /* not closed yet */
+        uv_timer_t timer;                /* libcurl's */
+        uv_timer_t overdue;              /* while there are calls */
+        unsigned handles;                /* not closed yet */
 };
 
 struct docker_call {
@@ -38,6 +41,7 @@ struct docker_call {
         struct curl_slist *headers;
         char *url, *body, *what; /* what: for people, "GET /info" */
         size_t answer_max;
+        uint64_t until; /* uv_now; 0: no matter when */
         void (*on_line)(void *data, char *line, size_t n);
         void (*on_done)(void *data, const struct docker_answer *answer, const struct err *e);
         void *data;
@@ -310,6 +314,28 @@ static void settle(struct docker_client *c)
         }
 }
 
+static struct docker_call *find_overdue(const struct docker_client *c)
+{
+        uint64_t now = uv_now(c->loop);
+        struct docker_call *call;
+
+        LIST_FOREACH (call, &c->calls, entry)
+                if (call->until && now > call->until + OVERDUE_EVERY_MS)
+                        return call;
+        return NULL;
+}
+
+static void on_overdue(uv_timer_t *timer)
+{
+        struct docker_client *c = CONTAINER(timer, struct docker_client, overdue);
+        struct docker_call *call;
+
+        while (c->multi && (call = find_overdue(c)))
+                finish(call, CURLE_OPERATION_TIMEDOUT);
+        if (c->multi && LIST_EMPTY(&c->calls))
+                (void)uv_timer_stop(timer); /* never fails */
+}
+
 static void on_handle_closed(struct docker_client *c)
 {
         if (--c->handles > 0)
@@ -330,6 +356,11 @@ static void on_watch_closed(uv_handle_t *handle)
 static void on_timer_closed(uv_handle_t *handle)
 {
         on_handle_closed(CONTAINER(handle, struct docker_client, timer));
+}
+
+static void on_overdue_closed(uv_handle_t *handle)
+{
+        on_handle_closed(CONTAINER(handle, struct docker_client, overdue));
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
@@ -477,6 +508,7 @@ static struct docker_call *call_new(struct docker_client *c, const struct docker
                 return NULL;
         call->client = c;
         call->answer_max = q->answer_max ? q->answer_max : DOCKER_ANSWER_MAX;
+        call->until = q->timeout_ms ? uv_now(c->loop) + q->timeout_ms : 0;
         call->on_line = q->on_line;
         call->on_done = q->on_done;
         call->data = q->data;
@@ -508,6 +540,9 @@ int docker_call(struct docker_client *c, const struct docker_request *request,
         }
         LIST_INSERT_HEAD(&c->calls, call, entry);
         c->n_calls++;
+        if (!uv_is_active((uv_handle_t *)&c->overdue))
+                (void)uv_timer_start(&c->overdue, on_overdue, OVERDUE_EVERY_MS,
+                                     OVERDUE_EVERY_MS); /* never fails */
         if (ret)
                 *ret = call;
         return 0;
@@ -553,8 +588,9 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
         }
         LIST_INIT(&c->calls);
         TAILQ_INIT(&c->fresh);
-        (void)uv_timer_init(loop, &c->timer); /* never fails */
-        c->handles = 1;
+        (void)uv_timer_init(loop, &c->timer); /* neither fails */
+        (void)uv_timer_init(loop, &c->overdue);
+        c->handles = 2;
         *ret = c;
         return 0;
 }
@@ -576,6 +612,7 @@ void docker_client_close(struct docker_client *c)
         }
         (void)c->curl->multi_cleanup(TAKE(c->multi)); /* its sockets leave the loop */
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+        uv_close((uv_handle_t *)&c->overdue, on_overdue_closed);
 }
 
 char *docker_escape(const char *s)

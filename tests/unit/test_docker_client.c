@@ -135,7 +135,7 @@ static void listen_at(struct fixture *f)
 {
         assert_int_equal(uv_pipe_init(&f->l.loop, &f->server, 0), 0);
         assert_int_equal(uv_pipe_bind(&f->server, f->socket), 0);
-        assert_int_equal(uv_listen((uv_stream_t *)&f->server, 16, on_connection), 0);
+        assert_int_equal(uv_listen((uv_stream_t *)&f->server, PEERS_MAX, on_connection), 0);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -457,6 +457,20 @@ static void the_client_closes_in_a_callback_with_calls_under_way(void **state)
         assert_int_equal(f->n_done, 1);
 }
 
+/* 32 wait for an answer, the others for a connection. */
+static void so_long_is_all_that_a_call_waits_for_a_connection(void **state)
+{
+        struct fixture *f = *state;
+
+        for (int i = 0; i < 32; i++)
+                ask(f, (struct docker_request){.timeout_ms = 60000});
+        ask(f, (struct docker_request){.timeout_ms = 100, .path = "/late"});
+        LOOP_UNTIL(&f->l, f->n_done > 0);
+        assert_int_equal(f->n_done, 1);
+        assert_int_equal(f->err.code, STATUS_DEADLINE_EXCEEDED);
+        assert_non_null(strstr(f->err.msg, "GET /late"));
+}
+
 static void many_calls_share_few_connections(void **state)
 {
         struct fixture *f = *state;
@@ -510,6 +524,7 @@ int main(void)
                 TEST(a_flood_of_lines_all_arrive_and_one_that_is_too_long_does_not),
                 TEST(a_call_is_cancelled_from_outside_and_from_its_own_line),
                 TEST(the_client_closes_in_a_callback_with_calls_under_way),
+                TEST(so_long_is_all_that_a_call_waits_for_a_connection),
                 TEST(many_calls_share_few_connections),
                 TEST(calls_have_a_bound),
                 cmocka_unit_test(a_query_is_escaped),
