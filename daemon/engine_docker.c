@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -13,8 +15,10 @@
 #include "daemon/bundle_parts.h"
 #include "daemon/cgroup.h"
 #include "daemon/docker_spec.h"
+#include "daemon/image_tree.h"
 
-#define TICK_MS 20 /* see wait_for_docker */
+#define TICK_MS   20 /* see wait_for_docker */
+#define FACTS_DIR "docker"
 
 /* --- asking -------------------------------------------------------------------------------- */
 
@@ -569,9 +573,12 @@ static int add_runtime(struct engine_docker *e, const struct config_runtime *con
 /* What was read of images is read again when it is needed: they may have gone meanwhile. */
 static int make_facts_dir(struct engine_docker *e, struct err *err)
 {
-        int r = io_remove_tree(e->facts_dir, err);
+        _cleanup_close_ int data = open(e->config->data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int r = data >= 0 ? image_tree_remove(data, FACTS_DIR, NULL) : 0; /* as deep as they are */
 
-        return r == 0 ? io_mkdir_all(e->facts_dir, 0700, err) : r;
+        if (r < 0)
+                return err_errno(err, -r, "remove '%s'", e->facts_dir);
+        return io_mkdir_all(e->facts_dir, 0700, err);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -608,7 +615,7 @@ static int set_up(struct engine_docker *e, const char *instance, struct err *err
         e->base.about = strdup("");
         e->base.problem = strdup("");
         e->state_dir = strdup(config->state_dir);
-        e->facts_dir = str_printf("%s/docker", config->data_dir);
+        e->facts_dir = str_printf("%s/" FACTS_DIR, config->data_dir);
         (void)str_format(e->instance, sizeof(e->instance), "%s", instance); /* it fits */
         if (!e->base.about || !e->base.problem || !e->state_dir || !e->facts_dir)
                 r = err_oom(err);

@@ -24,7 +24,6 @@
 #include "daemon/docker_spec.h"
 #include "daemon/engine_docker_private.h"
 #include "daemon/image_config.h"
-#include "daemon/image_tree.h"
 #include "daemon/seed.h"
 
 #define ARCHIVE_MAX   (64 * MiB)       /* bytes of what is copied out of an image, of each part */
@@ -150,9 +149,7 @@ static int make_room(struct engine_docker *e, const char *id, struct err *err)
                 return err_oom(err);
         if (rename(dir, aside) < 0) /* it may be wanted again at once */
                 return err_errno(err, errno, "rename '%s'", dir);
-        int r = remove_tree(e, aside, err);
-        if (r < 0)
-                return r;
+        (void)remove_tree(e, aside, NULL); /* or the next start of the daemon does it */
         LIST_REMOVE(oldest, entry);
         free(oldest);
         e->n_facts--;

@@ -3,6 +3,7 @@
 #include "daemon/engine_docker_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -767,6 +768,30 @@ static void a_long_list_of_containers_is_read(void **state)
         assert_int_equal(f->err.code, STATUS_OK);
 }
 
+/* Deeper than a path can be: so an image may have it. */
+static void what_was_read_of_images_goes_however_deep_it_lies(void **state)
+{
+        struct fixture *f = *state;
+        char name[201] = "";
+        struct err e;
+
+        memset(name, 'd', sizeof(name) - 1);
+        assert_int_equal(io_mkdir_all(temp_dir_file(&f->dir, "data/docker/staging-x"), 0700, &e),
+                         0);
+        int at = open(temp_dir_file(&f->dir, "data/docker/staging-x"), O_RDONLY | O_DIRECTORY);
+        for (int i = 0; i < 30; i++) {
+                assert_int_equal(mkdirat(at, name, 0700), 0);
+                int below = openat(at, name, O_RDONLY | O_DIRECTORY);
+                assert_true(below >= 0);
+                (void)close(at);
+                at = below;
+        }
+        (void)close(at);
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        assert_int_equal(access(temp_dir_file(&f->dir, "data/docker/staging-x"), F_OK), -1);
+}
+
 static void nothing_is_pulled_where_that_is_not_allowed(void **state)
 {
         struct fixture *f = *state;
@@ -850,6 +875,7 @@ int main(void)
                 TEST(an_image_that_is_missing_is_pulled),
                 TEST(an_image_with_endless_labels_is_refused),
                 ALONE(a_long_list_of_containers_is_read),
+                ALONE(what_was_read_of_images_goes_however_deep_it_lies),
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
                 TEST(a_pull_is_shared_and_goes_on),
                 TEST(registries_that_hang_hold_up_nothing_else),
