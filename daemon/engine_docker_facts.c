@@ -26,7 +26,9 @@
 #include "daemon/image_config.h"
 #include "daemon/seed.h"
 
-#define ARCHIVE_MAX   (64 * MiB)       /* bytes of what is copied out of an image, of each part */
+#define ARCHIVE_MAX (64 * MiB) /* bytes of what is copied out of an image, of each part */
+/* At once: each holds a part in memory, twice while tar begins. The others wait. */
+#define JOBS_MAX      4
 #define FACTS_MAX     256              /* images */
 #define FACTS_KEPT_MS (10 * 60 * 1000) /* after its last use one may make room for another */
 #define TAR_MS        20000
@@ -49,12 +51,12 @@ struct docker_facts_job {
         char *config;                  /* the text of image.json */
         char *staging, *rootfs;        /* host paths */
         size_t part;
-        bool works;     /* the others follow it */
+        bool works;     /* those that want the same follow it, others may wait for it */
         uint64_t until; /* uv_now: for what Docker does */
         struct err err; /* the first thing that went wrong; code OK: nothing did */
         void (*done)(void *data, const char *rootfs, const struct err *err);
         void *data;
-        uv_timer_t timer; /* of the answer, where all is there already */
+        uv_timer_t timer; /* of its beginning, or of the wait for it */
 };
 
 static void on_job_closed(uv_handle_t *handle)
@@ -176,10 +178,25 @@ static void tell(const struct docker_facts_job *j, const struct err *e)
         j->done(j->data, e->code ? NULL : j->rootfs, e->code ? e : NULL);
 }
 
+static void on_begin(uv_timer_t *timer);
+
+/* Who waits looks again whether it may begin. */
+static void wake_others(struct engine_docker *e)
+{
+        struct docker_facts_job *j;
+
+        LIST_FOREACH (j, &e->facts_jobs, entry)
+                if (!j->works)
+                        (void)uv_timer_start(&j->timer, on_begin, 0, 0); /* never fails */
+}
+
 static void job_done(struct docker_facts_job *j)
 {
-        if (j->err.code) /* else it has another name by now, and what cannot be removed stays */
-                (void)remove_tree(j->engine, j->staging, NULL);
+        struct engine_docker *e = j->engine;
+
+        /* Else it has another name by now, or was never made; what cannot be removed stays. */
+        if (j->err.code && j->works)
+                (void)remove_tree(e, j->staging, NULL);
         if (!j->err.code)
                 remember(j->engine, j->hash);
         while (!LIST_EMPTY(&j->followers)) {
@@ -189,6 +206,7 @@ static void job_done(struct docker_facts_job *j)
         }
         tell(j, &j->err);
         job_close(j);
+        wake_others(e);
 }
 
 static void on_container_removed(void *data, const struct err *err)
@@ -380,6 +398,26 @@ static struct docker_facts_job *find_leader(const struct docker_facts_job *j)
         return NULL;
 }
 
+static bool is_crowded(const struct engine_docker *e)
+{
+        const struct docker_facts_job *j;
+        unsigned n = 0;
+
+        LIST_FOREACH (j, &e->facts_jobs, entry)
+                n += j->works;
+        return n >= JOBS_MAX;
+}
+
+static void on_waited_too_long(uv_timer_t *timer)
+{
+        struct docker_facts_job *j = CONTAINER(timer, struct docker_facts_job, timer);
+
+        (void)err_set(&j->err, STATUS_DEADLINE_EXCEEDED,
+                      "%d other images are being read, which takes too long; retry later",
+                      JOBS_MAX);
+        job_done(j);
+}
+
 static void on_begin(uv_timer_t *timer)
 {
         struct docker_facts_job *j = CONTAINER(timer, struct docker_facts_job, timer);
@@ -391,6 +429,8 @@ static void on_begin(uv_timer_t *timer)
                 LIST_INSERT_HEAD(&leader->followers, j, entry);
         } else if (find_facts(j->engine, j->hash)) {
                 job_done(j);
+        } else if (is_crowded(j->engine)) {
+                (void)uv_timer_start(timer, on_waited_too_long, time_left(j), 0); /* never fails */
         } else if (begin(j, &e) < 0) {
                 j->err = e;
                 job_done(j);

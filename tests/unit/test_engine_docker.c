@@ -792,6 +792,46 @@ static void what_was_read_of_images_goes_however_deep_it_lies(void **state)
         assert_int_equal(access(temp_dir_file(&f->dir, "data/docker/staging-x"), F_OK), -1);
 }
 
+static void find_different(struct fixture *f, int n, unsigned timeout_ms)
+{
+        char reference[16], line[32], inspected[128];
+
+        for (int i = 0; i < n; i++) {
+                (void)str_format(reference, sizeof(reference), "box%d", i);
+                (void)str_format(line, sizeof(line), "GET /images/box%d/json", i);
+                (void)str_format(inspected, sizeof(inspected), "{\"Id\":\"sha256:%.63s%d\"}", IMAGE,
+                                 i);
+                answer(f, line, 200, inspected);
+                assert_int_equal(f->engine->ops->find_image(f->engine, reference, timeout_ms,
+                                                            on_step, on_image, f, NULL),
+                                 0);
+        }
+}
+
+static void four_images_are_read_at_once(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "POST /containers/create", PEER_NEVER, "");
+        find_different(f, 6, 1000);
+        loop_run_for(&f->l, 200);
+        assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/containers/create"), 4);
+        LOOP_UNTIL(&f->l, f->n_done == 6);
+        assert_int_equal(f->err.code, STATUS_DEADLINE_EXCEEDED);
+}
+
+/* Who waits for that gets on when one has come to its end, and then there is no more to read. */
+static void who_waits_for_that_goes_on(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "POST /containers/create", 500, "{}");
+        find_different(f, 9, 10000);
+        LOOP_UNTIL(&f->l, f->n_done == 9);
+        assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/containers/create"), 9);
+        assert_int_equal(f->err.code, STATUS_INTERNAL);
+}
+
 static void nothing_is_pulled_where_that_is_not_allowed(void **state)
 {
         struct fixture *f = *state;
@@ -876,6 +916,8 @@ int main(void)
                 TEST(an_image_with_endless_labels_is_refused),
                 ALONE(a_long_list_of_containers_is_read),
                 ALONE(what_was_read_of_images_goes_however_deep_it_lies),
+                TEST(four_images_are_read_at_once),
+                TEST(who_waits_for_that_goes_on),
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
                 TEST(a_pull_is_shared_and_goes_on),
                 TEST(registries_that_hang_hold_up_nothing_else),
