@@ -207,7 +207,7 @@ static bool died_of_memory(struct engine_docker *e, const char *id)
 
 static const char *network_name(const struct engine_docker *e, const struct engine_network *n)
 {
-        return n->host ? "host" : n->bridge ? e->config->docker.network : "none";
+        return n->host ? "host" : n->bridge ? e->network : "none";
 }
 
 static int write_create(struct engine_docker *e, const char *dir, const char *resolv_conf,
@@ -488,6 +488,7 @@ static void docker_destroy(struct engine *base)
         free(base->about);
         free(base->problem);
         free(e->state_dir);
+        free(e->network);
         free(e->facts_dir);
         free(e);
 }
@@ -615,9 +616,10 @@ static int set_up(struct engine_docker *e, const char *instance, struct err *err
         e->base.about = strdup("");
         e->base.problem = strdup("");
         e->state_dir = strdup(config->state_dir);
+        e->network = strdup(config->docker.network);
         e->facts_dir = str_printf("%s/" FACTS_DIR, config->data_dir);
         (void)str_format(e->instance, sizeof(e->instance), "%s", instance); /* it fits */
-        if (!e->base.about || !e->base.problem || !e->state_dir || !e->facts_dir)
+        if (!e->base.about || !e->base.problem || !e->state_dir || !e->network || !e->facts_dir)
                 r = err_oom(err);
         for (size_t i = 0; i < config->n_runtimes && r == 0; i++)
                 r = add_runtime(e, &config->runtimes[i], err);

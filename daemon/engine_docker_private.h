@@ -75,6 +75,7 @@ struct engine_docker {
         const struct config *config; /* not for threads, which may outlive it */
         struct proc *proc;
         char *state_dir;
+        char *network;             /* docker.network */
         char *facts_dir;           /* "<data_dir>/docker" */
         char instance[ID_LEN + 1]; /* "": not known */
         struct docker_client *client;

@@ -244,11 +244,10 @@ static int make_network(struct docker_run *run, struct err *err)
         const struct engine_docker *e = run->engine;
 
         return run_ask(run, "POST", strdup("/networks/create"),
-                       json_pack("{s:s, s:s, s:b, s:b, s:{s:s}, s:{s:s}}", "Name",
-                                 e->config->docker.network, "Driver", "bridge", "CheckDuplicate", 1,
-                                 "EnableIPv6", !run->v4_only, "Options",
-                                 "com.docker.network.bridge.enable_icc", "false", "Labels",
-                                 DOCKER_LABEL_MANAGED, "true"),
+                       json_pack("{s:s, s:s, s:b, s:b, s:{s:s}, s:{s:s}}", "Name", e->network,
+                                 "Driver", "bridge", "CheckDuplicate", 1, "EnableIPv6",
+                                 !run->v4_only, "Options", "com.docker.network.bridge.enable_icc",
+                                 "false", "Labels", DOCKER_LABEL_MANAGED, "true"),
                        on_network_made, err);
 }
 
@@ -272,8 +271,7 @@ static void find_network(struct docker_run *run)
         struct engine_docker *e = run->engine;
         struct err err;
 
-        if (run_ask(run, "GET", str_printf("/networks/%s", e->config->docker.network), NULL,
-                    on_network, &err) < 0)
+        if (run_ask(run, "GET", str_printf("/networks/%s", e->network), NULL, on_network, &err) < 0)
                 run_done(run, 0, &err);
 }
 

@@ -498,6 +498,20 @@ static void what_was_laid_down_is_what_docker_is_told(void **state)
         assert_string_equal(resolv, "nameserver 192.0.2.1\n");
 }
 
+/* A thread that comes late lays it down when the configuration has gone. */
+static void laying_down_reads_no_configuration(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_free_ char *text = NULL;
+
+        f->config = (struct config){.data_dir = NULL};
+        lay_down(f, true);
+        assert_int_equal(io_read_file(temp_dir_file(&f->dir, "state/bundles/" ID "/create.json"),
+                                      64 * 1024, &text, NULL, NULL),
+                         0);
+        assert_non_null(strstr(text, "\"NetworkMode\":\"boxes\""));
+}
+
 static void a_network_that_is_missing_is_made_once(void **state)
 {
         struct fixture *f = *state;
@@ -903,6 +917,7 @@ int main(void)
                 TEST(a_pause_by_somebody_else_is_told_as_it_is_now),
                 TEST(another_daemon_json_is_read),
                 TEST(what_was_laid_down_is_what_docker_is_told),
+                TEST(laying_down_reads_no_configuration),
                 TEST(a_network_that_is_missing_is_made_once),
                 TEST(docker_is_not_believed_everything),
                 TEST(what_is_gone_is_removed),
