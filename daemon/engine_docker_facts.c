@@ -298,7 +298,6 @@ static int unpack(struct docker_facts_job *j, const struct docker_answer *answer
                                     "tar",
                                     "--extract",
                                     "--no-same-owner",
-                                    "--exclude=dev/*",
                                     "--file=-",
                                     "--directory",
                                     to,

@@ -20,9 +20,12 @@ def test_a_fresh_workspace_is_seeded(daemon, api, runtime, make_image):
         (skel / "project/run").write_text("#!/bin/sh\necho from the image\n")
         (skel / "project/run").chmod(0o4755)
         (skel / ".profile").symlink_to("project/run")
+        (skel / "project/dev").mkdir()
+        (skel / "project/dev/notes").write_text("no device\n")
     one = api.create(runtime=runtime, image="own")
     assert api.sh(one.id, "./.profile; stat -c %a:%u:%g project/run") \
         == "from the image\n755:1000:1000\n"
+    assert api.sh(one.id, "cat project/dev/notes") == "no device\n"
     api.sh(one.id, "rm -r project; echo mine >.mine")
 
     api.stop(one.id)
