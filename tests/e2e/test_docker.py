@@ -245,6 +245,23 @@ def test_what_is_not_ours_stays(daemon, dockerd, make_daemon):
         dockerd.remove(plain)
 
 
+def test_labels_of_images_and_of_others(daemon, api, dockerd):
+    """Docker tells them with each event, and gives those of an image to its containers."""
+    dockerd.load(dockerd.busybox, "talker", [f"LABEL note={'x' * 20000}"])
+    dockerd.load(dockerd.busybox, "helper", ["LABEL sandboxd.helper=true"])
+    with refused(FAILED_PRECONDITION, "20011 bytes of labels"):
+        api.create(runtime="runc", image="talker")
+    box = api.create(runtime="runc", image="helper")
+    big = dockerd.run("big", ["sleep", "1000"], {"note": "x" * 300000})
+    try:
+        daemon.restart("SIGKILL")
+        assert daemon.api.sh(box.id, "echo up") == "up\n"
+        dockerd.api("POST", f"/containers/{daemon.engine.container(daemon, box)['Id']}/pause")
+        wait_until(lambda: daemon.api.state(box.id) == "PAUSED", "the event of the pause")
+    finally:
+        dockerd.remove(big)
+
+
 # --- name servers ----------------------------------------------------------------------------
 
 SERVER, NAME, ADDRESS = "10.254.0.53", "there.example", "10.254.1.2"
