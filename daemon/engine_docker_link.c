@@ -90,7 +90,7 @@ static void lost(struct engine_docker *e, const struct err *why)
         if (l->question)
                 docker_call_cancel(TAKE(l->question));
         set_all_problems(e, why);
-        l->up = l->asking = false;
+        l->up = l->asking = l->stale = false;
         l->begun = true;
         e->has_network = false;
         (void)uv_timer_start(&l->timer, on_timer, l->wait_ms, 0); /* never fails */
@@ -178,6 +178,15 @@ static void heed(struct engine_docker *e, const char *action, const char *id)
                 docker_forget(e, id);
 }
 
+/* Also what was told while it was asked. */
+static void ask_anew(struct engine_docker *e)
+{
+        if (!e->link.stale || !e->link.up || e->link.asking)
+                return;
+        e->link.stale = false;
+        attempt_info(e);
+}
+
 static void on_event(void *data, char *line, size_t n)
 {
         struct engine_docker *e = data;
@@ -189,8 +198,8 @@ static void on_event(void *data, char *line, size_t n)
 
         e->link.since = MAX(e->link.since, at);
         if (str_eq(docker_string(root, "Type", NULL), "daemon")) {
-                if (e->link.up && !e->link.asking)
-                        attempt_info(e); /* it has read daemon.json again */
+                e->link.stale = true; /* it has read daemon.json again */
+                ask_anew(e);
         } else if (*instance && str_eq(instance, e->instance) && id_is_valid(id)) {
                 heed(e, docker_string(root, "Action", NULL), id);
         }
@@ -246,6 +255,7 @@ static void found_again(struct engine_docker *e)
         if (e->base.listener)
                 e->base.listener->on_back(e->base.listener_data);
         docker_trial_begin(e);
+        ask_anew(e);
 }
 
 static void on_list(void *data, const struct docker_answer *answer, const struct err *err)
@@ -419,6 +429,7 @@ static void on_info(void *data, const struct docker_answer *answer, const struct
         e->link.asking = false;
         log_debug("Docker Engine was asked about its runtimes again");
         docker_trial_begin(e);
+        ask_anew(e);
 }
 
 static void attempt_info(struct engine_docker *e)

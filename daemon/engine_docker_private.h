@@ -57,6 +57,7 @@ struct docker_link {
         unsigned wait_ms; /* before it */
         bool up, begun;   /* begun: the first attempt has come to its end, whatever it was */
         bool asking;      /* an attempt, or a second look, is under way */
+        bool stale;       /* daemon.json was read again since it was asked */
         int64_t since;    /* nanoseconds since 1970: of the last event heard */
         struct docker_call *events;   /* NULL: none are heard */
         struct docker_call *question; /* of the attempt; NULL: none */

@@ -226,6 +226,16 @@ static void a_pause_by_somebody_else_is_told_as_it_is_now(void **state)
         LOOP_UNTIL(&f->l, !f->paused);
 }
 
+static void one_that_is_read_while_docker_is_asked_is_asked_for_again(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /events", PEER_FOR_EVER, "{\"Type\":\"daemon\",\"Action\":\"reload\"}\n");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        LOOP_UNTIL(&f->l, docker_peer_count(&f->peer, "GET /v1.43/info") == 2);
+}
+
 static void another_daemon_json_is_read(void **state)
 {
         struct fixture *f = *state;
@@ -495,6 +505,7 @@ int main(void)
                 ALONE(helpers_of_an_earlier_daemon_go),
                 TEST(events_of_others_and_garbage_do_nothing),
                 TEST(a_pause_by_somebody_else_is_told_as_it_is_now),
+                ALONE(one_that_is_read_while_docker_is_asked_is_asked_for_again),
                 TEST(another_daemon_json_is_read),
                 TEST(what_was_laid_down_is_what_docker_is_told),
                 TEST(laying_down_reads_no_configuration),
