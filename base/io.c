@@ -91,8 +91,10 @@ int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, 
 
         if (!str_format(temporary, sizeof(temporary), "%s.new", path))
                 return err_errno(e, ENAMETOOLONG, "write '%s'", path);
-        _cleanup_close_ int fd =
-                open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+        /* Left by a crash, or put there by who may write to the directory: a FIFO's opening would
+         * not return. */
+        (void)unlink(temporary);
+        _cleanup_close_ int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd < 0)
                 return err_errno(e, errno, "create '%s'", temporary);
         int r = io_write_all(fd, bytes, n);
@@ -109,7 +111,9 @@ int io_write_atomic(const char *path, const void *bytes, size_t n, mode_t mode, 
 
 int io_write_in_place(const char *path, const void *bytes, size_t n, mode_t mode, struct err *e)
 {
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, mode);
+        /* Not to wait for whoever would open a FIFO's other end. */
+        _cleanup_close_ int fd =
+                open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
         if (fd < 0)
                 return err_errno(e, errno, "open '%s'", path);
         int r = io_write_all(fd, bytes, n);

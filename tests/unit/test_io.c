@@ -123,10 +123,23 @@ static void failed_atomic_write(void **state)
         assert_int_equal(mkdir(file("d"), 0755), 0);
         assert_int_equal(io_write_atomic(file("d"), "x", 1, 0600, &e), -EISDIR);
         assert_int_equal(access(file("d.new"), F_OK), -1);
-        /* A symlink in the temporary file's place is not followed. */
+}
+
+/* What stands in the temporary file's place is neither followed nor waited for. */
+static void planted_temporary(void **state)
+{
+        (void)state;
         assert_int_equal(symlink(file("elsewhere"), file("g.new")), 0);
-        assert_int_equal(io_write_atomic(file("g"), "x", 1, 0600, &e), -ELOOP);
+        assert_int_equal(io_write_atomic(file("g"), "x", 1, 0600, NULL), 0);
+        assert_content(file("g"), "x");
         assert_int_equal(access(file("elsewhere"), F_OK), -1);
+        assert_int_equal(mkfifo(file("h.new"), 0600), 0);
+        (void)alarm(10);
+        assert_int_equal(io_write_atomic(file("h"), "y", 1, 0600, NULL), 0);
+        assert_content(file("h"), "y");
+        assert_int_equal(mkfifo(file("i"), 0600), 0);
+        assert_int_equal(io_write_in_place(file("i"), "z", 1, 0600, NULL), -ENXIO);
+        (void)alarm(0);
 }
 
 /* What a bind mount shows is an inode: it must stay. */
@@ -353,6 +366,7 @@ int main(void)
                 TEST(relative_directories),
                 TEST(atomic_write),
                 TEST(failed_atomic_write),
+                TEST(planted_temporary),
                 TEST(write_in_place),
                 TEST(rewrite_text),
                 TEST(write_all),

@@ -272,7 +272,11 @@ static void strange_files_are_no_tasks(void **state)
         task_log_done(&f->log);
         save(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING);
         replace(f, "events", NULL); /* its record is enough */
+        assert_int_equal(mkfifo(temp_dir_file(&f->dir, "01hzzzzzzzzzzzzzzzzzzzzzzz/task.new"), 0600),
+                         0);
+        (void)alarm(10); /* nobody opens its other end */
         assert_int_equal(recover(f, &arena)->last_event, 0);
+        (void)alarm(0);
         arena_done(&arena);
         replace(f, "task", "/dev/zero");
         assert_int_equal(io_mkdir_all(temp_dir_file(&f->dir, "not an id"), 0700, NULL), 0);
