@@ -179,11 +179,18 @@ static uint64_t append_done(int fd, const struct task_reader *r, Sandboxd__V1__T
         return r->next;
 }
 
+/* 0 when that would be none: the record may have been tampered with. */
 static uint64_t millis_between(const Google__Protobuf__Timestamp *a,
                                const Google__Protobuf__Timestamp *b)
 {
-        int64_t ms = (b->seconds - a->seconds) * 1000 + (b->nanos - a->nanos) / 1000000;
+        int64_t ms, nanos;
 
+        if (__builtin_sub_overflow(b->seconds, a->seconds, &ms) ||
+            __builtin_mul_overflow(ms, 1000, &ms))
+                return 0;
+        nanos = (int64_t)b->nanos - a->nanos;
+        if (__builtin_add_overflow(ms, nanos / 1000000, &ms))
+                return 0;
         return ms > 0 ? (uint64_t)ms : 0;
 }
 

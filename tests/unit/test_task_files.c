@@ -75,17 +75,25 @@ static void settle(struct fixture *f)
                 (void)uv_run(&f->l.loop, UV_RUN_ONCE);
 }
 
-static void save(struct fixture *f, Sandboxd__V1__TaskPhase phase)
+static void save_of(struct fixture *f, Sandboxd__V1__TaskPhase phase, int64_t started_at)
 {
         Sandboxd__V1__Task task = SANDBOXD__V1__TASK__INIT;
+        Google__Protobuf__Timestamp at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
         uint8_t bytes[1024];
 
+        at.seconds = started_at;
+        task.started_at = &at;
         task.id = (char *)id;
         task.number = 7;
         task.request_key = (char *)"key";
         task.phase = phase;
         size_t n = sandboxd__v1__task__pack(&task, bytes);
         assert_int_equal(task_record_write(f->dir.path, id, bytes, n, NULL), 0);
+}
+
+static void save(struct fixture *f, Sandboxd__V1__TaskPhase phase)
+{
+        save_of(f, phase, 1700000000);
 }
 
 /* The only one that is there; the caller frees the arena. */
@@ -272,8 +280,8 @@ static void strange_files_are_no_tasks(void **state)
         task_log_done(&f->log);
         save(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING);
         replace(f, "events", NULL); /* its record is enough */
-        assert_int_equal(mkfifo(temp_dir_file(&f->dir, "01hzzzzzzzzzzzzzzzzzzzzzzz/task.new"), 0600),
-                         0);
+        assert_int_equal(
+                mkfifo(temp_dir_file(&f->dir, "01hzzzzzzzzzzzzzzzzzzzzzzz/task.new"), 0600), 0);
         (void)alarm(10); /* nobody opens its other end */
         assert_int_equal(recover(f, &arena)->last_event, 0);
         (void)alarm(0);
@@ -285,6 +293,19 @@ static void strange_files_are_no_tasks(void **state)
         free(found);
         assert_int_equal(access(temp_dir_file(&f->dir, id), F_OK), -1); /* gone */
         assert_int_equal(access(temp_dir_file(&f->dir, "not an id"), F_OK), 0);
+}
+
+static void strange_times_are_no_duration(void **state)
+{
+        static const int64_t times[] = {INT64_MIN, -(1LL << 61), INT64_MAX};
+        struct fixture *f = *state;
+        struct arena arena;
+
+        for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+                save_of(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, times[i]);
+                assert_int_equal(recover(f, &arena)->result->duration_millis, 0);
+                arena_done(&arena);
+        }
 }
 
 static void nothing_is_nothing(void **state)
@@ -309,6 +330,7 @@ int main(void)
                 TEST(the_interrupted_is_finished),
                 TEST(what_was_told_counts),
                 TEST(strange_files_are_no_tasks),
+                TEST(strange_times_are_no_duration),
                 TEST(nothing_is_nothing),
         };
 
