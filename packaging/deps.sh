@@ -35,7 +35,7 @@ test_packages=(
         util-linux e2fsprogs faketime
         systemd debootstrap systemd-container
         lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
-        iproute2 dnsmasq-base musl-tools
+        iproute2 dnsmasq-base musl-tools git
 )
 host_packages=(
         systemd systemd-sysv dbus runc busybox-static containernetworking-plugins nftables

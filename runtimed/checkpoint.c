@@ -15,9 +15,10 @@
 #include "base/util.h"
 #include "runtimed/git.h"
 
-#define KEPT_MAX   64  /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
-#define NESTED_MAX 256 /* repositories within the directory */
-#define ID_MAX     64  /* hexadecimal digits of an object's name */
+#define KEPT_MAX        64  /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
+#define NESTED_MAX      256 /* repositories within the directory */
+#define ID_MAX          64  /* hexadecimal digits of an object's name */
+#define RULES_DEPTH_MAX 64  /* directories with rules that hide those of the next one */
 
 struct checkpoint {
         struct git git;
@@ -109,7 +110,11 @@ static int list_untracked(const struct checkpoint *c, const char *below, struct 
         int r = work ? git_with(&c->git, work, c->no_index, &git, e) : err_oom(e);
         if (r < 0)
                 return r;
-        r = list_of(&git, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &found, e);
+        /* Rules that hide themselves could hide anything. */
+        r = list_of(&git,
+                    GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard",
+                             "--exclude=!.gitignore"),
+                    &found, e);
         for (const char *p = first(&found); r == 0 && p; p = next(&found, p)) {
                 if (!str_format(path, sizeof(path), "%s%s", below, p) ||
                     (c->own && str_starts(path, c->own)))
@@ -145,22 +150,15 @@ static int list_files(const struct checkpoint *c, struct buf *list, struct err *
 
 /* --- recording ----------------------------------------------------------------------------- */
 
-/* What the index knows and is there no more, as a file; what is still there is added to `list`,
- * also when an ignore rule hides it by now. */
+/* What the index knows and is there no more, as a file that can be read; what is still there is
+ * added to `list`, also when an ignore rule hides it by now. */
 static int sort_known(const struct checkpoint *c, struct buf *list, struct buf *gone, struct err *e)
 {
         struct buf known = {0};
-        struct stat st;
         int r = list_of(&c->git, GIT_ARGS("ls-files", "-z", "--cached"), &known, e);
 
-        for (const char *p = first(&known); r == 0 && p; p = next(&known, p)) {
-                bool there =
-                        stat_beneath(p, &st) == 0 && (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode));
-                if (!there)
-                        r = add(gone, p, e);
-                else if (can_be_recorded(p))
-                        r = add(list, p, e);
-        }
+        for (const char *p = first(&known); r == 0 && p; p = next(&known, p))
+                r = add(can_be_recorded(p) ? list : gone, p, e);
         buf_done(&known);
         return r;
 }
@@ -202,12 +200,16 @@ static int object(const struct checkpoint *c, const char *const *args, const str
         return r;
 }
 
-/* The index, and the tree that is made of it, are what there is now. */
-static int record(const struct checkpoint *c, char ret[ID_MAX + 1], struct err *e)
+/* The index, and the tree that is made of it, are what there is now. seen, which may be NULL: what
+ * there is beside the index, recorded or not. */
+static int record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX + 1], struct err *e)
 {
         struct buf list = {0}, gone = {0};
         int r = list_files(c, &list, e);
 
+        if (r == 0 && seen && list.len > 0 &&
+            buf_append(seen, buf_bytes(&list), list.len, GIT_OUTPUT_MAX) < 0)
+                r = err_oom(e);
         if (r == 0)
                 r = drop_unreadable(&list, e);
         if (r == 0)
@@ -273,6 +275,39 @@ static int forget_old(const struct checkpoint *c, struct err *e)
         return r;
 }
 
+/* --- looking up ---------------------------------------------------------------------------- */
+
+/* The paths of a list, by their bytes. */
+struct sorted {
+        const char **paths;
+        size_t n;
+};
+
+static int by_bytes(const void *a, const void *b)
+{
+        return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int sort(const struct buf *list, struct sorted *ret, struct err *e)
+{
+        size_t n = 0;
+
+        for (const char *p = first(list); p; p = next(list, p))
+                n++;
+        *ret = (struct sorted){.paths = calloc(n + 1, sizeof(*ret->paths))};
+        if (!ret->paths)
+                return err_oom(e);
+        for (const char *p = first(list); p; p = next(list, p))
+                ret->paths[ret->n++] = p;
+        qsort(ret->paths, ret->n, sizeof(*ret->paths), by_bytes);
+        return 0;
+}
+
+static bool has(const struct sorted *s, const char *path)
+{
+        return bsearch(&path, s->paths, s->n, sizeof(*s->paths), by_bytes) != NULL;
+}
+
 /* --- modes --------------------------------------------------------------------------------- */
 
 /* Of a file's mode git keeps one bit. "644 path", of all files in the index. */
@@ -317,21 +352,75 @@ static int restore_modes(const struct checkpoint *c, struct err *e)
         return r;
 }
 
+/* --- what is not recorded ------------------------------------------------------------------ */
+
+/* Of what was there, what the index has not: what nobody may read, and names that git does not
+ * take, as ".GIT/x". It is to stay. */
+static int save_left(const struct checkpoint *c, const struct buf *seen, struct err *e)
+{
+        struct buf known = {0}, left = {0};
+        struct sorted sorted = {0};
+        char id[ID_MAX + 1];
+        int r = list_of(&c->git, GIT_ARGS("ls-files", "-z", "--cached"), &known, e);
+
+        if (r == 0)
+                r = sort(&known, &sorted, e);
+        for (const char *p = first(seen); r == 0 && p; p = next(seen, p))
+                if (!has(&sorted, p))
+                        r = add(&left, p, e);
+        if (r == 0)
+                r = object(c, GIT_ARGS("hash-object", "-w", "--stdin"), &left, id, e);
+        if (r == 0)
+                r = set_ref(c, "left", id, e);
+        free(sorted.paths);
+        buf_done(&known);
+        buf_done(&left);
+        return r;
+}
+
+/* All that was there: what was recorded, which the index has again, and what was not. */
+static int list_before(const struct checkpoint *c, struct buf *ret, struct err *e)
+{
+        struct buf left = {0};
+        char id[ID_MAX + 1];
+        int r = get_ref(c, "left", id, e);
+
+        if (r == 0)
+                r = list_of(&c->git, GIT_ARGS("cat-file", "blob", id), &left, e);
+        if (r == 0)
+                r = list_of(&c->git, GIT_ARGS("ls-files", "-z", "--cached"), ret, e);
+        for (const char *p = first(&left); r == 0 && p; p = next(&left, p))
+                r = add(ret, p, e);
+        buf_done(&left);
+        return r;
+}
+
 /* --- save, changes ------------------------------------------------------------------------- */
+
+/* The checkpoint is there without it. */
+static void tidy(const struct checkpoint *c)
+{
+        struct err e;
+
+        if (forget_old(c, &e) == 0)
+                (void)git_run(&c->git, GIT_ARGS("gc", "--auto", "--quiet"), NULL, NULL, &e);
+}
 
 static int save(struct checkpoint *c, struct err *e)
 {
         char tree[ID_MAX + 1];
-        int r = record(c, tree, e);
+        struct buf seen = {0};
+        int r = record(c, &seen, tree, e);
 
         if (r == 0)
                 r = save_modes(c, e);
         if (r == 0)
+                r = save_left(c, &seen, e);
+        if (r == 0)
                 r = set_ref(c, "before", tree, e);
         if (r == 0)
-                r = forget_old(c, e);
-        if (r == 0)
-                r = git_run(&c->git, GIT_ARGS("gc", "--auto", "--quiet"), NULL, NULL, e);
+                tidy(c);
+        buf_done(&seen);
         return r;
 }
 
@@ -363,7 +452,7 @@ static int changes(struct checkpoint *c, struct err *e)
         int r = get_ref(c, "before", before, e);
 
         if (r == 0)
-                r = record(c, after, e);
+                r = record(c, NULL, after, e);
         if (r == 0)
                 r = set_ref(c, "after", after, e);
         if (r == 0)
@@ -376,6 +465,22 @@ static int changes(struct checkpoint *c, struct err *e)
 
 /* --- revert -------------------------------------------------------------------------------- */
 
+/* Directories on the way that do not let us in, or nothing in. What does not work out is told by
+ * who then fails. */
+static void make_way(const char *path)
+{
+        _cleanup_free_ char *copy = strdup(path);
+        struct stat st;
+
+        for (char *p = copy; p && (p = strchr(p, '/')); *p++ = '/') {
+                *p = '\0';
+                if (lstat(copy, &st) < 0 || !S_ISDIR(st.st_mode))
+                        return;
+                if ((st.st_mode & S_IRWXU) != S_IRWXU)
+                        (void)chmod(copy, (st.st_mode & 07777) | S_IRWXU);
+        }
+}
+
 /* The directories that become empty with it go, too. */
 static int remove_file(const char *path, struct err *e)
 {
@@ -384,6 +489,7 @@ static int remove_file(const char *path, struct err *e)
 
         if (!copy)
                 return err_oom(e);
+        make_way(copy);
         if (unlink(copy) < 0 && errno != ENOENT)
                 return err_errno(e, errno, "remove '%s'", copy);
         while ((slash = strrchr(copy, '/'))) {
@@ -399,36 +505,6 @@ static const char *base_name(const char *path)
         const char *slash = strrchr(path, '/');
 
         return slash ? slash + 1 : path;
-}
-
-/* The paths of a list, as git sorts them: by their bytes. */
-struct sorted {
-        const char **paths;
-        size_t n;
-};
-
-static int sort(const struct buf *list, struct sorted *ret, struct err *e)
-{
-        size_t n = 0;
-
-        for (const char *p = first(list); p; p = next(list, p))
-                n++;
-        *ret = (struct sorted){.paths = calloc(n + 1, sizeof(*ret->paths))};
-        if (!ret->paths)
-                return err_oom(e);
-        for (const char *p = first(list); p; p = next(list, p))
-                ret->paths[ret->n++] = p;
-        return 0;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-        return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static bool has(const struct sorted *s, const char *path)
-{
-        return bsearch(&path, s->paths, s->n, sizeof(*s->paths), by_bytes) != NULL;
 }
 
 /* What is there, and was not. Rules of what to ignore go first, so that those of then hold: what
@@ -452,6 +528,21 @@ static int remove_added(const struct checkpoint *c, const struct sorted *before,
         return r;
 }
 
+/* Some may have hidden others. */
+static int remove_added_rules(const struct checkpoint *c, const struct sorted *before,
+                              uint64_t *removed, struct err *e)
+{
+        uint64_t so_far;
+        unsigned n = 0;
+        int r;
+
+        do {
+                so_far = *removed;
+                r = remove_added(c, before, true, removed, e);
+        } while (r == 0 && *removed > so_far && ++n < RULES_DEPTH_MAX);
+        return r;
+}
+
 /* The index is what it was then, and so become those files that differ. */
 static int restore(const struct checkpoint *c, const char *now, const char *before,
                    uint64_t *restored, struct err *e)
@@ -464,6 +555,7 @@ static int restore(const struct checkpoint *c, const char *now, const char *befo
              p = next(&list, path)) {
                 if (*p == 'D')
                         continue;
+                make_way(path);
                 r = add(&paths, path, e);
                 ++*restored;
         }
@@ -486,15 +578,15 @@ static int revert(struct checkpoint *c, struct err *e)
         int r = get_ref(c, "before", before, e);
 
         if (r == 0)
-                r = record(c, now, e);
+                r = record(c, NULL, now, e);
         if (r == 0)
                 r = restore(c, now, before, &restored, e);
         if (r == 0)
-                r = list_of(&c->git, GIT_ARGS("ls-files", "-z", "--cached"), &list, e);
+                r = list_before(c, &list, e);
         if (r == 0)
                 r = sort(&list, &known, e);
         if (r == 0)
-                r = remove_added(c, &known, true, &removed, e);
+                r = remove_added_rules(c, &known, &removed, e);
         if (r == 0)
                 r = remove_added(c, &known, false, &removed, e);
         if (r == 0)

@@ -1,6 +1,6 @@
 /* What the files of a directory were when a task began, kept with git in a repository of our own:
  *
- *     .runtimed/checkpoints/git        objects, and refs/tasks/<number>/{before,after,modes}
+ *     .runtimed/checkpoints/git        objects, and refs/tasks/<number>/{before,after,modes,left}
  *                           index-...  what was last seen of one directory
  *
  * The user's own repository is not touched, nor read: neither HEAD, branches and index, nor hooks,

@@ -22,6 +22,8 @@ static const char config[] = "[core]\n"
                              "\tsymlinks = true\n"
                              "\tignorecase = false\n"
                              "\tprecomposeunicode = false\n"
+                             "\tprotectHFS = false\n"
+                             "\tprotectNTFS = false\n"
                              "\tautocrlf = false\n"
                              "\tfsmonitor = false\n"
                              "\tuntrackedCache = false\n"
@@ -35,6 +37,9 @@ static const char config[] = "[core]\n"
                              "\tautoDetach = false\n"
                              "\tpruneExpire = now\n"
                              "\treflogExpire = now\n";
+
+/* A branch that is never made. */
+static const char head[] = "ref: refs/heads/none\n";
 
 /* These override the .gitattributes of the user (gitattributes(5)). */
 static const char attributes[] = "* -text !eol -ident -filter !working-tree-encoding -crlf\n";
@@ -155,32 +160,44 @@ static int put(const struct git *g, const char *name, const char *text, struct e
 }
 
 /* What was left by one that was killed; there is one at a time. */
-static void remove_lock(const struct git *g)
+static void remove_locks(const struct git *g)
 {
-        _cleanup_free_ char *path = str_printf("%s.lock", g->index);
+        _cleanup_free_ char *index = str_printf("%s.lock", g->index);
+        _cleanup_free_ char *refs = str_printf("%s/packed-refs.lock", g->directory);
 
-        if (path)
-                (void)unlink(path); /* mostly there is none */
+        if (index)
+                (void)unlink(index); /* mostly there is neither */
+        if (refs)
+                (void)unlink(refs);
 }
 
+static bool has_all(const struct git *g)
+{
+        /* init makes this one last. */
+        _cleanup_free_ char *objects = str_printf("%s/objects/info", g->directory);
+        _cleanup_free_ char *refs = str_printf("%s/refs", g->directory);
+
+        return objects && refs && access(objects, F_OK) == 0 && access(refs, F_OK) == 0;
+}
+
+/* Also of what an init that was killed, or somebody else, has made of it. */
 static int prepare(struct git *g, struct err *e)
 {
-        _cleanup_free_ char *head = str_printf("%s/HEAD", g->directory);
         _cleanup_free_ char *info = str_printf("%s/info", g->directory);
-        int r = head && info ? 0 : err_oom(e);
+        int r = info ? io_mkdir_all(info, 0700, e) : err_oom(e);
 
-        if (r == 0 && access(head, F_OK) < 0)
-                r = git_run(g, GIT_ARGS("init", "--quiet", "--template="), NULL, NULL, e);
         if (r == 0)
-                r = io_mkdir_all(info, 0700, e);
+                r = put(g, "HEAD", head, e);
         if (r == 0)
                 r = put(g, "config", config, e);
         if (r == 0)
                 r = put(g, "info/attributes", attributes, e);
         if (r == 0)
                 r = put(g, "info/exclude", excluded, e);
+        if (r == 0 && !has_all(g))
+                r = git_run(g, GIT_ARGS("init", "--quiet", "--template="), NULL, NULL, e);
         if (r == 0)
-                remove_lock(g);
+                remove_locks(g);
         return r;
 }
 

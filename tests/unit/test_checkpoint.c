@@ -1,0 +1,191 @@
+/* runtimed/checkpoint.c and git.c: what hostile programs, and deaths at the wrong moment, leave for
+ * a checkpoint to be exact about. It runs as a user without privileges, as in a sandbox. */
+#include "tests/unit/temp_dir.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "runtimed/checkpoint.h"
+
+#define NOBODY 65534
+
+static struct temp_dir dir;
+
+static int setup(void **state)
+{
+        (void)state;
+        if (access("/usr/bin/git", X_OK) < 0 && access("/usr/local/bin/git", X_OK) < 0)
+                return -1; /* 'make deps' installs it */
+        temp_dir_make(&dir);
+        return chmod(dir.path, 0777);
+}
+
+static int teardown(void **state)
+{
+        (void)state;
+        temp_dir_remove(&dir);
+        return 0;
+}
+
+static void become_nobody(void)
+{
+        if (geteuid() == 0 && (setgid(NOBODY) < 0 || setuid(NOBODY) < 0))
+                _exit(EXIT_FAILURE);
+}
+
+static int wait_for(pid_t pid)
+{
+        int status;
+
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* In the directory `w`. */
+static void sh(const char *script)
+{
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                become_nobody();
+                (void)umask(022);
+                if (chdir(dir.path) < 0 || (mkdir("w", 0755) < 0 && access("w", F_OK) < 0) ||
+                    chdir("w") < 0)
+                        _exit(EXIT_FAILURE);
+                (void)execl("/bin/sh", "sh", "-ec", script, (char *)NULL);
+                _exit(EXIT_FAILURE);
+        }
+        assert_int_equal(wait_for(pid), 0);
+}
+
+/* Returns the exit status; *ret: what it printed, with a space for each NUL and newline. */
+static int run(const char *verb, const char *number, char **ret)
+{
+        char *checkpoints = (char *)temp_dir_file(&dir, "c"), *printed;
+        char *argv[] = {(char *)verb, checkpoints, (char *)number, (char *)temp_dir_file(&dir, "w"),
+                        NULL};
+        const char *out = temp_dir_file(&dir, "out");
+        size_t n;
+
+        pid_t pid = fork();
+        if (pid == 0) {
+                become_nobody();
+                (void)alarm(30);
+                if (!freopen(out, "w", stdout))
+                        _exit(EXIT_FAILURE);
+                _exit(checkpoint_main(argv));
+        }
+        int status = wait_for(pid);
+        assert_int_equal(io_read_file(out, MiB, &printed, &n, NULL), 0);
+        for (size_t i = 0; i < n; i++)
+                if (printed[i] == '\0' || printed[i] == '\n')
+                        printed[i] = ' ';
+        *ret = printed;
+        return status;
+}
+
+static void assert_run(const char *verb, const char *number, const char *expected)
+{
+        char *printed;
+
+        assert_int_equal(run(verb, number, &printed), 0);
+        assert_string_equal(printed, expected);
+        free(printed);
+}
+
+/* --- what is not recorded stays --------------------------------------------------------------- */
+
+static void what_was_not_recorded_stays(void **state)
+{
+        (void)state;
+        sh("echo s >secret; chmod 0 secret; mkdir .GIT; echo x >.GIT/x; ln -s a .gitmodules;"
+           "echo a >a");
+        assert_run("save", "1", "");
+        sh("echo b >>a; echo t >mine; chmod 0 mine");
+        assert_run("changes", "1", "M a ");
+        assert_run("revert", "1", "restored 1 removed 1 ");
+        sh("[ -e secret ] && [ -e .GIT/x ] && [ -L .gitmodules ] && [ ! -e mine ]");
+}
+
+/* --- what is hidden --------------------------------------------------------------------------- */
+
+static void names_of_other_systems_are_names(void **state)
+{
+        (void)state;
+        sh("echo a >'git~1'");
+        assert_run("save", "1", "");
+        sh("echo b >'git~1'; echo c >'GIT~2'");
+        assert_run("changes", "1", "A GIT~2 M git~1 ");
+        assert_run("revert", "1", "restored 1 removed 1 ");
+        sh("[ $(cat 'git~1') = a ] && [ ! -e 'GIT~2' ]");
+}
+
+static void what_cannot_be_read_any_more_is_no_secret(void **state)
+{
+        (void)state;
+        sh("echo a >a; mkdir d; echo b >d/b; mkdir e; echo c >e/c");
+        assert_run("save", "1", "");
+        sh("echo x >a; chmod 0 a; echo x >d/b; echo x >d/x; chmod 0 d; echo x >e/x; chmod 555 e");
+        assert_run("changes", "1", "D a D d/b A e/x ");
+        assert_run("revert", "1", "restored 2 removed 2 ");
+        sh("[ $(cat a d/b e/c | tr -d '\\n') = abc ] && [ ! -e d/x ] && [ ! -e e/x ]");
+}
+
+static void rules_do_not_hide_themselves(void **state)
+{
+        (void)state;
+        sh("mkdir kept; echo 'data' >kept/.gitignore; echo 1 >kept/data");
+        assert_run("save", "1", "");
+        sh("echo '*' >.gitignore; echo x >x; mkdir -p d/e; echo '*' >d/.gitignore; echo x >d/x;"
+           "echo '*' >d/e/.gitignore; echo x >d/e/x");
+        assert_run("changes", "1", "A .gitignore ");
+        assert_run("revert", "1", "restored 0 removed 6 ");
+        sh("[ \"$(ls -A)\" = kept ] && [ $(cat kept/data) = 1 ]");
+}
+
+/* --- what was left behind --------------------------------------------------------------------- */
+
+static void the_killed_leave_nothing_in_the_way(void **state)
+{
+        (void)state;
+        sh("echo a >a; mkdir -p ../c/git; echo 'ref: refs/heads/none' >../c/git/HEAD");
+        assert_run("save", "1", ""); /* of an init that was killed */
+        sh("cd ../c/git; git --git-dir=. pack-refs --all; : >packed-refs.lock");
+        assert_run("save", "99", ""); /* forgets the first */
+        sh("cd ../c/git; [ -z \"$(git --git-dir=. for-each-ref refs/tasks/1)\" ]; : >HEAD");
+        sh("echo b >a");
+        assert_run("changes", "99", "M a ");
+}
+
+/* Nothing that it does not make has its opening waited for. */
+static void pipes_are_not_waited_for(void **state)
+{
+        char *printed;
+
+        (void)state;
+        sh("echo a >a");
+        assert_run("save", "1", "");
+        sh("cd ../c/git; rm config; mkfifo config");
+        assert_int_equal(run("save", "2", &printed), EXIT_FAILURE);
+        free(printed);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(what_was_not_recorded_stays),
+                TEST(names_of_other_systems_are_names),
+                TEST(what_cannot_be_read_any_more_is_no_secret),
+                TEST(rules_do_not_hide_themselves),
+                TEST(the_killed_leave_nothing_in_the_way),
+                TEST(pipes_are_not_waited_for),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
