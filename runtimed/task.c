@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "runtimed/process_tree.h"
+#include "runtimed/secrets.h"
 #include "runtimed/task_files.h"
 #include "runtimed/task_private.h"
 
@@ -386,7 +387,7 @@ static void on_agent_line(struct line_cutter *c, const uint8_t *line, size_t n, 
 
         if (t->stopped)
                 return;
-        line = task_redact(t, line, &n, &copy);
+        line = secrets_redact(t->setup.secrets, line, &n, &copy);
         agent_output_line(&t->output, line, n, omitted);
 }
 
@@ -397,7 +398,7 @@ static void on_agent_stderr(struct line_cutter *c, const uint8_t *line, size_t n
 
         if (t->stopped)
                 return;
-        line = task_redact(t, line, &n, &copy);
+        line = secrets_redact(t->setup.secrets, line, &n, &copy);
         task_tell_stderr(t, line, n, omitted);
 }
 

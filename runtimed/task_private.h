@@ -67,9 +67,6 @@ void task_tell_phase(struct task *t, Sandboxd__V1__TaskPhase phase, const char *
 void task_tell_done(struct task *t);
 void task_tell_agent(struct task *t, const struct agent_event *event);
 void task_tell_stderr(struct task *t, const uint8_t *line, size_t n, uint64_t omitted);
-/* A line of the agent, without what is secret; the caller frees *ret_copy. */
-const uint8_t *task_redact(const struct task *t, const uint8_t *line, size_t *n,
-                           uint8_t **ret_copy);
 void task_add_change(struct task *t, const char *path, size_t n, Sandboxd__V1__FileChangeKind kind);
 void task_tell_changes(struct task *t); /* those that are not told yet */
 void task_tell_build(struct task *t, const struct app_build_result *result);

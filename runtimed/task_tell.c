@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "runtimed/secrets.h"
 #include "runtimed/task_private.h"
 #include "runtimed/text.h"
 
@@ -9,49 +10,7 @@
 #define WORD_MAX       KiB /* of a tool's name and id */
 #define PATH_SHOWN_MAX KiB
 
-static const char redacted[] = "[redacted]";
-
 #define EVENT(name) SANDBOXD__V1__TASK_EVENT__EVENT_##name
-
-/* --- secrets ------------------------------------------------------------------------------- */
-
-/* The first place of any of them from `at` on. */
-static const uint8_t *find_secret(const struct task *t, const uint8_t *at, size_t n, size_t *ret_n)
-{
-        const uint8_t *first = NULL;
-
-        for (char **secret = t->setup.secrets; *secret; secret++) {
-                size_t len = strlen(*secret);
-                const uint8_t *found = memmem(at, n, *secret, len);
-                if (found && (!first || found < first || (found == first && len > *ret_n))) {
-                        first = found;
-                        *ret_n = len;
-                }
-        }
-        return first;
-}
-
-const uint8_t *task_redact(const struct task *t, const uint8_t *line, size_t *n, uint8_t **ret_copy)
-{
-        struct buf copy = {0};
-        const uint8_t *at = line, *end = line + *n, *found;
-        size_t secret_n = 0;
-
-        *ret_copy = NULL;
-        while ((found = find_secret(t, at, (size_t)(end - at), &secret_n))) {
-                if (buf_append(&copy, at, (size_t)(found - at), 2 * LINE_KEPT_MAX) < 0 ||
-                    buf_append(&copy, redacted, sizeof(redacted) - 1, 2 * LINE_KEPT_MAX) < 0)
-                        break; /* what is not told is no secret given away */
-                at = found + secret_n;
-        }
-        if (at == line && !found)
-                return line;
-        if (!found)
-                (void)buf_append(&copy, at, (size_t)(end - at), 2 * LINE_KEPT_MAX); /* as above */
-        *n = copy.len;
-        *ret_copy = copy.data;
-        return copy.data ? copy.data : (const uint8_t *)"";
-}
 
 /* --- what every task tells ----------------------------------------------------------------- */
 
@@ -85,10 +44,14 @@ void task_tell_done(struct task *t)
 
 /* --- what the agent prints ----------------------------------------------------------------- */
 
-static char *text(struct agent_text from, size_t max, uint64_t *omitted)
+/* The line was redacted, but what a string of JSON in it stands for may be a secret only now. */
+static char *text(const struct task *t, struct agent_text from, size_t max, uint64_t *omitted)
 {
+        _cleanup_free_ uint8_t *copy = NULL;
         uint64_t cut = 0;
-        char *to = text_of(from.bytes, from.n, max, &cut);
+        const uint8_t *told =
+                secrets_redact(t->setup.secrets, (const uint8_t *)from.bytes, &from.n, &copy);
+        char *to = text_of(told, from.n, max, &cut);
 
         *omitted += cut;
         return to ? to : calloc(1, 1); /* the event says the rest */
@@ -109,7 +72,7 @@ static void tell_message(struct task *t, const struct agent_event *e)
         Sandboxd__V1__TaskMessageEvent body = SANDBOXD__V1__TASK_MESSAGE_EVENT__INIT;
 
         body.omitted_bytes = e->omitted;
-        _cleanup_free_ char *said = text(e->text, TEXT_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *said = text(t, e->text, TEXT_MAX, &body.omitted_bytes);
         body.text = said;
         body.reasoning = e->reasoning;
         event.event_case = EVENT(MESSAGE);
@@ -123,10 +86,10 @@ static void tell_tool(struct task *t, const struct agent_event *e)
 {
         Sandboxd__V1__TaskEvent event = SANDBOXD__V1__TASK_EVENT__INIT;
         Sandboxd__V1__TaskToolEvent body = SANDBOXD__V1__TASK_TOOL_EVENT__INIT;
-        _cleanup_free_ char *id = text(e->tool.id, WORD_MAX, &body.omitted_bytes);
-        _cleanup_free_ char *name = text(e->tool.name, WORD_MAX, &body.omitted_bytes);
-        _cleanup_free_ char *input = text(e->tool.input, TEXT_MAX, &body.omitted_bytes);
-        _cleanup_free_ char *output = text(e->tool.output, TEXT_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *id = text(t, e->tool.id, WORD_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *name = text(t, e->tool.name, WORD_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *input = text(t, e->tool.input, TEXT_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *output = text(t, e->tool.output, TEXT_MAX, &body.omitted_bytes);
 
         body.id = id;
         body.name = name;
@@ -156,7 +119,7 @@ static void tell_line(struct task *t, struct agent_text line, uint64_t omitted, 
         Sandboxd__V1__TaskOutputEvent body = SANDBOXD__V1__TASK_OUTPUT_EVENT__INIT;
 
         body.omitted_bytes = omitted;
-        _cleanup_free_ char *shown = text(line, TEXT_MAX, &body.omitted_bytes);
+        _cleanup_free_ char *shown = text(t, line, TEXT_MAX, &body.omitted_bytes);
         body.line = shown;
         body.from_stderr = from_stderr;
         event.event_case = EVENT(OUTPUT);

@@ -9,12 +9,10 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "runtimed/environment.h"
+#include "runtimed/secrets.h"
 #include "runtimed/task.h"
 #include "runtimed/task_files.h"
 #include "runtimed/tasks_private.h"
-
-/* Shorter values of variables are too common to be taken for secrets. */
-#define SECRET_MIN 8
 
 /* --- the table ----------------------------------------------------------------------------- */
 
@@ -353,19 +351,6 @@ void tasks_forget_starter(struct task_starter *s)
         s->tasks = NULL;
 }
 
-/* Of the request's variables alone: the configuration's are every sandbox's. */
-static char **secrets_of(char *const *env)
-{
-        struct strv_builder b = {0};
-
-        for (; *env; env++) {
-                const char *value = strchr(*env, '=');
-                if (value && strlen(value + 1) >= SECRET_MIN)
-                        strv_add(&b, value + 1);
-        }
-        return strv_take(&b);
-}
-
 static int fill_setup(const struct tasks *t, const struct task_spec *spec,
                       const struct agent *agent, struct task_setup *s, struct err *e)
 {
@@ -391,7 +376,7 @@ static int fill_setup(const struct tasks *t, const struct task_spec *spec,
         };
         s->argv = prompt_file ? agent_argv(agent, &command) : NULL;
         s->envp = environment_with(agent->env, spec->env);
-        s->secrets = secrets_of(spec->env);
+        s->secrets = secrets_of(spec->env); /* the configuration's are every sandbox's */
         if (s->agent && s->prompt && s->model && s->cwd && s->request_key && s->argv && s->envp &&
             s->secrets)
                 return 0;

@@ -328,6 +328,24 @@ static void what_is_secret_is_not_told(void **state)
         arena_done(&arena);
 }
 
+/* What a string of JSON stands for, too, however it is escaped. */
+static void what_is_secret_is_not_decoded(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec =
+                task_spec_of("echo '{\"type\":\"assistant\",\"message\":{\"content\":"
+                             "[{\"type\":\"text\",\"text\":\"<\\u0031234\\/678>\"}]}}'");
+        char *const env[] = {(char[]){"A=1234/678"}, NULL};
+        struct arena arena;
+
+        t->agents.items[0].format = AGENT_CLAUDE_STREAM_JSON;
+        spec.env = env;
+        begin(t, &spec);
+        finish(t);
+        assert_string_equal(read_task(t, &arena)->result->final_message, "<[redacted]>");
+        arena_done(&arena);
+}
+
 static void on_reverted(struct task_reverter *r, const struct err *e)
 {
         struct task_fixture *t = CONTAINER(r, struct task_fixture, reverter);
@@ -377,6 +395,7 @@ int main(void)
                 TASK_TEST(failures),
                 TASK_TEST(stopped_in_the_middle),
                 TASK_TEST(what_is_secret_is_not_told),
+                TASK_TEST(what_is_secret_is_not_decoded),
                 TASK_TEST(reverting),
         };
 
