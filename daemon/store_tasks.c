@@ -10,6 +10,15 @@
 /* So many new ones, and the old are looked through. */
 #define PRUNE_EVERY 256
 
+/* The n-th last of one user goes before the (n-1)-th last of any other: nobody drives out what
+ * others have. */
+static const char prune_sql[] =
+        "DELETE FROM task WHERE (sandbox_id, number) IN ("
+        "SELECT sandbox_id, number FROM ("
+        "SELECT sandbox_id, number, at,"
+        " row_number() OVER (PARTITION BY owner ORDER BY at DESC, number DESC) AS age FROM task)"
+        " ORDER BY age, at DESC LIMIT -1 OFFSET ?1)";
+
 int store_tasks_prepare(struct store_db *db, struct err *e)
 {
         _cleanup_free_ char *sql = NULL;
@@ -25,11 +34,8 @@ int store_tasks_prepare(struct store_db *db, struct err *e)
                 r = store_prepare(db, STORE_FORGET_TASKS,
                                   "DELETE FROM task WHERE sandbox_id = ?1 AND number <= ?2", e);
         if (r == 0)
-                r = store_prepare(db, STORE_PRUNE_TASKS,
-                                  "DELETE FROM task WHERE (sandbox_id, number) IN (SELECT"
-                                  " sandbox_id, number FROM task ORDER BY at DESC LIMIT -1"
-                                  " OFFSET ?1)",
-                                  e);
+                r = store_prepare(db, STORE_PRUNE_TASKS, prune_sql, e);
+        db->new_tasks = PRUNE_EVERY; /* who knows how many came before the daemon ended */
         return r;
 }
 

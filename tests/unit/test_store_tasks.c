@@ -120,6 +120,46 @@ static void old_ones_go(void **state)
         assert_int_equal(f->n, 1);
 }
 
+/* All that one sandbox can have, in one transaction. */
+static void put_many(struct fixture *f, unsigned sandbox)
+{
+        struct store_task tasks[STORE_TASKS_OF_ONE_MAX] = {0};
+        unsigned before = f->s.n_done;
+        struct err e;
+
+        for (size_t i = 0; i < ARRAY_SIZE(tasks); i++) {
+                memcpy(tasks[i].sandbox_id, fixture_id(sandbox), sizeof(tasks[i].sandbox_id));
+                memcpy(tasks[i].id, fixture_id((unsigned)i), sizeof(tasks[i].id));
+                tasks[i].number = i + 1;
+                tasks[i].owner = 666;
+                tasks[i].bytes = (uint8_t *)(char[]){"x"};
+                tasks[i].n = 1;
+        }
+        assert_int_equal(store_put_tasks(f->s.store, tasks, ARRAY_SIZE(tasks), on_put, f, &e), 0);
+        while (f->s.n_done == before)
+                (void)uv_run(&f->s.l.loop, UV_RUN_ONCE);
+}
+
+static void nobody_drives_out_others(void **state)
+{
+        const unsigned sandboxes = STORE_TASKS_MAX / STORE_TASKS_OF_ONE_MAX + 8;
+        struct fixture *f = *state;
+        size_t kept = 0;
+
+        put(f, 1, 1, "mine");
+        for (unsigned i = 0; i < sandboxes; i++)
+                put_many(f, 100 + i);
+        read_tasks(f, 1, 64);
+        assert_int_equal(f->n, 1);
+        for (unsigned i = 0; i < sandboxes; i++) {
+                read_tasks(f, 100 + i, 64);
+                kept += f->n;
+        }
+        assert_in_range(kept, STORE_TASKS_MAX - 1000, STORE_TASKS_MAX);
+        read_tasks(f, 100, 64);
+        assert_int_equal(f->n, 0); /* the oldest of who has most */
+}
+
 static void execute(const struct fixture *f, const char *sql)
 {
         sqlite3 *db;
@@ -165,9 +205,8 @@ static void from_a_schema_without_them(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(what_is_put_is_read),
-                TEST(old_ones_go),
-                TEST(damage_is_found),
+                TEST(what_is_put_is_read),        TEST(old_ones_go),
+                TEST(nobody_drives_out_others),   TEST(damage_is_found),
                 TEST(from_a_schema_without_them),
         };
 
