@@ -153,6 +153,7 @@ static void on_tree_ended(void *data, unsigned left)
         (void)left; /* nothing is stronger than SIGKILL */
         t->endings--;
         t->tree_ended = true;
+        listener_go_on(&t->listener);
         go_on_if_ended(t);
         free_if_over(t);
 }
@@ -192,9 +193,12 @@ static void on_program_end(struct listener *l)
         go_on_if_ended(t);
 }
 
+/* Once the tree has ended, what goes on printing has left it, and holds up nobody. */
 static bool may_take(const struct listener *l)
 {
-        return !task_log_is_busy(&CONTAINER(l, struct task, listener)->log);
+        const struct task *t = CONTAINER(l, struct task, listener);
+
+        return t->tree_ended || !task_log_is_busy(&t->log);
 }
 
 static void on_time_over(uv_timer_t *timer)

@@ -328,6 +328,69 @@ static void what_is_secret_is_not_told(void **state)
         arena_done(&arena);
 }
 
+/* The pool's threads do nothing else until the semaphore lets them go: no event can be written. */
+#define POOL_THREADS 4
+static uv_sem_t let_go;
+
+static void wait_in_pool(uv_work_t *work)
+{
+        (void)work;
+        uv_sem_wait(&let_go);
+}
+
+static void on_waited(uv_work_t *work, int status)
+{
+        assert_int_equal(status, 0);
+        ++*(unsigned *)work->data;
+}
+
+static void turn_for(struct task_fixture *t, unsigned ms)
+{
+        for (uint64_t begun = uv_hrtime(); uv_hrtime() - begun < ms * NSEC_PER_MSEC;) {
+                (void)uv_run(&t->f->loop, UV_RUN_NOWAIT);
+                (void)usleep(1000);
+        }
+}
+
+static bool agent_has_ended(const struct task_fixture *t)
+{
+        const struct process *p = process_table_find_tag(&t->f->table, "task.agent");
+
+        return !p || process_exit_of(p);
+}
+
+/* One that has left the tree prints on, and the disk is slow. */
+static void cancel_waits_for_no_stranger(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec = task_spec_of("env -i setsid yes & sleep 0.5");
+        uv_work_t works[POOL_THREADS];
+        unsigned n_waited = 0;
+
+        begin(t, &spec);
+        while (!process_table_find_tag(&t->f->table, "task.agent"))
+                run_once(t);
+        assert_int_equal(uv_sem_init(&let_go, 0), 0);
+        for (unsigned i = 0; i < POOL_THREADS; i++) {
+                works[i].data = &n_waited;
+                (void)uv_queue_work(&t->f->loop, &works[i], wait_in_pool, on_waited);
+        }
+        turn_for(t, 2000);
+        bool held_up = !agent_has_ended(t);
+        tasks_cancel(t->tasks, t->starter.id);
+        turn_for(t, 3000);
+        bool ended = agent_has_ended(t);
+        for (unsigned i = 0; i < POOL_THREADS; i++)
+                uv_sem_post(&let_go);
+        finish(t);
+        while (n_waited < POOL_THREADS)
+                run_once(t);
+        uv_sem_destroy(&let_go);
+        assert_true(held_up);
+        assert_true(ended);
+        ENDED(t, CANCELLED, UNSPECIFIED);
+}
+
 /* What a string of JSON stands for, too, however it is escaped. */
 static void what_is_secret_is_not_decoded(void **state)
 {
@@ -395,6 +458,7 @@ int main(void)
                 TASK_TEST(failures),
                 TASK_TEST(stopped_in_the_middle),
                 TASK_TEST(what_is_secret_is_not_told),
+                TASK_TEST(cancel_waits_for_no_stranger),
                 TASK_TEST(what_is_secret_is_not_decoded),
                 TASK_TEST(reverting),
         };
