@@ -86,8 +86,8 @@ int store_read_events(struct store *s, uint64_t from, const char *sandbox_id, st
                       void *data, struct err *e);
 
 /* The results of tasks, as sandboxes claim them: the last STORE_TASKS_OF_ONE_MAX of each sandbox,
- * also of those that are gone, and about the last STORE_TASKS_MAX of all, of which those of the users
- * who have most go first. */
+ * also of those that are gone, and about the last STORE_TASKS_MAX of all, of which those of the
+ * users who have most go first. */
 #define STORE_TASKS_OF_ONE_MAX 64
 #define STORE_TASKS_MAX        20000
 struct store_task {
