@@ -24,7 +24,9 @@
 #include "runtimed-client/runtimed_client.h"
 #include "runtimed-client/workspace.h"
 
-#define IMAGE    "sandboxd/trial:1" /* which runtimed needs nothing of */
+#define IMAGE "sandboxd/trial:1" /* which runtimed needs nothing of */
+/* The SHA-256 of 1024 zeros: its one layer. */
+#define NOTHING  "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 #define START_MS 12000
 /* On a busy host all takes its time; but where the flag is missing nothing will ever come. */
 #define ANSWER_MS      20000
@@ -305,16 +307,30 @@ static void make_image(struct docker_trial *t)
                 give_up(t, &e);
 }
 
+/* A registry may have one of that name, too, which a sandbox's image pulled. */
+static bool is_ours(const struct docker_answer *answer)
+{
+        json_t *root = docker_parse(answer, "inspect an image", NULL);
+        const json_t *layers = json_object_get(json_object_get(root, "RootFS"), "Layers");
+        const json_t *volumes = json_object_get(json_object_get(root, "Config"), "Volumes");
+        const char *layer = json_string_value(json_array_get(layers, 0));
+        bool is_so = json_array_size(layers) == 1 && layer && str_eq(layer, NOTHING) &&
+                     json_object_size(volumes) == 0;
+
+        json_decref(root);
+        return is_so;
+}
+
 static void on_image(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_trial *t = data;
 
         if (t->engine->closing)
                 finish(t);
-        else if (err && answer->status == 404)
-                make_image(data);
-        else if (err)
+        else if (err && answer->status != 404)
                 give_up(data, err);
+        else if (err || !is_ours(answer))
+                make_image(data);
         else
                 begin(data);
 }

@@ -205,6 +205,19 @@ static void registries_that_hang_hold_up_nothing_else(void **state)
         assert_int_equal(f->err.code, STATUS_OK);
 }
 
+static void the_image_of_trials_is_no_registrys(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /images/sandboxd/trial:1/json", 200,
+               "{\"Id\":\"sha256:" IMAGE "\",\"RootFS\":{\"Layers\":[\"sha256:" IMAGE "\"]}}");
+        answer(f, "GET /info", 200,
+               "{\"Runtimes\":{\"runc\":{\"path\":\"runc\"},\"runsc\":{\"path\":\"/new/runsc\"}}}");
+        docker_peer_say(&f->peer, "{\"Type\":\"daemon\",\"Action\":\"reload\"}\n");
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "POST /v1.43/images/create?fromSrc=-"));
+        LOOP_UNTIL(&f->l, f->runsc->problem[0] == '\0');
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -218,6 +231,7 @@ int main(void)
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
                 TEST(a_pull_is_shared_and_goes_on),
                 TEST(registries_that_hang_hold_up_nothing_else),
+                TEST(the_image_of_trials_is_no_registrys),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
