@@ -130,6 +130,12 @@ static void find_different(struct fixture *f, int n, unsigned timeout_ms)
         }
 }
 
+/* Of what was read: a child removes it. */
+static bool nothing_is_left(const struct fixture *f)
+{
+        return rmdir(temp_dir_file(&f->dir, "data/docker")) == 0;
+}
+
 static void four_images_are_read_at_once(void **state)
 {
         struct fixture *f = *state;
@@ -139,6 +145,7 @@ static void four_images_are_read_at_once(void **state)
         loop_run_for(&f->l, 200);
         assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/containers/create"), 4);
         LOOP_UNTIL(&f->l, f->n_done == 6);
+        LOOP_UNTIL(&f->l, nothing_is_left(f));
         assert_int_equal(f->err.code, STATUS_DEADLINE_EXCEEDED);
 }
 
@@ -150,6 +157,7 @@ static void who_waits_for_that_goes_on(void **state)
         answer(f, "POST /containers/create", 500, "{}");
         find_different(f, 9, 10000);
         LOOP_UNTIL(&f->l, f->n_done == 9);
+        LOOP_UNTIL(&f->l, nothing_is_left(f));
         assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/containers/create"), 9);
         assert_int_equal(f->err.code, STATUS_INTERNAL);
 }
