@@ -124,6 +124,7 @@ static void old_ones_go(void **state)
 static void put_many(struct fixture *f, unsigned sandbox)
 {
         struct store_task tasks[STORE_TASKS_OF_ONE_MAX] = {0};
+        uint8_t record[] = "x";
         unsigned before = f->s.n_done;
         struct err e;
 
@@ -132,7 +133,7 @@ static void put_many(struct fixture *f, unsigned sandbox)
                 memcpy(tasks[i].id, fixture_id((unsigned)i), sizeof(tasks[i].id));
                 tasks[i].number = i + 1;
                 tasks[i].owner = 666;
-                tasks[i].bytes = (uint8_t *)(char[]){"x"};
+                tasks[i].bytes = record;
                 tasks[i].n = 1;
         }
         assert_int_equal(store_put_tasks(f->s.store, tasks, ARRAY_SIZE(tasks), on_put, f, &e), 0);
