@@ -260,6 +260,7 @@ static void test_build(void **state)
         assert_int_equal(e.code, STATUS_FAILED_PRECONDITION);
         struct process *p = process_table_find_tag(&a->f->table, APP_TAG_BUILD);
         uint64_t mark = process_mark(p);
+        await_exec(process_pid(p));
         app_build_cancel(&b.build);
         APP_UNTIL(a, process_exit_of(p));
         assert_int_equal(process_tree_signal(mark, 0), 0);
