@@ -1,5 +1,6 @@
 /* daemon/overlay.c, overlay_mount.c and idmap.c: writable root file systems, made and mounted. */
 
+#include "emulation.h"
 #include "temp_dir.h"
 
 #include <errno.h>
@@ -196,6 +197,7 @@ static void what_is_roots_is_the_sandboxs(void **state)
 {
         struct fixture *f = *state;
 
+        NOT_UNDER_EMULATION();
         need_root();
         make(f, true);
         mount_it(f, true);
@@ -338,6 +340,7 @@ static void a_map_needs_a_file_system_that_can(void **state)
         struct fixture *f = *state;
         struct err e = {0};
 
+        NOT_UNDER_EMULATION();
         need_root();
         make(f, true);
         f->idmap = idmap_open(BUNDLE_UID, &e);
