@@ -462,11 +462,13 @@ int echo_add(struct echo *echo, uv_loop_t *loop, struct rpc_server *server, rpc_
              void *ctx, struct err *e)
 {
         static char boot_id[BOOT_ID_LEN + 1];
+        static struct agents agents;
+        static struct service_control control = {.boot_id = boot_id, .agents = &agents};
 
         echo->loop = loop;
         int r = boot_id_new(boot_id, e);
         if (r == 0)
-                r = service_control_add(server, boot_id, e);
+                r = service_control_add(server, &control, e); /* whose tasks nobody asks for */
         if (r == 0)
                 r = rpc_server_add_all(server, &echo_service, on_call, ctx, e);
         return r;
