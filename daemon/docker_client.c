@@ -29,7 +29,7 @@ struct docker_client {
         unsigned n_calls;
         TAILQ_HEAD(, docker_call) fresh; /* streams with something to read */
         uv_timer_t timer;                /* libcurl's */
-        uv_timer_t overdue;              /* while there are calls */
+        uv_timer_t overdue;              /* while there are calls with a deadline */
         unsigned handles;                /* not closed yet */
 };
 
@@ -325,6 +325,16 @@ static struct docker_call *find_overdue(const struct docker_client *c)
         return NULL;
 }
 
+static bool has_deadlines(const struct docker_client *c)
+{
+        const struct docker_call *call;
+
+        LIST_FOREACH (call, &c->calls, entry)
+                if (call->until)
+                        return true;
+        return false;
+}
+
 static void on_overdue(uv_timer_t *timer)
 {
         struct docker_client *c = CONTAINER(timer, struct docker_client, overdue);
@@ -332,7 +342,7 @@ static void on_overdue(uv_timer_t *timer)
 
         while (c->multi && (call = find_overdue(c)))
                 finish(call, CURLE_OPERATION_TIMEDOUT);
-        if (c->multi && LIST_EMPTY(&c->calls))
+        if (c->multi && !has_deadlines(c))
                 (void)uv_timer_stop(timer); /* never fails */
 }
 
@@ -540,7 +550,7 @@ int docker_call(struct docker_client *c, const struct docker_request *request,
         }
         LIST_INSERT_HEAD(&c->calls, call, entry);
         c->n_calls++;
-        if (!uv_is_active((uv_handle_t *)&c->overdue))
+        if (call->until && !uv_is_active((uv_handle_t *)&c->overdue))
                 (void)uv_timer_start(&c->overdue, on_overdue, OVERDUE_EVERY_MS,
                                      OVERDUE_EVERY_MS); /* never fails */
         if (ret)

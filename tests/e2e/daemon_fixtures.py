@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from dockerd import DockerEngine, Dockerd
-from harness import Daemon, Oci, find_runtime
+from harness import DEPS, Daemon, Oci, find_runtime
 
 STRICT = os.environ.get("STRICT") == "1"
 DAEMONS = pytest.StashKey[list]()
@@ -125,6 +125,14 @@ def make_image(daemon):
         daemon.engine.publish(daemon, name, rootfs, config)
 
     return make
+
+
+@pytest.fixture
+def dev_image(engine):
+    """What `make image-dev` has made, as a create names it."""
+    if not (DEPS / "image-dev.stamp").exists():
+        pytest.skip("no development image: run 'make image-dev'")
+    return engine.dev_image()
 
 
 @pytest.fixture

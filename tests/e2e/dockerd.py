@@ -68,6 +68,7 @@ class Dockerd:
         self.socket = self.dir / "docker.sock"
         self.log_file = self.dir / "log"
         self.busybox = self.dir / "busybox"  # the root file system of the image of that name
+        self.has_dev_image = False
         self.name = self.dir.name  # also that of its cgroup; stands in every command line and cgroup
         self.config = {
             "hosts": [f"unix://{self.socket}"], "containerd": f"{self.dir}/containerd.sock",
@@ -257,6 +258,12 @@ class DockerEngine:
 
     def image(self, daemon, name):
         return self.dockerd.dir / f"image-{name}"
+
+    def dev_image(self):
+        if not self.dockerd.has_dev_image:
+            self.dockerd.load(DEPS / "image-dev", "dev")
+            self.dockerd.has_dev_image = True
+        return "dev"
 
     def publish(self, daemon, name, rootfs, config):
         changes = ["ENV {}={}".format(name, json.dumps(value)) for name, _, value in

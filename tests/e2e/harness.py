@@ -365,6 +365,10 @@ class Oci:
         """Where the root file system of a new image is to be made."""
         return daemon.data / "images" / name / "rootfs"
 
+    def dev_image(self):
+        """The development image, as a create names it."""
+        return str(DEPS / "image-dev")
+
     def publish(self, daemon, name, rootfs, config):
         """It can be used from now on. config: that of an OCI image."""
         if config:

@@ -10,7 +10,7 @@ from sandboxd.v1 import app_pb2
 from harness import DEPS, wait_until
 from test_app import APP, health, state
 
-IMAGE, PACKAGES = DEPS / "image-dev", DEPS / "vite"
+PACKAGES = DEPS / "vite"
 PROJECT = Path(__file__).parent / "vite"
 
 SERVER = """
@@ -30,15 +30,9 @@ http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 """
 
 
-@pytest.fixture(autouse=True)
-def image():
-    if not IMAGE.with_suffix(".stamp").exists():
-        pytest.skip("no development image: run 'make image-dev'")
-
-
 @pytest.fixture
-def sandbox(api, runtime):
-    return api.create(runtime=runtime, image=str(IMAGE))
+def sandbox(api, runtime, dev_image):
+    return api.create(runtime=runtime, image=dev_image)
 
 
 def bring(daemon, sandbox, *trees, **files):

@@ -57,10 +57,11 @@ def test_pipelined_requests_for_a_large_record(daemon, api):
 def test_requests_that_grow_when_they_are_decoded(daemon, api):
     """Four MiB of unknown fields each."""
     create = api.channel.unary_unary(f"/{SANDBOXES}/Create")
+    before = resident(daemon.process.pid)  # 9 MiB more with libcurl, for Docker Engine
     calls = [create.future(b"\xf8\x7f\x01" * 1300000, timeout=60) for _ in range(60)]
     assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert daemon.memory() < 128 * MIB
-    wait_until(lambda: resident(daemon.process.pid) < 16 * MIB, "its memory given back")
+    wait_until(lambda: resident(daemon.process.pid) < before + 9 * MIB, "its memory given back")
 
 
 def test_half_requests_do_not_add_up(daemon):

@@ -10,12 +10,11 @@ import grpc
 import pytest
 from sandboxd.v1 import task_pb2
 
-from harness import DEPS, refused, wait_until, within
+from harness import refused, wait_until, within
 
 RUNTIMES = pytest.mark.parametrize("runtime", ["runc", "runsc"], indirect=True)
 RUNC = pytest.mark.parametrize("runtime", ["runc"], indirect=True)  # what the runtime has no part in
 Code = grpc.StatusCode
-IMAGE = DEPS / "image-dev"
 GIT = "the image has git"
 
 
@@ -46,11 +45,9 @@ def changed(events):
 
 
 @pytest.fixture
-def git_sandbox(api, runtime):
+def git_sandbox(api, runtime, dev_image):
     """Of the development image, which has git."""
-    if not IMAGE.with_suffix(".stamp").exists():
-        pytest.skip("no development image: run 'make image-dev'")
-    return api.create(runtime=runtime, image=str(IMAGE))
+    return api.create(runtime=runtime, image=dev_image)
 
 
 # --- what is told ------------------------------------------------------------------------------
@@ -303,7 +300,7 @@ def test_a_daemon_does_not_outlive_the_task(api, sandbox):
 @RUNTIMES
 def test_a_stop_in_the_middle(api, sandbox):
     """The task is finished as failed at the next start, and not taken up again."""
-    task = api.start_task(sandbox.id, "echo begun; touch again-$(date +%s%N); sleep 100")
+    task = api.start_task(sandbox.id, "touch again-$(date +%s%N); echo begun; sleep 100")
     wait_until(lambda: said(api.follow_task(sandbox.id, until_now=True)) == ["begun"], "a message")
     api.stop(sandbox.id, grace_millis=500)
     api.start(sandbox.id)
