@@ -12,16 +12,6 @@
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-        char text[TIME_TEXT_MAX];
-
-        if (!t)
-                return json_null();
-        format_time(t->seconds, text);
-        return json_string(text);
-}
-
 static json_t *run_json(const Sandboxd__V1__AppRun *run)
 {
         char cause[WORD_MAX];
@@ -30,8 +20,8 @@ static json_t *run_json(const Sandboxd__V1__AppRun *run)
         /* clang-format off */
         return json_pack("{s:I, s:o, s:o, s:s, s:i, s:i, s:b, s:s, s:I}",
                          "pid", (json_int_t)run->pid,
-                         "started_at", time_json(run->started_at),
-                         "ended_at", time_json(run->ended_at),
+                         "started_at", timestamp_json(run->started_at),
+                         "ended_at", timestamp_json(run->ended_at),
                          "cause", cause,
                          "exit_code", (int)run->exit_code,
                          "signal", (int)run->signal,
@@ -123,7 +113,7 @@ json_t *build_json(const Sandboxd__V1__AppBuild *build, const char *output)
                          "error", build->error,
                          "pid", (json_int_t)build->pid,
                          "took_millis", (json_int_t)build->took_millis,
-                         "ended_at", time_json(build->ended_at),
+                         "ended_at", timestamp_json(build->ended_at),
                          "output", output);
         /* clang-format on */
 }

@@ -218,6 +218,16 @@ void format_time(int64_t unix_seconds, char ret[TIME_TEXT_MAX])
                 (void)strftime(ret, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm); /* fits */
 }
 
+json_t *timestamp_json(const Google__Protobuf__Timestamp *t)
+{
+        char text[TIME_TEXT_MAX];
+
+        if (!t)
+                return json_null();
+        format_time(t->seconds, text);
+        return json_string(text);
+}
+
 static void wait_writable(int fd)
 {
         struct pollfd p = {.fd = fd, .events = POLLOUT};

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/str.h"
+#include "google/protobuf/timestamp.pb-c.h"
 
 /* "sandboxctl: <text>" on standard error, also while the terminal is raw. */
 void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -45,6 +46,7 @@ void format_in(int64_t seconds, char ret[TIME_TEXT_MAX]);
 void format_duration(uint64_t ms, char ret[TIME_TEXT_MAX]);
 /* "2025-07-01T12:00:00Z" (RFC 3339); empty for what no calendar holds. */
 void format_time(int64_t unix_seconds, char ret[TIME_TEXT_MAX]);
+json_t *timestamp_json(const Google__Protobuf__Timestamp *t); /* NULL is null */
 
 /* "512MiB", "1.2GiB": rounded to a tenth of the unit. */
 #define SIZE_TEXT_MAX 32

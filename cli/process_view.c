@@ -13,16 +13,6 @@ const char *stream_name(Sandboxd__V1__OutputStream stream)
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-        char text[TIME_TEXT_MAX];
-
-        if (!t)
-                return json_null();
-        format_time(t->seconds, text);
-        return json_string(text);
-}
-
 /* Bytes that are text as text, others in base 64 under another key. */
 static json_t *output_json(const Sandboxd__V1__ProcessOutput *output)
 {
@@ -55,7 +45,7 @@ static json_t *end_json(const Sandboxd__V1__ProcessEnded *end)
                          "output_open", (int)end->output_open,
                          "stdout_size", (json_int_t)end->stdout_size,
                          "stderr_size", (json_int_t)end->stderr_size,
-                         "ended_at", time_json(end->ended_at));
+                         "ended_at", timestamp_json(end->ended_at));
         /* clang-format on */
 }
 
@@ -113,7 +103,7 @@ static json_t *process_json(const Sandboxd__V1__Process *p)
                          " s:o}",
                          "pid", (json_int_t)p->pid,
                          "program", p->program,
-                         "started_at", time_json(p->started_at),
+                         "started_at", timestamp_json(p->started_at),
                          "command", p->command,
                          "tag", p->tag,
                          "labels", labels_json(p),

@@ -13,16 +13,6 @@
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-        char text[TIME_TEXT_MAX];
-
-        if (!t)
-                return json_null();
-        format_time(t->seconds, text);
-        return json_string(text);
-}
-
 static json_t *env_json(const Sandboxd__V1__Sandbox *s)
 {
         json_t *env = json_object();
@@ -74,8 +64,8 @@ static json_t *operation_json(const Sandboxd__V1__Operation *op)
                 return json_null();
         word_of_operation(op->kind, kind);
         return json_pack("{s:s, s:s, s:o, s:o, s:I}", "kind", kind, "step", op->step, "started_at",
-                         time_json(op->started_at), "deadline", time_json(op->deadline), "waiting",
-                         (json_int_t)op->waiting);
+                         timestamp_json(op->started_at), "deadline", timestamp_json(op->deadline),
+                         "waiting", (json_int_t)op->waiting);
 }
 
 static json_t *exit_json(const Sandboxd__V1__SandboxExit *end)
@@ -86,7 +76,7 @@ static json_t *exit_json(const Sandboxd__V1__SandboxExit *end)
                 return json_null();
         word_of_exit_cause(end->cause, cause);
         return json_pack("{s:s, s:i, s:i, s:o}", "cause", cause, "code", (int)end->code, "signal",
-                         (int)end->signal, "at", time_json(end->at));
+                         (int)end->signal, "at", timestamp_json(end->at));
 }
 
 /* As `create --egress` takes it. */
@@ -118,13 +108,13 @@ json_t *sandbox_json(const Sandboxd__V1__Sandbox *s)
                          "image", s->image,
                          "resources", resources_json(s->resources),
                          "env", env_json(s),
-                         "created_at", time_json(s->created_at),
-                         "started_at", time_json(s->started_at),
+                         "created_at", timestamp_json(s->created_at),
+                         "started_at", timestamp_json(s->started_at),
                          "owner_uid", (json_int_t)s->owner_uid,
                          "generation", (json_int_t)s->generation,
                          "operation", operation_json(s->operation),
                          "exit", exit_json(s->exit),
-                         "expires_at", time_json(s->expires_at),
+                         "expires_at", timestamp_json(s->expires_at),
                          "ttl_millis", (json_int_t)s->ttl_millis,
                          "expiry_action", expiry,
                          "request_key", s->request_key,

@@ -17,16 +17,6 @@
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-static json_t *time_json(const Google__Protobuf__Timestamp *t)
-{
-        char text[TIME_TEXT_MAX];
-
-        if (!t)
-                return json_null();
-        format_time(t->seconds, text);
-        return json_string(text);
-}
-
 static json_t *usage_json(const Sandboxd__V1__TaskUsage *u)
 {
         if (!u)
@@ -76,7 +66,7 @@ static json_t *result_json(const Sandboxd__V1__TaskResult *r)
                          "health", health,
                          "usage", usage_json(r->usage),
                          "duration_millis", (json_int_t)r->duration_millis,
-                         "ended_at", time_json(r->ended_at),
+                         "ended_at", timestamp_json(r->ended_at),
                          "exit_code", (int)r->exit_code,
                          "events_lost", (json_int_t)r->events_lost);
         /* clang-format on */
@@ -97,7 +87,7 @@ json_t *task_json(const Sandboxd__V1__Task *task)
                          "cwd", task->cwd,
                          "request_key", task->request_key,
                          "phase", phase,
-                         "started_at", time_json(task->started_at),
+                         "started_at", timestamp_json(task->started_at),
                          "last_event", (json_int_t)task->last_event,
                          "checkpoint", (int)task->checkpoint,
                          "checkpoint_error", task->checkpoint_error,
@@ -168,7 +158,7 @@ json_t *task_event_json(const Sandboxd__V1__TaskEvent *event)
         json_t *body = body_json(event, &kind);
 
         return json_pack("{s:I, s:o, s:s, s:o}", "number", (json_int_t)event->number, "at",
-                         time_json(event->at), "kind", kind, kind, body);
+                         timestamp_json(event->at), "kind", kind, kind, body);
 }
 
 /* --- lines --------------------------------------------------------------------------------- */
