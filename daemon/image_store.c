@@ -219,17 +219,6 @@ int image_store_list(const char *images, struct image_list *ret, struct err *e)
         return 0;
 }
 
-int image_store_get(const char *images, const char *name, struct image_info *ret, struct err *e)
-{
-        _cleanup_close_ int fd = open_images(images, e);
-
-        if (fd < 0)
-                return fd;
-        if (!is_image(fd, name))
-                return err_set(e, STATUS_NOT_FOUND, "image '%s' not found", name);
-        return read_info(images, name, ret) < 0 ? err_oom(e) : 0;
-}
-
 static int check_name(int fd, const char *images, const char *name, struct err *e)
 {
         char content[NAME_MAX + 1];

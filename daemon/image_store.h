@@ -42,8 +42,6 @@ int image_store_check_name(const char *images, const char *name, struct err *e);
 
 /* Sorted by name. What is no image is passed over. */
 int image_store_list(const char *images, struct image_list *ret, struct err *e);
-/* NOT_FOUND. */
-int image_store_get(const char *images, const char *name, struct image_info *ret, struct err *e);
 
 /* The directories, and one for an import; the path of that goes to *ret, which the caller frees. */
 int image_store_stage(const char *images, const char *id, char **ret, struct err *e);

@@ -30,7 +30,6 @@ struct take {
         char id[ID_LEN + 1];
         struct egress policy;
         bool waits;
-        struct lease *lease; /* that is being prepared for it */
         uv_timer_t timer;
         void (*done)(void *data, const struct network_lease *lease, const struct err *e);
         void *data;
@@ -240,7 +239,6 @@ static int bind_lease(struct take *t, struct lease *l, struct err *e)
         l->state = LEASE_TAKEN;
         l->busy = true;
         l->take = t;
-        t->lease = l;
         int r = lease_own(l, on_owned, e);
         if (r == 0) {
                 l->network->owning++;
@@ -248,7 +246,6 @@ static int bind_lease(struct take *t, struct lease *l, struct err *e)
         }
         l->busy = false;
         l->take = NULL;
-        t->lease = NULL;
         l->policy = l->before;
         if (!l->was_taken) {
                 l->id[0] = '\0';

@@ -533,11 +533,6 @@ static void end_make(struct lease *l, const struct err *e)
         l->made(l, e);
 }
 
-static void on_ruled(struct lease *l, const struct err *e)
-{
-        end_make(l, e);
-}
-
 static void on_kept(struct lease *l, const struct err *e)
 {
         struct err own;
@@ -550,7 +545,7 @@ static void on_kept(struct lease *l, const struct err *e)
         l->linked = l->ruled = true;
         l->policy.mode = EGRESS_OPEN;
         char *text = rules_text_add(l, false, NULL);
-        if ((text ? rules_change(l->network, text, l, on_ruled, &own) : err_oom(&own)) < 0)
+        if ((text ? rules_change(l->network, text, l, end_make, &own) : err_oom(&own)) < 0)
                 end_make(l, &own);
 }
 

@@ -270,17 +270,6 @@ enum app_health app_health(const struct app *a)
         return a->health.value;
 }
 
-const char *app_health_name(enum app_health health)
-{
-        static const char *const names[] = {
-                [APP_HEALTH_NONE] = "none",         [APP_HEALTH_DOWN] = "down",
-                [APP_HEALTH_STARTING] = "starting", [APP_HEALTH_READY] = "ready",
-                [APP_HEALTH_ERROR] = "error",
-        };
-
-        return names[health];
-}
-
 const char *app_health_detail(const struct app *a)
 {
         static char text[SUPERVISED_ERROR_MAX];

@@ -94,7 +94,6 @@ enum app_health {
 };
 
 enum app_health app_health(const struct app *a);
-const char *app_health_name(enum app_health health); /* "none", "down", ... */
 /* Why it is not ready, in a line; "" when there is nothing to say. Until the next turn of the loop.
  */
 const char *app_health_detail(const struct app *a);

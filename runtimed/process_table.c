@@ -200,11 +200,6 @@ bool process_table_is_settled(const struct process_table *t)
         return true;
 }
 
-bool process_table_is_empty(const struct process_table *t)
-{
-        return t->n == 0 && t->n_kept == 0;
-}
-
 void process_table_kill(const struct process_table *t, int signal)
 {
         const struct process *p;

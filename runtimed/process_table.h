@@ -48,8 +48,6 @@ void process_table_exited(struct process_table *t, pid_t pid, int wait_status);
 void process_table_stop(struct process_table *t);
 /* True when all have ended and all followers have gone. */
 bool process_table_is_settled(const struct process_table *t);
-/* True when none runs, and none that has ended is kept. */
-bool process_table_is_empty(const struct process_table *t);
 /* Sends a signal to every process group that still has a leader or holds an output open. */
 void process_table_kill(const struct process_table *t, int signal);
 /* Forgets all processes: followers hear no more, programs are left to themselves. The memory is

@@ -8,10 +8,10 @@
 #include "base/util.h"
 #include "methods.h"
 #include "runtimed/service.h"
+#include "runtimed/task.h"
 #include "sandboxd/control/v1/control.pb-c.h"
 
-#define GENERATION          1
-#define TASK_AGENT_NAME_MAX 63
+#define GENERATION 1
 
 int boot_id_new(char ret[BOOT_ID_LEN + 1], struct err *e)
 {
@@ -34,7 +34,7 @@ static bool is_sound(const Sandboxd__Control__V1__Agents *agents)
                 return false;
         for (size_t i = 0; i < agents->n_agents; i++)
                 if (agents->agents[i]->n_command == 0 || !*agents->agents[i]->command[0] ||
-                    strlen(agents->agents[i]->name) > TASK_AGENT_NAME_MAX)
+                    strlen(agents->agents[i]->name) > TASK_AGENT_MAX)
                         return false;
         return true;
 }

@@ -39,7 +39,8 @@ static int append_task(struct buf *b, const struct tasks *tasks, const char *id,
         return 0;
 }
 
-void reply_task(struct rpc_call *call, const struct tasks *tasks, const char *id)
+/* Replies with {1: task} and finishes the call. */
+static void reply_task(struct rpc_call *call, const struct tasks *tasks, const char *id)
 {
         struct buf reply = {0};
         struct err e;

@@ -8,7 +8,4 @@
 #include "runtimed/tasks.h"
 #include "sandboxd/v1/task.pb-c.h"
 
-/* Replies with {1: task} and finishes the call. */
-void reply_task(struct rpc_call *call, const struct tasks *tasks, const char *id);
-
 void stream_events(struct rpc_call *call, const uint8_t *message, size_t n, void *ctx);

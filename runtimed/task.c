@@ -567,16 +567,6 @@ const char *task_id(const struct task *t)
         return t->setup.id;
 }
 
-uint64_t task_number(const struct task *t)
-{
-        return t->setup.number;
-}
-
-const char *task_request_key(const struct task *t)
-{
-        return t->setup.request_key;
-}
-
 uint64_t task_readable(const struct task *t)
 {
         return t->done_at ? t->done_at : t->log.size;

@@ -76,8 +76,6 @@ void task_stop(struct task *t);
 void task_close(struct task *t);
 
 const char *task_id(const struct task *t);
-uint64_t task_number(const struct task *t);
-const char *task_request_key(const struct task *t);
 const struct task_log *task_log_of(const struct task *t);
 /* The offset in its log up to which others may read: the last event is told once the record is
  * saved, too, so that whoever sees it finds the task done. */

@@ -21,7 +21,8 @@ static struct task_entry *last_entry(const struct tasks *t)
         return TAILQ_LAST(&t->entries, task_entries);
 }
 
-struct task_entry *tasks_entry(const struct tasks *t, const char *id)
+/* NULL: there is none. */
+static struct task_entry *find_entry(const struct tasks *t, const char *id)
 {
         struct task_entry *entry;
 
@@ -63,7 +64,7 @@ static void remove_entry(struct tasks *t, struct task_entry *entry)
 
 int tasks_find(const struct tasks *t, const char *id, char ret_id[27], struct err *e)
 {
-        const struct task_entry *entry = *id ? tasks_entry(t, id) : last_entry(t);
+        const struct task_entry *entry = *id ? find_entry(t, id) : last_entry(t);
         char shown[64];
 
         if (!entry && *id)
@@ -88,7 +89,7 @@ const char *tasks_active(const struct tasks *t)
 
 int tasks_read(const struct tasks *t, const char *id, uint8_t **ret, size_t *ret_n, struct err *e)
 {
-        const struct task_entry *entry = tasks_entry(t, id);
+        const struct task_entry *entry = find_entry(t, id);
 
         if (!tasks_is_active(t, id) && !(entry && entry->unsaved))
                 return task_record_read(t->directory, id, ret, ret_n, e);
@@ -152,7 +153,7 @@ static void on_event(void *data)
 static void on_done(void *data, const uint8_t *record, size_t n, bool saved)
 {
         struct tasks *t = data;
-        struct task_entry *entry = tasks_entry(t, task_id(t->active));
+        struct task_entry *entry = find_entry(t, task_id(t->active));
 
         entry->found.done = true;
         if (!saved && (entry->unsaved = malloc(n))) {
@@ -315,7 +316,7 @@ static void drop_active(struct tasks *t)
 {
         struct task *active = TAKE(t->active);
 
-        remove_entry(t, tasks_entry(t, task_id(active)));
+        remove_entry(t, find_entry(t, task_id(active)));
         task_close(active);
         tell_waiters(t);
 }

@@ -40,8 +40,6 @@ struct tasks {
         unsigned handles; /* not closed yet */
 };
 
-/* NULL: there is none. */
-struct task_entry *tasks_entry(const struct tasks *t, const char *id);
 void tasks_free_if_over(struct tasks *t);
 /* FAILED_PRECONDITION: a task is active, a revert is under way, or the sandbox stops. */
 int tasks_check_free(const struct tasks *t, struct err *e);
