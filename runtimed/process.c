@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mark.h"
@@ -11,6 +10,7 @@
 #include "base/util.h"
 #include "runtimed/process_private.h"
 #include "runtimed/process_tree.h"
+#include "runtimed/wall_clock.h"
 
 #define READS_A_TURN 8 /* so that one chatty program does not starve the rest of the loop */
 
@@ -491,15 +491,12 @@ static void append_text(char *to, size_t size, const char *text)
 /* What it is, for who asks later. */
 static int describe(struct process *p, const struct process_spec *spec, struct err *e)
 {
-        struct timespec now;
-
         append_text(p->program, sizeof(p->program), spec->argv[0]);
         for (const char *const *arg = spec->argv; *arg; arg++) {
                 append_text(p->command, sizeof(p->command), arg == spec->argv ? "" : " ");
                 append_text(p->command, sizeof(p->command), *arg);
         }
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
-        p->started_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
+        p->started_at = wall_clock_ms();
         p->tag = strdup(spec->tag);
         p->labels = strv_copy(spec->labels, strv_len(spec->labels));
         return p->tag && p->labels ? 0 : err_oom(e);

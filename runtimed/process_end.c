@@ -3,12 +3,12 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "runtimed/oom.h"
 #include "runtimed/process_private.h"
 #include "runtimed/process_tree.h"
+#include "runtimed/wall_clock.h"
 
 /* A leader that has ended may have left others that go on writing. What they write counts as the
  * process's output until nothing came for so long, or for so long altogether, in milliseconds. */
@@ -21,14 +21,6 @@
 
 #define TIMEOUT_GRACE_MS 2000 /* between SIGTERM and SIGKILL */
 #define RETRY_MS         100
-
-static uint64_t wall_clock_ms(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
-}
 
 static bool is_drained(const struct process *p)
 {

@@ -7,6 +7,7 @@
 #include "rpc/call.h"
 #include "runtimed/app_private.h"
 #include "runtimed/service.h"
+#include "runtimed/timestamp.h"
 #include "sandboxd/v1/app.pb-c.h"
 
 #define EXPLANATION_MAX 320
@@ -36,13 +37,6 @@ struct app_rows {
         Sandboxd__V1__AppManifestProblem *problem_pointers[MANIFEST_PROBLEMS_MAX];
         struct build_row build;
 };
-
-static void fill_time(Google__Protobuf__Timestamp *t, uint64_t ms)
-{
-        google__protobuf__timestamp__init(t);
-        t->seconds = (int64_t)(ms / 1000);
-        t->nanos = (int32_t)(ms % 1000 * NSEC_PER_MSEC);
-}
 
 static Sandboxd__V1__AppEndCause cause_of(enum supervised_cause cause)
 {
@@ -100,11 +94,11 @@ static void fill_run(struct run_row *row, const struct supervised_run *run)
 
         sandboxd__v1__app_run__init(m);
         m->pid = (uint32_t)run->pid;
-        fill_time(&row->started_at, run->started_at);
+        fill_timestamp(&row->started_at, run->started_at);
         m->started_at = &row->started_at;
         if (!run->ended_at)
                 return;
-        fill_time(&row->ended_at, run->ended_at);
+        fill_timestamp(&row->ended_at, run->ended_at);
         m->ended_at = &row->ended_at;
         m->cause = cause_of(run->cause);
         m->exit_code = run->exit.code;
@@ -193,7 +187,7 @@ static void fill_build(struct build_row *row, const struct app_build_memory *bui
         m->took_millis = build->took_ms;
         if (!build->ended_at)
                 return;
-        fill_time(&row->ended_at, build->ended_at);
+        fill_timestamp(&row->ended_at, build->ended_at);
         m->ended_at = &row->ended_at;
 }
 

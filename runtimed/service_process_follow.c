@@ -14,13 +14,6 @@ typedef Sandboxd__V1__ProcessServiceStartResponse Event;
 
 /* --- messages ------------------------------------------------------------------------------ */
 
-void fill_timestamp(Google__Protobuf__Timestamp *t, uint64_t ms)
-{
-        google__protobuf__timestamp__init(t);
-        t->seconds = (int64_t)(ms / 1000);
-        t->nanos = (int32_t)(ms % 1000 * NSEC_PER_MSEC);
-}
-
 void fill_ended(struct ended_message *m, const struct process *p)
 {
         const struct process_exit *exit = process_exit_of(p);

@@ -7,6 +7,7 @@
 #include "rpc/call.h"
 #include "runtimed/process_table.h"
 #include "runtimed/service.h"
+#include "runtimed/timestamp.h"
 #include "sandboxd/v1/process.pb-c.h"
 
 /* The process that a request names; NULL: the call has been failed. */
@@ -42,7 +43,6 @@ struct ended_message {
         Google__Protobuf__Timestamp at;
 };
 void fill_ended(struct ended_message *m, const struct process *p);
-void fill_timestamp(Google__Protobuf__Timestamp *t, uint64_t ms);
 
 /* --- service_process_input.c, service_process_end.c --- */
 

@@ -3,11 +3,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/str.h"
 #include "base/util.h"
 #include "runtimed/process_tree.h"
+#include "runtimed/wall_clock.h"
 
 #define OUTPUT_SIZE (4 * MiB)              /* of each start; the oldest goes */
 #define KEEP_MS     (7 * 24 * 3600 * 1000) /* of a start, unless others have come since */
@@ -105,14 +105,6 @@ void supervised_free(struct supervised *s)
 static struct supervised_run *last_run(struct supervised *s)
 {
         return &s->runs[(s->n_runs - 1) % SUPERVISED_RUNS_MAX];
-}
-
-static uint64_t wall_clock_ms(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
 }
 
 static void new_run(struct supervised *s)

@@ -2,13 +2,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/str.h"
 #include "runtimed/process_tree.h"
 #include "runtimed/secrets.h"
 #include "runtimed/task_files.h"
 #include "runtimed/task_private.h"
+#include "runtimed/wall_clock.h"
 
 /* Between SIGTERM and SIGKILL; within two seconds all is over. */
 #define GRACE_MS 1000
@@ -516,12 +516,10 @@ struct task *task_new(const struct task_place *place, struct task_setup *setup,
                       const struct task_ops *ops, void *data)
 {
         struct task *t = calloc(1, sizeof(*t));
-        struct timespec now;
 
         if (!t)
                 return NULL;
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
-        t->started_at = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
+        t->started_at = wall_clock_ms();
         t->began = uv_hrtime();
         t->place = *place;
         t->setup = *setup;

@@ -3,11 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "rpc/protowire.h"
+#include "runtimed/timestamp.h"
+#include "runtimed/wall_clock.h"
 
 #define WAITING_MAX   (256 * KiB) /* then it is busy */
 #define WAITING_CAP   (8 * MiB)
@@ -91,12 +92,7 @@ static bool has_room(const struct task_log *l, size_t n, bool essential)
 static void stamp(struct task_log *l, Sandboxd__V1__TaskEvent *event,
                   Google__Protobuf__Timestamp *at)
 {
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* never fails for this clock */
-        google__protobuf__timestamp__init(at);
-        at->seconds = now.tv_sec;
-        at->nanos = (int32_t)((uint64_t)now.tv_nsec / NSEC_PER_MSEC * NSEC_PER_MSEC);
+        fill_timestamp(at, wall_clock_ms());
         event->at = at;
         event->number = l->events + l->n_batch + l->n_waiting + 1;
 }

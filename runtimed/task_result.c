@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "runtimed/task_private.h"
 #include "runtimed/text.h"
+#include "runtimed/timestamp.h"
 
 void task_usage_fill(Sandboxd__V1__TaskUsage *m, const struct agent_usage *usage)
 {
@@ -45,9 +46,7 @@ bool task_result_fill(struct task_result_message *m, const struct task *t)
         Sandboxd__V1__TaskResult *r = &m->result;
         *m = (struct task_result_message){0};
         sandboxd__v1__task_result__init(r);
-        google__protobuf__timestamp__init(&m->ended_at);
-        m->ended_at.seconds = (int64_t)((t->started_at + t->took) / 1000);
-        m->ended_at.nanos = (int32_t)((t->started_at + t->took) % 1000 * NSEC_PER_MSEC);
+        fill_timestamp(&m->ended_at, t->started_at + t->took);
         task_usage_fill(&m->usage, &t->output.usage);
         r->status = status_of(t);
         r->failure =
@@ -81,9 +80,7 @@ static void fill_task(Sandboxd__V1__Task *m, const struct task *t,
                       Google__Protobuf__Timestamp *started_at)
 {
         sandboxd__v1__task__init(m);
-        google__protobuf__timestamp__init(started_at);
-        started_at->seconds = (int64_t)(t->started_at / 1000);
-        started_at->nanos = (int32_t)(t->started_at % 1000 * NSEC_PER_MSEC);
+        fill_timestamp(started_at, t->started_at);
         m->id = (char *)t->setup.id;
         m->number = t->setup.number;
         m->agent = t->setup.agent;
