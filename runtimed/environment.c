@@ -7,6 +7,27 @@
 #include "base/str.h"
 #include "base/util.h"
 
+#define VARIABLES_MAX 1024
+
+int environment_check_count(size_t n, struct err *e)
+{
+        if (n <= VARIABLES_MAX)
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT,
+                       "env: at most %d variables are possible, the request has %zu", VARIABLES_MAX,
+                       n);
+}
+
+int environment_check_name(const char *name, struct err *e)
+{
+        if (*name && !strchr(name, '='))
+                return 0;
+        return err_set(
+                e, STATUS_INVALID_ARGUMENT,
+                "env: '%s' is no name of a variable; it may be neither empty nor contain '='",
+                name);
+}
+
 /* True when one of these, NULL at the end, has the same name. */
 static bool is_given(char *const *v, const char *entry)
 {

@@ -12,7 +12,6 @@
 #include "runtimed/user.h"
 
 #define ARGS_MAX        4096
-#define ENV_MAX         1024
 #define LABELS_MAX      16
 #define LABELS_SIZE_MAX 384
 #define TAG_MAX         64
@@ -71,17 +70,11 @@ int check_range(const char *name, uint64_t value, uint64_t min, uint64_t max, st
 
 static int check_environment(const StartRequest *request, struct err *e)
 {
-        if (request->n_env > ENV_MAX)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "env: at most %d variables are possible, the request has %zu",
-                               ENV_MAX, request->n_env);
-        for (size_t i = 0; i < request->n_env; i++)
-                if (!*request->env[i]->key || strchr(request->env[i]->key, '='))
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
-                                       "env: '%s' is no name of a variable; it may be neither "
-                                       "empty nor contain '='",
-                                       request->env[i]->key);
-        return 0;
+        int r = environment_check_count(request->n_env, e);
+
+        for (size_t i = 0; r == 0 && i < request->n_env; i++)
+                r = environment_check_name(request->env[i]->key, e);
+        return r;
 }
 
 static int check_program(const StartRequest *request, struct err *e)

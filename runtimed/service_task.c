@@ -8,9 +8,9 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "rpc/protowire.h"
+#include "runtimed/environment.h"
 #include "runtimed/task_files.h"
 
-#define ENV_MAX    1024
 #define TASK_FIELD 1 /* of the responses that hold one, or all */
 #define LIST_MAX   (TASKS_KEPT_MAX * (TASK_RECORD_MAX + 8))
 
@@ -110,20 +110,13 @@ static char **environment(const StartRequest *request)
         return strv_take(&b);
 }
 
-/* A name with "=" would be cut into another variable. */
 static int check_env(const StartRequest *request, struct err *e)
 {
-        if (request->n_env > ENV_MAX)
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "env: at most %d variables are possible, the request has %zu",
-                               ENV_MAX, request->n_env);
-        for (size_t i = 0; i < request->n_env; i++)
-                if (!*request->env[i]->key || strchr(request->env[i]->key, '='))
-                        return err_set(e, STATUS_INVALID_ARGUMENT,
-                                       "env: '%s' is no name of a variable; it may be neither "
-                                       "empty nor contain '='",
-                                       request->env[i]->key);
-        return 0;
+        int r = environment_check_count(request->n_env, e);
+
+        for (size_t i = 0; r == 0 && i < request->n_env; i++)
+                r = environment_check_name(request->env[i]->key, e);
+        return r;
 }
 
 static int start_task(const struct service_task *ctx, const StartRequest *request,
