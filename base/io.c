@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,6 +72,19 @@ int io_write_all(int fd, const void *bytes, size_t n)
                 n -= (size_t)k;
         }
         return 0;
+}
+
+int io_make_input(const void *bytes, size_t n)
+{
+        _cleanup_close_ int fd = memfd_create("input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        int r = fd < 0 ? -errno : io_write_all(fd, bytes, n);
+
+        if (r < 0)
+                return r;
+        if (lseek(fd, 0, SEEK_SET) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE) < 0)
+                return -errno;
+        return TAKE_FD(fd);
 }
 
 int io_sync_directory_of(const char *path)

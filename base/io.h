@@ -44,4 +44,8 @@ int io_open_in_root(int dirfd, const char *path, int flags);
 /* Writes all n bytes, going on after short writes and EINTR. */
 int io_write_all(int fd, const void *bytes, size_t n);
 
+/* A file in memory that holds these bytes, sealed, to be read from its start: a program's input.
+ * Returns the descriptor (O_CLOEXEC) or a negative errno. */
+int io_make_input(const void *bytes, size_t n);
+
 bool io_is_dot(const char *name); /* "." or "..", which every directory has */

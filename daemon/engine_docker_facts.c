@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -271,23 +270,13 @@ static void on_unpacked(void *data, const struct proc_result *result)
         copy_next(j);
 }
 
-/* In memory, where tar reads it. */
-static int make_archive(const struct docker_answer *answer, struct err *e)
-{
-        _cleanup_close_ int fd = memfd_create("archive", MFD_CLOEXEC);
-
-        if (fd < 0 || io_write_all(fd, answer->body, answer->n) < 0 || lseek(fd, 0, SEEK_SET) < 0)
-                return err_errno(e, errno, "keep what is copied out of an image");
-        return TAKE_FD(fd);
-}
-
 static int unpack(struct docker_facts_job *j, const struct docker_answer *answer, struct err *e)
 {
         static const char *const environ[] = {
                 "LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 NULL};
         _cleanup_free_ char *to = str_printf("%s/rootfs/%s", j->staging, parts[j->part].to);
-        _cleanup_close_ int archive = make_archive(answer, e);
+        _cleanup_close_ int archive = io_make_input(answer->body, answer->n);
         const char *const argv[] = {"prlimit",
                                     "--core=0",
                                     "--fsize=1073741824",
@@ -305,7 +294,7 @@ static int unpack(struct docker_facts_job *j, const struct docker_answer *answer
         const struct proc_how how = {.envp = environ, .stdin_file = archive};
 
         if (archive < 0)
-                return archive;
+                return err_errno(e, -archive, "keep what is copied out of an image");
         return to ? proc_run_how(j->engine->proc, argv, &how, TAR_MS, on_unpacked, j, e)
                   : err_oom(e);
 }

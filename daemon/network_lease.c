@@ -496,7 +496,7 @@ static int run_plugin(struct lease *l, const char *command,
         _cleanup_free_ char *text = plugin_input(l);
         if (!env || !text)
                 return err_oom(e);
-        _cleanup_close_ int in = rules_make_input(text);
+        _cleanup_close_ int in = io_make_input(text, strlen(text));
         if (in < 0)
                 return err_errno(e, -in, "make the input of '%s'", program);
         const char *const argv[] = {program, NULL};

@@ -101,8 +101,6 @@ int rules_change(struct network *n, char *text, struct lease *l,
                  void (*done)(struct lease *l, const struct err *e), struct err *e);
 /* All of it anew, for nobody in particular: a failure is logged, and tried again. */
 void rules_write(struct network *n);
-/* A file in memory with this text, to be read from its start: a program's input. Negative errno. */
-int rules_make_input(const char *text);
 void rules_on_kick(uv_timer_t *timer);
 /* The text that puts a lease's links and policy in (replacing the policy), takes the policy out,
  * takes the links out that no other lease has, and what is counted of it. NULL: no memory. */

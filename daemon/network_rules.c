@@ -2,10 +2,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -320,24 +318,10 @@ static void on_nft(void *data, const struct proc_result *result)
         end_change(n, &e);
 }
 
-/* A file in memory to read from: who reads cannot change it, nor the writer any more. */
-int rules_make_input(const char *text)
-{
-        _cleanup_close_ int fd = memfd_create("stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        int r = fd < 0 ? -errno : io_write_all(fd, text, strlen(text));
-
-        if (r < 0)
-                return r;
-        if (lseek(fd, 0, SEEK_SET) < 0 ||
-            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE) < 0)
-                return -errno;
-        return TAKE_FD(fd);
-}
-
 static int run_nft(struct network *n, const char *text, struct err *e)
 {
         static const char *const argv[] = {"nft", "-f", "-", NULL};
-        _cleanup_close_ int in = rules_make_input(text);
+        _cleanup_close_ int in = io_make_input(text, strlen(text));
 
         if (in < 0)
                 return err_errno(e, -in, "make the input of nft");

@@ -74,17 +74,6 @@ static char **environment(const char *directory, const char *work, const char *i
 
 /* --- running it ---------------------------------------------------------------------------- */
 
-static int input_fd(const struct buf *input, struct err *e)
-{
-        _cleanup_close_ int fd = memfd_create("input", MFD_CLOEXEC);
-        if (fd < 0)
-                return err_errno(e, errno, "make a file in memory");
-        int r = io_write_all(fd, buf_bytes(input), input->len);
-        if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
-                return err_errno(e, r < 0 ? -r : errno, "write a file in memory");
-        return TAKE_FD(fd);
-}
-
 static int take_output(int fd, struct buf *output, struct err *e)
 {
         ssize_t n = 1;
@@ -142,8 +131,8 @@ int git_run(const struct git *g, const char *const *args, const struct buf *inpu
                 return err_oom(e);
         argv[0] = "git";
         memcpy(argv + 1, args, strv_len(args) * sizeof(*argv));
-        if (input && (in = input_fd(input, e)) < 0)
-                return in;
+        if (input && (in = io_make_input(buf_bytes(input), input->len)) < 0)
+                return err_errno(e, -in, "make a file in memory");
         if (output && (out = memfd_create("output", MFD_CLOEXEC)) < 0)
                 return err_errno(e, errno, "make a file in memory");
         int r = run(g, argv, in, out, e);
