@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fnv.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -451,10 +452,8 @@ static void load_orphans(struct network *n)
 
 const char *network_instance(const char *state_dir, char *out, size_t size)
 {
-        uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+        uint64_t hash = fnv1a(FNV1A_START, state_dir, strlen(state_dir));
 
-        for (const char *s = state_dir; *s; s++)
-                hash = (hash ^ (uint8_t)*s) * 0x100000001b3;
         if (str_eq(state_dir, "/run/sandboxd"))
                 (void)str_format(out, size, "main");
         else

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fnv.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
@@ -36,15 +37,6 @@ static const char *const expiry_names[] = {[EXPIRY_STOP] = "stop", [EXPIRY_DELET
 
 /* --- sums ---------------------------------------------------------------------------------- */
 
-/* http://www.isthe.com/chongo/tech/comp/fnv/ : two rows of equal lengths that differ in one byte
- * never have the same sum, as each step is a bijection. */
-static uint64_t fnv1a(uint64_t sum, const unsigned char *bytes, size_t n)
-{
-        for (size_t i = 0; i < n; i++)
-                sum = (sum ^ bytes[i]) * UINT64_C(0x100000001b3);
-        return sum;
-}
-
 static uint64_t fnv1a_number(uint64_t sum, uint64_t number)
 {
         unsigned char bytes[8];
@@ -56,7 +48,7 @@ static uint64_t fnv1a_number(uint64_t sum, uint64_t number)
 
 static void row_sum(sqlite3_context *context, int n, sqlite3_value **values)
 {
-        uint64_t sum = UINT64_C(0xcbf29ce484222325);
+        uint64_t sum = FNV1A_START;
 
         for (int i = 0; i < n; i++) {
                 int type = sqlite3_value_type(values[i]);

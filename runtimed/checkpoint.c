@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
@@ -600,16 +601,6 @@ static int revert(struct checkpoint *c, struct err *e)
 
 /* --- all of it ----------------------------------------------------------------------------- */
 
-/* FNV-1a: one index for each directory. */
-static uint64_t hash_of(const char *s)
-{
-        uint64_t h = 0xcbf29ce484222325ULL;
-
-        for (; *s; s++)
-                h = (h ^ (uint8_t)*s) * 0x100000001b3ULL;
-        return h;
-}
-
 /* checkpoints: "<own>/checkpoints". */
 static char *own_below(const char *work, const char *checkpoints)
 {
@@ -624,7 +615,8 @@ static int open_checkpoint(struct checkpoint *c, const char *checkpoints, struct
 {
         _cleanup_free_ char *directory = str_printf("%s/git", checkpoints);
 
-        c->index = str_printf("%s/index-%016" PRIx64, checkpoints, hash_of(c->work));
+        c->index = str_printf("%s/index-%016" PRIx64, checkpoints, /* one for each directory */
+                              fnv1a(FNV1A_START, c->work, strlen(c->work)));
         c->no_index = str_printf("%s/none", checkpoints);
         c->own = own_below(c->work, checkpoints);
         if (!directory || !c->index || !c->no_index)
