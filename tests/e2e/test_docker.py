@@ -236,8 +236,9 @@ def test_what_is_not_ours_stays(daemon, dockerd, make_daemon):
         orphan = daemon.api.create(name="orphan", runtime="runc")
         labels = daemon.engine.container(daemon, orphan)["Config"]["Labels"]
         daemon.api.delete("orphan")
+        daemon.kill()  # which would remove it before it starts
         dockerd.run("leftover", ["sleep", "1000"], labels)  # as if its delete had been half done
-        daemon.restart("SIGKILL")
+        daemon.start()
         wait_until(lambda: not dockerd.named("leftover"), "the orphan removed")
         assert dockerd.named("plain")["State"] == "running"
         assert identity(other.init_pid(box)) == main and other.api.sh("box", "echo up") == "up\n"

@@ -3,12 +3,11 @@
 import grpc
 import pytest
 
-from harness import DEPS, refused
+from harness import refused
 from lab import DNS, ECHO, PAGE
 
 pytestmark = pytest.mark.oci_only("its networks are the daemon's own; for Docker's see test_docker.py")
 
-IMAGE = DEPS / "image-dev"
 every_runtime = pytest.mark.parametrize("runtime", ["runc", "runsc", "runsc-r22"], indirect=True)
 
 
@@ -56,11 +55,9 @@ def test_pages_with_busybox(lab, make_box, dns):
     assert box.api.run(box.id, "wget", "-qO", "-", "http://absent/").code != 0
 
 
-def test_pages_in_the_development_image(lab, make_box, dns):
+def test_pages_in_the_development_image(lab, make_box, dns, dev_image):
     """glibc as it is on a machine, and what an agent uses."""
-    if not IMAGE.with_suffix(".stamp").exists():
-        pytest.skip("no development image: run 'make image-dev'")
-    box = make_box(dns, image=str(IMAGE))
+    box = make_box(dns, image=dev_image)
 
     def sh(script):
         return box.api.sh(box.id, script, timeout=60)

@@ -10,9 +10,10 @@ import time
 
 import grpc
 import pytest
-from sandboxd.v1 import image_pb2, image_pb2_grpc, sandbox_pb2
+from sandboxd.v1 import sandbox_pb2
 
 from harness import mounts, refused, state_name, wait_until
+from test_images import Images
 
 pytestmark = pytest.mark.oci_only("Docker Engine has no root file system of ours to lay over")
 OVERLAY = sandbox_pb2.ROOTFS_MODE_OVERLAY
@@ -196,7 +197,6 @@ def test_what_it_makes_is_no_danger_to_the_host(daemon, api, runtime, image):
 
 def test_its_image_stays_below_it(daemon, api, ctl, runtime, tmp_path):
     """Whatever its name stands for, and while the sandbox is stopped."""
-    stub = image_pb2_grpc.ImageServiceStub(api.channel)
     rootfs = tmp_path / "rootfs"
     shutil.copytree(daemon.data / "images/busybox/rootfs", rootfs, symlinks=True)
 
@@ -216,7 +216,7 @@ def test_its_image_stays_below_it(daemon, api, ctl, runtime, tmp_path):
     assert old != new
     daemon.restart("SIGTERM")  # which looks for what is unused, too
     api = daemon.api
-    stub = image_pb2_grpc.ImageServiceStub(api.channel)
+    images = Images(daemon)
     time.sleep(0.5)
     assert os.path.isdir(old)
     api.start(box.id)
@@ -224,10 +224,10 @@ def test_its_image_stays_below_it(daemon, api, ctl, runtime, tmp_path):
     assert api.sh(box.id, "cat /etc/marker /etc/mine") == "old\nmine\n"
     assert api.sh(plain.id, "cat /etc/marker") == "new\n"
     with refused(grpc.StatusCode.FAILED_PRECONDITION, box.id):
-        stub.Remove(image_pb2.ImageServiceRemoveRequest(name="mine"), timeout=20)
+        images.remove("mine")
     api.delete(box.id)
     api.delete(plain.id)
-    stub.Remove(image_pb2.ImageServiceRemoveRequest(name="mine"), timeout=20)
+    images.remove("mine")
     wait_until(lambda: not os.path.exists(old) and not os.path.exists(new), "their end", 20)
 
 
