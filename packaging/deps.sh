@@ -149,8 +149,9 @@ fetch_host()
         [ "$(cat "$directory.packages" 2>/dev/null)" != "$VERSION_CODENAME $include" ] || return 0
         need_root "a Debian to boot"
         find_mirror
-        rm -rf "$directory" "$directory.tmp"
-        debootstrap --variant=minbase --include="$include" \
+        rm -rf --one-file-system "$directory" "$directory.tmp"
+        # What it mounts goes with it, also when it is interrupted.
+        unshare --mount debootstrap --variant=minbase --include="$include" \
                 "$VERSION_CODENAME" "$directory.tmp" "$uri" >"$directory.log" ||
                 die "a Debian to boot: see $directory.log"
         rm -rf "$directory.tmp"/var/cache/apt/*.bin "$directory.tmp"/var/cache/apt/archives/*.deb

@@ -112,8 +112,10 @@ make_root()
         rm -rf --one-file-system "$directory" "$tmp"
         rm -f "$directory.stamp"
         mkdir -p "$tmp"
-        debootstrap --variant=minbase --include="$include" "$VERSION_CODENAME" "$tmp/root" "$uri" \
-                >"$directory.log" 2>&1 || die "debootstrap failed: see $directory.log"
+        # What it mounts goes with it, also when it is interrupted.
+        unshare --mount debootstrap --variant=minbase --include="$include" \
+                "$VERSION_CODENAME" "$tmp/root" "$uri" >"$directory.log" 2>&1 ||
+                die "debootstrap failed: see $directory.log"
         chmod 755 "$tmp/root"
         # The archive's date is that of the distribution's index, so what is newer was made here.
         date +%s --date="$(sed -n 's/^Date: //p' "$tmp"/root/var/lib/apt/lists/*Release | head -n 1)" \
