@@ -28,6 +28,10 @@ static const struct doctor_check checks[] = {
          doctor_check_files},
         {"limits.pids", "when the host has no more, no sandbox can start a process",
          doctor_check_pids},
+        {"limits.inotify",
+         "when its user has no more, programs that watch files fail: development servers, most of "
+         "all",
+         doctor_check_inotify},
         {"clock", "times in events and logs, and times to live across a reboot, are told by it",
          doctor_check_clock},
         {"socket", "who may write to it may call the daemon", doctor_check_socket},

@@ -52,6 +52,7 @@ void doctor_check_memory(const struct doctor_subject *s, struct finding *f);
 void doctor_check_nofile(const struct doctor_subject *s, struct finding *f);
 void doctor_check_files(const struct doctor_subject *s, struct finding *f);
 void doctor_check_pids(const struct doctor_subject *s, struct finding *f);
+void doctor_check_inotify(const struct doctor_subject *s, struct finding *f);
 void doctor_check_clock(const struct doctor_subject *s, struct finding *f);
 
 /* Open files that one process may have, now and at most, and what a sandbox shall have. */

@@ -26,6 +26,11 @@
 #define NOFILE_WARN 8192
 #define NOFILE_FAIL 512
 
+/* runtimed of a sandbox that has an app takes an instance of inotify, its development server
+ * another. */
+#define INSTANCES_WARN 1024
+#define WATCHES_WARN   65536
+
 /* Of the daemon itself: 8 MiB and 16 KiB for each of 10,000 sandboxes, and what is on its way to
  * clients. */
 #define MEMORY_WARN (256 * MiB)
@@ -340,6 +345,31 @@ void doctor_check_pids(const struct doctor_subject *s, struct finding *f)
         else
                 doctor_judge_use("processes and threads on the host", "kernel.threads-max", used,
                                  threads, f);
+}
+
+/* What watches files is counted for each user of the host, and all sandboxes without gVisor are one
+ * user's: inotify(7). How many are in use the kernel does not tell. */
+void doctor_check_inotify(const struct doctor_subject *s, struct finding *f)
+{
+        uint64_t instances, watches;
+
+        if (!read_number(s->proc, "sys/fs/inotify/max_user_instances", &instances) ||
+            !read_number(s->proc, "sys/fs/inotify/max_user_watches", &watches)) {
+                cannot_tell(f, s->proc, "sys/fs/inotify");
+                return;
+        }
+        finding_set(f, FINDING_OK,
+                    "the sandboxes under runc together may have %" PRIu64 " instances and %" PRIu64
+                    " watches",
+                    instances, watches);
+        if (watches < WATCHES_WARN) {
+                f->status = FINDING_WARN;
+                finding_repair(f, "sysctl -w fs.inotify.max_user_watches=%d", WATCHES_WARN);
+        }
+        if (instances < INSTANCES_WARN) {
+                f->status = FINDING_WARN;
+                finding_repair(f, "sysctl -w fs.inotify.max_user_instances=%d", INSTANCES_WARN);
+        }
 }
 
 void doctor_check_clock(const struct doctor_subject *s, struct finding *f)

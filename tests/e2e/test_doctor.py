@@ -23,8 +23,8 @@ from shim import Shim
 pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see test_docker.py")
 
 HOST = ["kernel", "kernel.namespaces", "kernel.seccomp", "cgroups", "memory", "limits.nofile",
-        "limits.files", "limits.pids", "clock", "socket", "directories", "disk.data", "disk.state",
-        "locks", "runtimed", "image", "rootfs.overlay", "network.plugins",
+        "limits.files", "limits.pids", "limits.inotify", "clock", "socket", "directories",
+        "disk.data", "disk.state", "locks", "runtimed", "image", "rootfs.overlay", "network.plugins",
         "network.filter", "network.subnets", "network.forward", "store"]
 
 
@@ -68,14 +68,14 @@ def no_sandbox(daemon):
 
 
 def test_a_host_that_is_well(daemon):
-    """With what each machine has: a clock that nothing keeps, a low limit of open files, runtimes
-    of its distribution."""
+    """With what each machine has: a clock that nothing keeps, low limits of open files and
+    of what watches files, runtimes of its distribution."""
     found = examine(daemon)
     assert list(found)[:len(HOST)] == HOST and list(found)[-1] == "dns.servers"
     assert [f for f in found.values() if status(f) == "FAIL"] == []
     assert {f.id for f in found.values() if status(f) == "WARN"} <= {
-        "limits.nofile", "clock", "memory", "disk.data", "network.forward", "runtime.runc.version",
-        "runtime.runsc.version", "runtime.runsc-r22.version", "runtime.runsc-r22.platform"}
+        "limits.nofile", "limits.inotify", "clock", "memory", "disk.data", "network.forward",
+        "runtime.runc.version", "runtime.runsc.version", "runtime.runsc-r22.version", "runtime.runsc-r22.platform"}
     for name in runtimes():
         for what in "program", "sandbox", "socket", "dns", "removal":
             assert status(found[f"runtime.{name}.{what}"]) == "OK"

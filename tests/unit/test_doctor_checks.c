@@ -246,6 +246,26 @@ static void tables_of_the_kernel(void **state)
         assert_finding(f, FINDING_FAIL, "900 of 901");
 }
 
+static void watchers(void **state)
+{
+        struct fixture *f = *state;
+
+        doctor_check_inotify(&f->subject, &f->f);
+        assert_finding(f, FINDING_WARN, "cannot be read");
+        put(f, "proc/sys/fs/inotify/max_user_instances", "1024\n");
+        put(f, "proc/sys/fs/inotify/max_user_watches", "65536\n");
+        doctor_check_inotify(&f->subject, &f->f);
+        assert_finding(f, FINDING_OK, "1024 instances and 65536 watches");
+        put(f, "proc/sys/fs/inotify/max_user_watches", "8192\n");
+        doctor_check_inotify(&f->subject, &f->f);
+        assert_string_equal(f->f.repair, "sysctl -w fs.inotify.max_user_watches=65536");
+        assert_finding(f, FINDING_WARN, "8192 watches");
+        put(f, "proc/sys/fs/inotify/max_user_instances", "128\n");
+        doctor_check_inotify(&f->subject, &f->f);
+        assert_string_equal(f->f.repair, "sysctl -w fs.inotify.max_user_instances=1024");
+        assert_finding(f, FINDING_WARN, "128 instances");
+}
+
 /* --- files --------------------------------------------------------------------------------- */
 
 static void disks(void **state)
@@ -583,6 +603,7 @@ int main(void)
                 TEST(memory),
                 TEST(limits),
                 TEST(tables_of_the_kernel),
+                TEST(watchers),
                 TEST(disks),
                 TEST(who_may_write),
                 TEST(sockets),
