@@ -73,14 +73,6 @@ json_t *docker_parse(const struct docker_answer *answer, const char *what, struc
         return NULL;
 }
 
-const char *docker_string(const json_t *object, const char *a, const char *b)
-{
-        const json_t *value = json_object_get(object, a);
-        const char *s = json_string_value(b ? json_object_get(value, b) : value);
-
-        return s ? s : "";
-}
-
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value)
 {
         json_t *filters = json_pack("{s:[o, o*]}", "label",
@@ -394,8 +386,7 @@ static bool bundle_is_ours(const struct engine_docker *e, const char *id)
 {
         _cleanup_free_ char *path = bundle_path(e->state_dir, id, BUNDLE_DOCKER);
         json_t *root = path ? json_load_file(path, 0, NULL) : NULL;
-        const char *instance =
-                docker_string(json_object_get(root, "Labels"), DOCKER_LABEL_INSTANCE, NULL);
+        const char *instance = json_text(json_object_get(root, "Labels"), DOCKER_LABEL_INSTANCE);
         bool is_so = path && (!root || str_eq(instance, e->instance));
 
         json_decref(root);

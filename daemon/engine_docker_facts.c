@@ -454,7 +454,7 @@ int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned
 
         if (!j)
                 return err_oom(err);
-        if (!take_hash(docker_string(inspected, "Id", NULL), j->hash) || id_new(j->id) < 0) {
+        if (!take_hash(json_text(inspected, "Id"), j->hash) || id_new(j->id) < 0) {
                 free(j);
                 return err_set(err, STATUS_INTERNAL,
                                "Docker Engine, inspect an image: it gives no id");

@@ -150,15 +150,15 @@ static void on_pull_line(void *data, char *line, size_t n)
         struct docker_pull *p = data;
         json_t *root = json_loadb(line, n, 0, NULL);
         const json_t *detail = json_object_get(root, "progressDetail");
-        const char *error = docker_string(root, "error", NULL);
+        const char *error = json_text(root, "error");
         char shown[ERR_MSG_MAX];
 
         if (*error)
                 (void)err_set(&p->err, STATUS_NOT_FOUND, "image '%s' cannot be pulled: %s",
                               p->reference, str_escape(shown, sizeof(shown), error, strlen(error)));
         struct layer *l = NULL;
-        if (str_eq(docker_string(root, "status", NULL), "Downloading"))
-                l = find_layer(p, docker_string(root, "id", NULL));
+        if (str_eq(json_text(root, "status"), "Downloading"))
+                l = find_layer(p, json_text(root, "id"));
         if (l) {
                 l->current = (uint64_t)json_integer_value(json_object_get(detail, "current"));
                 l->total = (uint64_t)json_integer_value(json_object_get(detail, "total"));

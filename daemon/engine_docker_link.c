@@ -192,16 +192,16 @@ static void on_event(void *data, char *line, size_t n)
         struct engine_docker *e = data;
         json_t *root = json_loadb(line, n, 0, NULL);
         const json_t *attributes = json_object_get(json_object_get(root, "Actor"), "Attributes");
-        const char *id = docker_string(attributes, DOCKER_LABEL_ID, NULL);
-        const char *instance = docker_string(attributes, DOCKER_LABEL_INSTANCE, NULL);
+        const char *id = json_text(attributes, DOCKER_LABEL_ID);
+        const char *instance = json_text(attributes, DOCKER_LABEL_INSTANCE);
         int64_t at = json_integer_value(json_object_get(root, "timeNano"));
 
         e->link.since = MAX(e->link.since, at);
-        if (str_eq(docker_string(root, "Type", NULL), "daemon")) {
+        if (str_eq(json_text(root, "Type"), "daemon")) {
                 e->link.stale = true; /* it has read daemon.json again */
                 ask_anew(e);
         } else if (*instance && str_eq(instance, e->instance) && id_is_valid(id)) {
-                heed(e, docker_string(root, "Action", NULL), id);
+                heed(e, json_text(root, "Action"), id);
         }
         json_decref(root);
 }
@@ -280,11 +280,12 @@ static void on_list(void *data, const struct docker_answer *answer, const struct
         docker_forget_all(e);
         json_array_foreach(list, i, one)
         {
-                const char *id = docker_string(one, "Labels", DOCKER_LABEL_ID);
+                const char *id = json_text(json_object_get(one, "Labels"), DOCKER_LABEL_ID);
                 if (!id_is_valid(id))
                         continue;
-                tell_paused(e, id, str_eq(docker_string(one, "State", NULL), "paused"));
-                if (str_eq(docker_string(one, "Labels", DOCKER_LABEL_HELPER), "true") &&
+                tell_paused(e, id, str_eq(json_text(one, "State"), "paused"));
+                if (str_eq(json_text(json_object_get(one, "Labels"), DOCKER_LABEL_HELPER),
+                           "true") &&
                     !docker_facts_has(e, id) && !docker_trial_has(e, id))
                         remove_stray(e, id); /* an earlier daemon's */
         }
@@ -348,7 +349,7 @@ static void take_runtime(struct engine_docker *e, size_t i, const json_t *runtim
         struct engine_runtime *r = &e->runtimes[i];
         struct docker_runtime *d = &e->docker_runtimes[i];
         const json_t *registered = json_object_get(runtimes, r->name);
-        const char *name = docker_string(registered, "path", NULL);
+        const char *name = json_text(registered, "path");
 
         d->registered = registered != NULL;
         if (*name)
@@ -379,14 +380,14 @@ static void take_runtime(struct engine_docker *e, size_t i, const json_t *runtim
 
 static void take_about(struct engine_docker *e, const json_t *info)
 {
-        char *about = str_printf(
-                "Docker Engine %s at %s; cgroups %s by %s; images on %s; %s",
-                docker_string(info, "ServerVersion", NULL), e->config->docker.socket,
-                docker_string(info, "CgroupVersion", NULL),
-                docker_string(info, "CgroupDriver", NULL), docker_string(info, "Driver", NULL),
-                json_is_true(json_object_get(info, "LiveRestoreEnabled"))
-                        ? "live-restore is on"
-                        : "live-restore is off: a restart of it ends all sandboxes");
+        char *about =
+                str_printf("Docker Engine %s at %s; cgroups %s by %s; images on %s; %s",
+                           json_text(info, "ServerVersion"), e->config->docker.socket,
+                           json_text(info, "CgroupVersion"), json_text(info, "CgroupDriver"),
+                           json_text(info, "Driver"),
+                           json_is_true(json_object_get(info, "LiveRestoreEnabled"))
+                                   ? "live-restore is on"
+                                   : "live-restore is off: a restart of it ends all sandboxes");
 
         docker_set_text(&e->base.about, about);
 }
@@ -453,8 +454,8 @@ static int minor_of(const char *version)
 
 static int choose_version(struct engine_docker *e, const json_t *root, struct err *why)
 {
-        const char *newest = docker_string(root, "ApiVersion", NULL);
-        const char *oldest = docker_string(root, "MinAPIVersion", NULL);
+        const char *newest = json_text(root, "ApiVersion");
+        const char *oldest = json_text(root, "MinAPIVersion");
         char version[16], shown[64];
         int max = minor_of(newest), min = MAX(minor_of(oldest), 0);
 

@@ -9,13 +9,13 @@
 
 #include "daemon/engine_docker.h"
 
-#include <jansson.h>
 #include <pthread.h>
 #include <sys/queue.h>
 #include <uv/tree.h>
 
 #include "base/id.h"
 #include "daemon/docker_client.h"
+#include "daemon/json.h"
 
 #define DOCKER_FILE_CONTAINER "container" /* its id, once it is made */
 #define DOCKER_FILE_CGROUP    "cgroup"    /* path in the hierarchies, once it runs */
@@ -112,8 +112,6 @@ int docker_ask_free(struct engine_docker *e, const char *method, char *path, uns
                     void *data, struct err *err);
 /* The answer as an object; NULL when it is none, then *err says so. The caller's reference. */
 json_t *docker_parse(const struct docker_answer *answer, const char *what, struct err *err);
-/* A string below a.b of an object; "" when there is none. */
-const char *docker_string(const json_t *object, const char *a, const char *b);
 /* The path that lists the containers of this instance, that have this label, too; label NULL: all.
  * The caller frees. */
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value);

@@ -158,7 +158,7 @@ static void on_found(void *data, const struct docker_answer *answer, const struc
 {
         struct docker_removal *job = data;
         json_t *list = err ? NULL : json_loadb(answer->body, answer->n, 0, NULL);
-        const char *id = docker_string(json_array_get(list, 0), "Id", NULL);
+        const char *id = json_text(json_array_get(list, 0), "Id");
 
         if (err) {
                 remove_done(job, err);

@@ -169,7 +169,7 @@ static void on_created(void *data, const struct docker_answer *answer, const str
         struct docker_run *run = data;
         struct err e;
         json_t *root = err ? NULL : docker_parse(answer, "create", &e);
-        const char *container = docker_string(root, "Id", NULL);
+        const char *container = json_text(root, "Id");
         bool is_good = strlen(container) == DOCKER_ID_LEN &&
                        strspn(container, "0123456789abcdef") == DOCKER_ID_LEN;
         int r = -EIO;
@@ -582,11 +582,11 @@ static int parse_list(const struct docker_answer *answer, struct engine_containe
 
         for (size_t i = 0; list && i < all; i++) {
                 const json_t *one = json_array_get(root, i);
-                const char *id = docker_string(one, "Labels", DOCKER_LABEL_ID);
+                const char *id = json_text(json_object_get(one, "Labels"), DOCKER_LABEL_ID);
                 if (!id_is_valid(id))
                         continue;
                 (void)str_format(list[n].id, sizeof(list[n].id), "%s", id); /* it fits */
-                list[n++].paused = str_eq(docker_string(one, "State", NULL), "paused");
+                list[n++].paused = str_eq(json_text(one, "State"), "paused");
         }
         json_decref(root);
         if (!list)

@@ -8,6 +8,7 @@
 #include "daemon/bundle.h"
 #include "daemon/cgroup.h"
 #include "daemon/engine_oci_private.h"
+#include "daemon/json.h"
 #include "daemon/mounts.h"
 
 #define TRACES_MAX 200000 /* of all sandboxes together; the rest is found when these are gone */
@@ -165,8 +166,7 @@ static int bundle_is_ours(const struct engine_oci *e, const char *id)
         if (r < 0)
                 return r == -ENOTDIR ? -ENOENT : r;
         json_t *root = json_loads(text, 0, NULL);
-        const char *instance = json_string_value(
-                json_object_get(json_object_get(root, "annotations"), BUNDLE_INSTANCE));
+        const char *instance = json_text(json_object_get(root, "annotations"), BUNDLE_INSTANCE);
         r = root ? str_eq(instance, e->instance) : -ENOENT;
         json_decref(root);
         return r;

@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "daemon/image.h"
 #include "daemon/image_tree.h"
+#include "daemon/json.h"
 #include "daemon/overlay.h"
 
 #define CONTENT       ".content"
@@ -125,13 +126,6 @@ void image_list_done(struct image_list *l)
         *l = (struct image_list){0};
 }
 
-static const char *string_of(const json_t *json, const char *key)
-{
-        const char *s = json_string_value(json_object_get(json, key));
-
-        return s ? s : "";
-}
-
 static uint64_t number_of(const json_t *json, const char *key)
 {
         return (uint64_t)MAX(json_integer_value(json_object_get(json, key)), 0);
@@ -158,8 +152,8 @@ static int read_info(const char *images, const char *name, struct image_info *re
         char *source = read_source(images, name);
         struct image_info i = {
                 .name = strdup(name),
-                .source = source ? source : strdup(string_of(json, "source")),
-                .digest = strdup(string_of(json, "digest")),
+                .source = source ? source : strdup(json_text(json, "source")),
+                .digest = strdup(json_text(json, "digest")),
                 .created_at = (int64_t)MIN(number_of(json, "created_at"), CREATED_MAX),
                 .size = number_of(json, "size"),
                 .files = number_of(json, "files"),

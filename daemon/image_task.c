@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -14,6 +13,7 @@
 #include "daemon/image_config.h"
 #include "daemon/image_prepare.h"
 #include "daemon/image_tree.h"
+#include "daemon/json.h"
 #include "daemon/proc.h"
 #include "daemon/record.h"
 
@@ -201,9 +201,7 @@ static void copy_strings(const json_t *from, const char *key, json_t *to)
 
 static void copy_string(const json_t *from, const char *key, json_t *to)
 {
-        const char *s = json_string_value(json_object_get(from, key));
-
-        (void)json_object_set_new(to, key, json_string(s ? s : ""));
+        (void)json_object_set_new(to, key, json_string(json_text(from, key)));
 }
 
 /* What a sandbox may take over, and nothing else. */

@@ -22,6 +22,7 @@
 #include "base/io.h"
 #include "base/offload.h"
 #include "base/util.h"
+#include "daemon/json.h"
 #include "daemon/network_private.h"
 
 #define INTERFACE "eth0" /* in the namespace */
@@ -256,12 +257,6 @@ static int work_remove(struct job *job)
 
 /* --- JSON ------------------------------------------------------------------------------------ */
 
-static const char *text_of(const json_t *object, const char *key)
-{
-        const char *s = json_string_value(json_object_get(object, key));
-        return s ? s : "";
-}
-
 /* What ends up in the rules' text between quotes, and in a path. */
 static bool is_link_name(const char *s)
 {
@@ -277,8 +272,8 @@ static int read_links(const json_t *result, struct strv_builder *links, struct e
 
         json_array_foreach(json_object_get(result, "interfaces"), i, interface)
         {
-                const char *name = text_of(interface, "name");
-                if (*text_of(interface, "sandbox"))
+                const char *name = json_text(interface, "name");
+                if (*json_text(interface, "sandbox"))
                         continue;
                 if (!is_link_name(name) || links->n == NETWORK_LINKS_MAX)
                         return err_set(e, STATUS_FAILED_PRECONDITION,
@@ -303,7 +298,7 @@ static int read_addresses(const json_t *result, struct strv_builder *addresses, 
 
         json_array_foreach(json_object_get(result, "ips"), i, ip)
         {
-                const char *address = text_of(ip, "address");
+                const char *address = json_text(ip, "address");
                 struct net_rule rule;
                 if (net_rule_parse(address, strcspn(address, "/"), &rule, NULL) < 0 ||
                     !net_rule_is_subnet(&rule) || addresses->n == NETWORK_ADDRESSES_MAX)
@@ -347,17 +342,19 @@ static int check_conflist(const json_t *conflist, const char *origin, struct err
         const json_t *plugins = json_object_get(conflist, "plugins"), *plugin;
         size_t i, n = json_array_size(plugins);
 
-        if (!*text_of(conflist, "name") || n == 0 || n > NETWORK_PLUGINS_MAX)
+        if (!*json_text(conflist, "name") || n == 0 || n > NETWORK_PLUGINS_MAX)
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "%s: expected a CNI configuration list with a name and 1 to %d "
                                "plugins",
                                origin, NETWORK_PLUGINS_MAX);
-        json_array_foreach(plugins, i, plugin) if (
-                !*text_of(plugin, "type") ||
-                strchr(text_of(plugin, "type"),
-                       '/')) return err_set(e, STATUS_INVALID_ARGUMENT,
-                                            "%s: plugin %zu has no type, or one with a slash",
-                                            origin, i + 1);
+        json_array_foreach(plugins, i, plugin)
+        {
+                const char *type = json_text(plugin, "type");
+                if (!*type || strchr(type, '/'))
+                        return err_set(e, STATUS_INVALID_ARGUMENT,
+                                       "%s: plugin %zu has no type, or one with a slash", origin,
+                                       i + 1);
+        }
         return 0;
 }
 
@@ -433,9 +430,9 @@ void lease_load(struct lease *l)
         l->result = load_json(l, "result");
         bool good = l->conflist && l->result && read_result(l, &e) == 0;
         l->linked = good;
-        if (good && id_is_valid(text_of(owner, "id")) &&
-            egress_parse(text_of(owner, "egress"), &l->policy, &e) == 0)
-                (void)str_format(l->id, sizeof(l->id), "%s", text_of(owner, "id"));
+        if (good && id_is_valid(json_text(owner, "id")) &&
+            egress_parse(json_text(owner, "egress"), &l->policy, &e) == 0)
+                (void)str_format(l->id, sizeof(l->id), "%s", json_text(owner, "id"));
         json_decref(owner);
 }
 
@@ -474,7 +471,7 @@ static int run_plugin(struct lease *l, const char *command,
 {
         struct network *n = l->network;
         const char *type =
-                text_of(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
+                json_text(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
         char program[PATH_MAX], path[2048] = "";
         struct strv_builder b = {0};
 
@@ -511,10 +508,10 @@ static void plugin_error(const struct lease *l, const struct proc_result *result
                          const char *command, struct err *e)
 {
         const char *type =
-                text_of(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
+                json_text(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
         json_t *told = json_loads(result->output, 0, NULL);
         char shown[400];
-        const char *msg = text_of(told, "msg");
+        const char *msg = json_text(told, "msg");
 
         if (*msg)
                 (void)err_set(e, STATUS_UNAVAILABLE, "CNI plugin '%s', %s: %s", type, command,

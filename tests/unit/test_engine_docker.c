@@ -293,10 +293,10 @@ static void what_was_laid_down_is_what_docker_is_told(void **state)
         assert_int_equal(f->err.code, STATUS_NOT_FOUND);
         assert_true(docker_peer_heard(&f->peer, "POST /v1.43/containers/create?name=sandboxd-" ID));
         json_t *body = json_loads(f->peer.last_body, 0, NULL);
-        assert_string_equal(docker_string(body, "Image", NULL), "sha256:" IMAGE);
-        assert_string_equal(docker_string(body, "User", NULL), "1:2");
-        assert_string_equal(docker_string(body, "HostConfig", "NetworkMode"), "boxes");
-        assert_string_equal(docker_string(body, "HostConfig", "UsernsMode"), "host");
+        assert_string_equal(json_text(body, "Image"), "sha256:" IMAGE);
+        assert_string_equal(json_text(body, "User"), "1:2");
+        assert_string_equal(json_text(json_object_get(body, "HostConfig"), "NetworkMode"), "boxes");
+        assert_string_equal(json_text(json_object_get(body, "HostConfig"), "UsernsMode"), "host");
         json_decref(body);
         _cleanup_free_ char *resolv = f->engine->ops->read_resolv_conf(f->engine, ID);
         assert_string_equal(resolv, "nameserver 192.0.2.1\n");
@@ -326,8 +326,9 @@ static void a_network_that_is_missing_is_made_once(void **state)
         assert_int_equal(f->err.code, STATUS_INTERNAL);
         json_t *body = json_loads(f->peer.last_body, 0, NULL); /* of the second try */
         assert_true(json_is_false(json_object_get(body, "EnableIPv6")));
-        assert_string_equal(docker_string(body, "Options", "com.docker.network.bridge.enable_icc"),
-                            "false");
+        assert_string_equal(
+                json_text(json_object_get(body, "Options"), "com.docker.network.bridge.enable_icc"),
+                "false");
         json_decref(body);
         answer(f, "POST /networks/create", 201, "{}");
         run(f, true);
