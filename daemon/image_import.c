@@ -600,10 +600,9 @@ static struct image_job *make_job(const struct registry *r, const struct image_i
         j->max_size = r->config->images.max_size;
         j->max_files = r->config->images.max_files;
         j->images = str_printf("%s/images", r->config->data_dir);
-        j->bundles = str_printf("%s/bundles", r->config->state_dir);
         j->name = strdup(p->name);
         j->text = strdup(p->source);
-        if (j->images && j->bundles && j->name && j->text && id_new(j->id) == 0)
+        if (j->images && j->name && j->text && id_new(j->id) == 0)
                 return j;
         image_job_unref(j);
         return NULL;

@@ -28,7 +28,6 @@ void image_job_unref(void *job)
         if (!j || atomic_fetch_sub(&j->refs, 1) > 1)
                 return;
         free(j->images);
-        free(j->bundles);
         free(j->name);
         free(j->text);
         free(j->staging);

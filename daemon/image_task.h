@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "base/id.h"
 #include "daemon/image_source.h"
 #include "daemon/image_store.h"
 
@@ -12,9 +13,9 @@ struct image_job {
         atomic_uint refs;
         atomic_bool cancelled;
         const atomic_bool *stop; /* it outlives every thread */
-        char *images, *bundles;  /* host paths */
-        char *name, *text;       /* of the source */
-        char id[27];
+        char *images;            /* host path of the directory of all images */
+        char *name, *text;       /* text: of the source, as the client gave it */
+        char id[ID_LEN + 1];     /* of the staging directory */
         uint64_t max_size, max_files;
         /* Filled by the steps, of which one is under way at a time. */
         struct image_source source;
