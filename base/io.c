@@ -87,6 +87,16 @@ int io_make_input(const void *bytes, size_t n)
         return TAKE_FD(fd);
 }
 
+int io_make_output(size_t size)
+{
+        _cleanup_close_ int fd = memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
 int io_sync_directory_of(const char *path)
 {
         char copy[PATH_MAX];

@@ -48,4 +48,8 @@ int io_write_all(int fd, const void *bytes, size_t n);
  * Returns the descriptor (O_CLOEXEC) or a negative errno. */
 int io_make_input(const void *bytes, size_t n);
 
+/* A file in memory for what a program prints, of a fixed size, zeroed: no flood goes further. Its
+ * position, which all who write share, tells how much there is. Returns as above. */
+int io_make_output(size_t size);
+
 bool io_is_dot(const char *name); /* "." or "..", which every directory has */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/mark.h"
+#include "base/str.h"
 #include "base/util.h"
 
 #ifndef SYS_close_range
@@ -111,4 +113,19 @@ int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e)
         }
         *ret_pid = pid;
         return 0;
+}
+
+char *spawn_find_program(const char *name, const char *path)
+{
+        if (strchr(name, '/'))
+                return access(name, X_OK) == 0 ? strdup(name) : NULL;
+        _cleanup_free_ char *copy = strdup(path);
+        char *rest = copy, *directory;
+        while ((directory = strsep(&rest, ":"))) {
+                _cleanup_free_ char *full =
+                        directory[0] == '/' ? str_printf("%s/%s", directory, name) : NULL;
+                if (full && access(full, X_OK) == 0)
+                        return TAKE(full);
+        }
+        return NULL;
 }

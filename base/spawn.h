@@ -28,3 +28,8 @@ struct spawn {
  * program or the directory). The child has default signal handlers but for what it is to ignore,
  * no blocked signals, and no descriptor but 0, 1 and 2. The caller reaps it. */
 int spawn(const struct spawn *s, pid_t *ret_pid, struct err *e);
+
+/* The path of a program: as given when it has a slash, else the first in the directories of `path`,
+ * which are as those of PATH; one that is not absolute is passed over. NULL when there is no such
+ * program, or no memory. The caller frees. */
+char *spawn_find_program(const char *name, const char *path);

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/spawn.h"
 #include "base/str.h"
 #include "base/util.h"
 
@@ -60,20 +60,9 @@ char *engine_parse_version(const char *output)
 char *engine_find_program(const char *name)
 {
         const char *path = getenv("PATH");
-
-        if (strchr(name, '/'))
-                return access(name, X_OK) == 0 ? strdup(name) : NULL;
         /* A service's PATH may lack the sbin directories, where Debian keeps runc. */
-        char *all = str_printf("%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
-                               path ? path : "");
-        char *found = NULL, *rest = all, *directory;
-        while (!found && (directory = strsep(&rest, ":"))) {
-                char *full = directory[0] == '/' ? str_printf("%s/%s", directory, name) : NULL;
-                if (full && access(full, X_OK) == 0)
-                        found = full;
-                else
-                        free(full);
-        }
-        free(all);
-        return found;
+        _cleanup_free_ char *all = str_printf(
+                "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", path ? path : "");
+
+        return all ? spawn_find_program(name, all) : NULL;
 }

@@ -203,10 +203,10 @@ struct engine_type {
 /* NULL when there is none. */
 const struct engine_type *engine_find_type(const char *name);
 
-/* The version in what a runtime prints when it is asked; "" when there is none. The absolute path
- * of a program: as given, or found in PATH or where the system's are; NULL when there is none. The
- * caller frees; NULL too when there is no memory. */
+/* The version in what a runtime prints when it is asked; "" when there is none. The caller frees;
+ * NULL when there is no memory. */
 char *engine_parse_version(const char *output);
+/* As spawn_find_program, in PATH and where the system's programs are. */
 char *engine_find_program(const char *name);
 
 /* NULL when the configuration names no such runtime. */

@@ -1,9 +1,8 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/io.h"
 #include "base/util.h"
 #include "daemon/engine_oci_private.h"
 
@@ -213,18 +212,6 @@ struct list_job {
         void *data;
 };
 
-/* A file in memory of a fixed size, most of it a hole: no flood goes further. */
-static int make_output(void)
-{
-        _cleanup_close_ int fd = memfd_create("list", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-        if (fd < 0 || ftruncate(fd, LIST_MAX) < 0 ||
-            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
-                return -errno;
-        return TAKE_FD(fd);
-}
-
-/* The position is shared with the program that wrote. */
 static int read_output(int fd, char **ret, struct err *e)
 {
         off_t n = lseek(fd, 0, SEEK_CUR);
@@ -275,7 +262,7 @@ int oci_list(struct engine *base, const struct engine_runtime *runtime,
         struct engine_oci *e = (struct engine_oci *)base;
         struct strv_builder builder = {0};
         _cleanup_free_ struct list_job *job = calloc(1, sizeof(*job));
-        _cleanup_close_ int output = make_output();
+        _cleanup_close_ int output = io_make_output(LIST_MAX);
 
         if (output < 0)
                 return err_errno(err, -output, "make an output file");

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
 #include <sys/syscall.h>
@@ -87,8 +86,7 @@ static void run_tell(struct run *run, bool timed_out, int status)
                 return;
         ssize_t n = pread(run->output, output, OUTPUT_MAX, 0);
         output[MAX(n, 0)] = '\0'; /* the file is zeroed where nothing was written */
-        void (*done)(void *data, const struct proc_result *result) = run->done;
-        run->done = NULL;
+        void (*done)(void *data, const struct proc_result *result) = TAKE(run->done);
         done(run->data, &result);
 }
 
@@ -110,24 +108,13 @@ void proc_run_kill(struct proc *p, const void *data)
                         (void)kill(-run->pid, SIGKILL); /* not reaped yet: it is this one */
 }
 
-/* A file of fixed size in memory for a child's output: position and bytes are shared. */
-static int make_output(void)
-{
-        _cleanup_close_ int fd = memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-        if (fd < 0 || ftruncate(fd, OUTPUT_MAX) < 0 ||
-            fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
-                return -errno;
-        return TAKE_FD(fd);
-}
-
 static int start_run(struct proc *p, const char *const *argv, const struct proc_how *how,
                      int output_file, bool die_with_us, unsigned timeout_ms,
                      void (*done)(void *data, const struct proc_result *result), void *data,
                      struct err *e)
 {
-        _cleanup_close_ int output =
-                output_file < 0 ? make_output() : fcntl(output_file, F_DUPFD_CLOEXEC, 3);
+        _cleanup_close_ int output = output_file < 0 ? io_make_output(OUTPUT_MAX)
+                                                     : fcntl(output_file, F_DUPFD_CLOEXEC, 3);
         _cleanup_free_ struct run *run = calloc(1, sizeof(*run));
 
         if (output < 0)
@@ -308,8 +295,7 @@ static void on_tell(uv_idle_t *idle)
         TAILQ_FOREACH (w, &p->watches, entry) {
                 if (!w->gone || !w->on_exit)
                         continue;
-                void (*on_exit)(void *data, int wait_status) = w->on_exit;
-                w->on_exit = NULL;
+                void (*on_exit)(void *data, int wait_status) = TAKE(w->on_exit);
                 on_exit(w->data, w->status);
                 return; /* w may be closed; the others' turn comes */
         }
@@ -532,13 +518,8 @@ void proc_close(struct proc *p)
 bool proc_has_program(const char *program)
 {
         const char *path = getenv("PATH");
-        _cleanup_free_ char *copy = strdup(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
-        char *rest = copy;
+        _cleanup_free_ char *found =
+                spawn_find_program(program, path ? path : "/usr/sbin:/usr/bin:/sbin:/bin");
 
-        for (char *dir = copy ? strsep(&rest, ":") : NULL; dir; dir = strsep(&rest, ":")) {
-                _cleanup_free_ char *full = str_printf("%s/%s", dir, program);
-                if (full && access(full, X_OK) == 0)
-                        return true;
-        }
-        return false;
+        return found != NULL;
 }

@@ -321,6 +321,18 @@ static void terminals(void **state)
         (void)(close(master) | close(slave));
 }
 
+static void found_programs(void **state)
+{
+        _cleanup_free_ char *found = spawn_find_program("sh", "bin:/nowhere::/bin:/usr/bin");
+        _cleanup_free_ char *given = spawn_find_program("/bin/sh", "");
+
+        (void)state;
+        assert_string_equal(found, "/bin/sh");
+        assert_string_equal(given, "/bin/sh");
+        assert_null(spawn_find_program("/bin/none", "/bin"));
+        assert_null(spawn_find_program("sh", "bin:/nowhere:"));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -339,6 +351,7 @@ int main(void)
                 TEST(sessions),
                 TEST(marks),
                 TEST(terminals),
+                TEST(found_programs),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
