@@ -43,6 +43,16 @@ static void free_if_over(struct task_keeper *k)
                 free(k);
 }
 
+/* The store has answered. False: too late, and *k may be gone. */
+static bool store_answered(struct task_keeper *k)
+{
+        k->in_store = false;
+        if (!k->closing)
+                return true;
+        free_if_over(k);
+        return false;
+}
+
 /* --- the allowance ------------------------------------------------------------------------- */
 
 static bool take_allowance(struct task_keeper *k)
@@ -62,6 +72,11 @@ static void on_timer(uv_timer_t *timer)
         ask(CONTAINER(timer, struct task_keeper, timer));
 }
 
+static void ask_later(struct task_keeper *k)
+{
+        (void)uv_timer_start(&k->timer, on_timer, ALLOWANCE_MS, 0); /* never fails */
+}
+
 /* --- an answer ----------------------------------------------------------------------------- */
 
 /* What a sandbox says wrong it says until its next start: nothing more is asked. */
@@ -77,11 +92,8 @@ static void on_saved(void *data, const struct err *e)
 {
         struct task_keeper *k = data;
 
-        k->in_store = false;
-        if (k->closing) {
-                free_if_over(k);
+        if (!store_answered(k))
                 return;
-        }
         if (!e) {
                 k->last = k->asked_for;
                 ask(k);
@@ -89,7 +101,7 @@ static void on_saved(void *data, const struct err *e)
         }
         sandbox_log(LOG_LEVEL_ERROR, k->sandbox_id, NULL, "a task's result was not saved: %s",
                     e->msg);
-        (void)uv_timer_start(&k->timer, on_timer, ALLOWANCE_MS, 0); /* never fails */
+        ask_later(k);
 }
 
 /* NULL, or what is wrong with it. */
@@ -128,7 +140,7 @@ static void save(struct task_keeper *k, const Sandboxd__Control__V1__TasksRespon
         if (store_put_tasks(k->store, tasks, m->n_tasks, on_saved, k, &e) == 0)
                 k->in_store = true;
         else
-                (void)uv_timer_start(&k->timer, on_timer, ALLOWANCE_MS, 0); /* never fails */
+                ask_later(k);
 }
 
 static void on_message(void *data, const uint8_t *bytes, size_t n)
@@ -179,18 +191,15 @@ static void send_question(struct task_keeper *k)
                 .n = sandboxd__control__v1__tasks_request__pack(&m, bytes), /* a number */
         };
         if (!client || rpc_client_call(client, &request, &reply_ops, k, &k->call, &e) < 0)
-                (void)uv_timer_start(&k->timer, on_timer, ALLOWANCE_MS, 0); /* never fails */
+                ask_later(k);
 }
 
 static void on_last(void *data, const struct store_task *tasks, size_t n, const struct err *e)
 {
         struct task_keeper *k = data;
 
-        k->in_store = false;
-        if (k->closing) {
-                free_if_over(k);
+        if (!store_answered(k))
                 return;
-        }
         if (!e) {
                 k->knows_last = true;
                 k->last = n > 0 ? tasks[n - 1].number : 0;
@@ -211,7 +220,7 @@ static void ask(struct task_keeper *k)
         if (!k->runtimed || k->call || k->in_store)
                 return;
         if (!take_allowance(k))
-                (void)uv_timer_start(&k->timer, on_timer, ALLOWANCE_MS, 0); /* never fails */
+                ask_later(k);
         else if (k->knows_last)
                 send_question(k);
         else
