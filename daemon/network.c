@@ -56,6 +56,12 @@ static struct lease *find_state(const struct network *n, enum lease_state state)
         return NULL;
 }
 
+static void list_lease(struct lease *l)
+{
+        TAILQ_INSERT_TAIL(&l->network->leases, l, entry);
+        l->network->n_leases++;
+}
+
 unsigned network_pool_free(const struct network *n)
 {
         const struct lease *l;
@@ -97,7 +103,7 @@ static void close_handles(struct network *n)
         if (!n->closing || n->making || n->removing || n->owning || n->change ||
             !TAILQ_EMPTY(&n->changes) || uv_is_closing((uv_handle_t *)&n->retry))
                 return;
-        if (find_state(n, LEASE_REMOVING) || find_state(n, LEASE_FREE))
+        if (find_state(n, LEASE_DOOMED) || find_state(n, LEASE_FREE))
                 return; /* settle_pool is about to take them */
         uv_close((uv_handle_t *)&n->retry, on_handle_closed);
         uv_close((uv_handle_t *)&n->kick, on_handle_closed);
@@ -113,7 +119,7 @@ static void on_retry(uv_timer_t *timer)
 
         TAILQ_FOREACH (l, &n->leases, entry)
                 if (l->state == LEASE_BROKEN)
-                        l->state = LEASE_REMOVING;
+                        l->state = LEASE_DOOMED;
         n->paused = false;
         if (!n->written)
                 rules_write(n);
@@ -140,7 +146,6 @@ static void on_removed(struct lease *l, const struct err *e)
         if (e) {
                 log_warn("network: lease %s cannot be removed: %s", l->name, e->msg);
                 l->state = LEASE_BROKEN;
-                l->started = false;
                 network_back_off(n);
         } else {
                 TAILQ_REMOVE(&n->leases, l, entry);
@@ -155,7 +160,6 @@ static void on_removed(struct lease *l, const struct err *e)
 static void start_removal(struct lease *l)
 {
         l->state = LEASE_REMOVING;
-        l->started = true;
         l->network->removing++;
         lease_remove(l, on_removed);
 }
@@ -195,10 +199,9 @@ static void end_take(struct lease *l, const struct err *e)
         struct network *n = l->network;
         bool late = !t->done || n->closing;
 
-        l->busy = false;
         n->owning--;
         if (e || l->gave_back || (late && !l->was_taken))
-                l->state = LEASE_REMOVING;
+                l->state = LEASE_DOOMED;
         tell(t, e ? NULL : &l->given, e);
         take_free(t);
         network_settle(n);
@@ -238,14 +241,12 @@ static int bind_lease(struct take *t, struct lease *l, struct err *e)
         l->policy = t->policy;
         (void)str_format(l->id, sizeof(l->id), "%s", t->id);
         l->state = LEASE_TAKEN;
-        l->busy = true;
         l->take = t;
         int r = lease_own(l, on_owned, e);
         if (r == 0) {
                 l->network->owning++;
                 return 0;
         }
-        l->busy = false;
         l->take = NULL;
         l->policy = l->before;
         if (!l->was_taken) {
@@ -264,11 +265,11 @@ static void on_made(struct lease *l, const struct err *e)
         if (!e) {
                 n->pause_ms = 0;
                 n->failure = (struct err){0};
-                l->state = n->closing ? LEASE_REMOVING : LEASE_FREE;
+                l->state = n->closing ? LEASE_DOOMED : LEASE_FREE;
                 network_settle(n);
                 return;
         }
-        l->state = LEASE_REMOVING;
+        l->state = LEASE_DOOMED;
         if (!str_eq(n->failure.msg, e->msg))
                 log_warn("network: %s", e->msg);
         n->failure = *e;
@@ -303,8 +304,7 @@ static int start_making(struct network *n, struct err *e)
                 return r;
         }
         l->state = LEASE_MAKING;
-        TAILQ_INSERT_TAIL(&n->leases, l, entry);
-        n->n_leases++;
+        list_lease(l);
         n->making++;
         return 0;
 }
@@ -348,8 +348,8 @@ static void settle_pool(struct network *n)
         for (l = TAILQ_FIRST(&n->leases); l; l = next) {
                 next = TAILQ_NEXT(l, entry);
                 if (n->closing && l->state == LEASE_FREE)
-                        l->state = LEASE_REMOVING;
-                if (l->state == LEASE_REMOVING && !l->started && n->removing < REMOVING_MAX) {
+                        l->state = LEASE_DOOMED;
+                if (l->state == LEASE_DOOMED && n->removing < REMOVING_MAX) {
                         start_removal(l);
                         next = TAILQ_FIRST(&n->leases); /* it may have ended, with others */
                 }
@@ -394,8 +394,7 @@ static void load_leases(struct network *n)
                         continue;
                 l->state = LEASE_LEFT;
                 lease_load(l);
-                TAILQ_INSERT_TAIL(&n->leases, l, entry);
-                n->n_leases++;
+                list_lease(l);
         }
         if (dir)
                 (void)closedir(dir); /* it was only read */
@@ -429,8 +428,7 @@ static void load_allocated(struct network *n, const char *path)
         }
         lease_left_address(l);
         l->state = LEASE_LEFT;
-        TAILQ_INSERT_TAIL(&n->leases, l, entry);
-        n->n_leases++;
+        list_lease(l);
 }
 
 /* host-local is a child of a plugin, which dies with its daemon: it may have lived on for a moment,
@@ -531,7 +529,7 @@ void network_begin(struct network *n)
 
         TAILQ_FOREACH (l, &n->leases, entry)
                 if (l->state == LEASE_LEFT)
-                        l->state = LEASE_REMOVING;
+                        l->state = LEASE_DOOMED;
         n->begun = true;
         rules_write(n);
         network_settle(n);
@@ -564,21 +562,30 @@ static void on_deadline(uv_timer_t *timer)
                 take_free(t); /* else when the lease's step ends */
 }
 
-static int check_take(const struct network *n, const char *id, const struct lease *l, struct err *e)
+/* Is it the id's turn? A take of it may wait; at_work: one, or a give_back, has its lease in hand.
+ */
+static int check_turn(const struct network *n, const char *id, bool at_work, struct err *e)
 {
         const struct take *t;
-        bool overlaps = l && (l->busy || l->gave_back);
 
-        if (!id_is_valid(id))
-                return err_set(e, STATUS_INVALID_ARGUMENT, "'%s' is no id of a sandbox", id);
         if (n->closing || !n->begun)
                 return err_set(e, STATUS_UNAVAILABLE, "the networks are %s",
                                n->closing ? "closed" : "not open yet");
         TAILQ_FOREACH (t, &n->takes, entry)
-                overlaps |= str_eq(t->id, id);
-        if (overlaps)
+                at_work |= str_eq(t->id, id);
+        if (at_work)
                 return err_set(e, STATUS_FAILED_PRECONDITION,
                                "sandbox %s is given a network, or gives it back, already", id);
+        return 0;
+}
+
+static int check_take(const struct network *n, const char *id, const struct lease *l, struct err *e)
+{
+        if (!id_is_valid(id))
+                return err_set(e, STATUS_INVALID_ARGUMENT, "'%s' is no id of a sandbox", id);
+        int r = check_turn(n, id, l && (l->take || l->gave_back), e);
+        if (r < 0)
+                return r;
         if (n->n_takes >= TAKES_MAX) {
                 metrics_add(METRIC_LIMIT_HITS, LIMIT_NETWORK_TAKES, 1);
                 return err_set(e, STATUS_RESOURCE_EXHAUSTED,
@@ -673,24 +680,17 @@ int network_give_back(struct network *n, const char *id,
                       void (*done)(void *data, const struct err *e), void *data, struct err *e)
 {
         struct lease *l = find(n, id);
-        const struct take *t;
-        bool overlaps = l && (l->gave_back || (l->busy && l->take->done));
+        int r = check_turn(n, id, l && (l->gave_back || (l->take && l->take->done)), e);
 
-        TAILQ_FOREACH (t, &n->takes, entry)
-                overlaps |= str_eq(t->id, id);
-        if (n->closing || !n->begun)
-                return err_set(e, STATUS_UNAVAILABLE, "the networks are %s",
-                               n->closing ? "closed" : "not open yet");
-        if (overlaps)
-                return err_set(e, STATUS_FAILED_PRECONDITION,
-                               "sandbox %s is given a network, or gives it back, already", id);
+        if (r < 0)
+                return r;
         if (!l)
                 return tell_nothing(n, done, data, e);
         l->gave_back = done;
         l->data = data;
-        if (l->busy || l->state == LEASE_REMOVING)
+        if (l->take || l->state == LEASE_DOOMED || l->state == LEASE_REMOVING)
                 return 0; /* a take that came too late ends in its removal; or that is under way */
-        l->state = LEASE_REMOVING;
+        l->state = LEASE_DOOMED;
         /* Its turn comes on the loop: nothing is told before the return. */
         (void)uv_timer_start(&n->kick, rules_on_kick, 0, 0); /* never fails */
         return 0;
@@ -718,7 +718,7 @@ const struct network_lease *network_lease_of(const struct network *n, const char
 {
         const struct lease *l = find(n, id);
 
-        return l && l->state == LEASE_TAKEN && !l->busy ? &l->given : NULL;
+        return l && l->state == LEASE_TAKEN && !l->take ? &l->given : NULL;
 }
 
 void network_close(struct network *n, void (*on_closed)(void *data), void *data)

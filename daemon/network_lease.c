@@ -58,7 +58,6 @@ void lease_free(struct lease *l)
 
 /* What a thread gets: copies, for it may come too late. */
 struct job {
-        struct lease *lease; /* not touched by the thread */
         int (*work)(struct job *job);
         void (*done)(struct lease *l, const struct err *e);
         char *directory, *netns;
@@ -452,10 +451,16 @@ static const char *find_plugin(char *const *directories, const char *type, char 
         return NULL;
 }
 
+/* The one whose turn it is. */
+static json_t *plugin_of(const struct lease *l)
+{
+        return json_array_get(json_object_get(l->conflist, "plugins"), l->step);
+}
+
 /* The plugin's part of the list, with what the specification has added to it. */
 static char *plugin_input(const struct lease *l)
 {
-        json_t *input = json_copy(json_array_get(json_object_get(l->conflist, "plugins"), l->step));
+        json_t *input = json_copy(plugin_of(l));
 
         (void)json_object_set(input, "name", json_object_get(l->conflist, "name"));
         (void)json_object_set(input, "cniVersion", json_object_get(l->conflist, "cniVersion"));
@@ -466,30 +471,37 @@ static char *plugin_input(const struct lease *l)
         return text;
 }
 
-static int run_plugin(struct lease *l, const char *command,
-                      void (*done)(void *data, const struct proc_result *result), struct err *e)
+/* NULL: no memory. */
+static char **plugin_env(const struct lease *l, const char *command)
 {
-        struct network *n = l->network;
-        const char *type =
-                json_text(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
-        char program[PATH_MAX], path[2048] = "";
+        char **plugins = l->network->config->network.plugins, path[2048] = "";
         struct strv_builder b = {0};
 
-        if (!find_plugin(n->config->network.plugins, type, program, sizeof(program)))
-                return err_set(e, STATUS_FAILED_PRECONDITION,
-                               "there is no CNI plugin '%s' in network.plugins: apt install "
-                               "containernetworking-plugins",
-                               type);
-        for (char **d = n->config->network.plugins; *d; d++)
+        for (char **d = plugins; *d; d++)
                 (void)str_format(path + strlen(path), sizeof(path) - strlen(path), "%s%s",
-                                 d == n->config->network.plugins ? "" : ":", *d);
+                                 d == plugins ? "" : ":", *d); /* cut if it must be */
         strv_addf(&b, "CNI_COMMAND=%s", command);
         strv_addf(&b, "CNI_CONTAINERID=%s", l->name);
         strv_addf(&b, "CNI_NETNS=%s", l->mounted ? l->netns : "");
         strv_add(&b, "CNI_IFNAME=" INTERFACE);
         strv_addf(&b, "CNI_PATH=%s", path);
         strv_add(&b, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        _cleanup_strv_ char **env = strv_take(&b);
+        return strv_take(&b);
+}
+
+static int run_plugin(struct lease *l, const char *command,
+                      void (*done)(void *data, const struct proc_result *result), struct err *e)
+{
+        struct network *n = l->network;
+        const char *type = json_text(plugin_of(l), "type");
+        char program[PATH_MAX];
+
+        if (!find_plugin(n->config->network.plugins, type, program, sizeof(program)))
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "there is no CNI plugin '%s' in network.plugins: apt install "
+                               "containernetworking-plugins",
+                               type);
+        _cleanup_strv_ char **env = plugin_env(l, command);
         _cleanup_free_ char *text = plugin_input(l);
         if (!env || !text)
                 return err_oom(e);
@@ -497,7 +509,8 @@ static int run_plugin(struct lease *l, const char *command,
         if (in < 0)
                 return err_errno(e, -in, "make the input of '%s'", program);
         const char *const argv[] = {program, NULL};
-        const struct proc_how how = {(const char *const *)env, in, true};
+        const struct proc_how how = {
+                .envp = (const char *const *)env, .stdin_file = in, .only_stdout = true};
         int r = proc_run_how(n->proc, argv, &how, NETWORK_STEP_MS, done, l, e);
         l->tried |= r == 0;
         return r;
@@ -507,8 +520,7 @@ static int run_plugin(struct lease *l, const char *command,
 static void plugin_error(const struct lease *l, const struct proc_result *result,
                          const char *command, struct err *e)
 {
-        const char *type =
-                json_text(json_array_get(json_object_get(l->conflist, "plugins"), l->step), "type");
+        const char *type = json_text(plugin_of(l), "type");
         json_t *told = json_loads(result->output, 0, NULL);
         char shown[400];
         const char *msg = json_text(told, "msg");

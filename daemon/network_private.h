@@ -1,5 +1,6 @@
 /* What the parts of the module share: network.c (who has which lease), network_lease.c (how one is
- * made and removed), network_rules.c (the packet filter). */
+ * made and removed), network_rules.c (the packet filter), network_watch.c (whether it is still
+ * there). */
 #pragma once
 
 #include <jansson.h>
@@ -20,11 +21,12 @@
 
 enum lease_state {
         LEASE_MAKING,
-        LEASE_FREE,     /* in the pool */
-        LEASE_TAKEN,    /* by the sandbox `id` */
-        LEASE_LEFT,     /* by an earlier daemon, not claimed yet */
-        LEASE_REMOVING, /* or waiting for that */
-        LEASE_BROKEN,   /* its removal has failed: tried again */
+        LEASE_FREE,   /* in the pool */
+        LEASE_TAKEN,  /* by the sandbox `id` */
+        LEASE_LEFT,   /* by an earlier daemon, not claimed yet */
+        LEASE_DOOMED, /* its removal is next, when its turn comes */
+        LEASE_REMOVING,
+        LEASE_BROKEN, /* its removal has failed: doomed again later */
 };
 
 struct lease {
@@ -37,20 +39,17 @@ struct lease {
         json_t *conflist, *result; /* as it was made with; NULL */
         size_t step;               /* the plugin that is at work */
         bool linked, ruled;        /* the links, the policy are to be in the table */
-        bool busy;                 /* a take has it in hand */
         bool tried;                /* a plugin has been at work on it */
         bool mounted;              /* its namespace is there; plugins are told of none else */
-        bool was_taken;            /* before that take */
-        bool started;              /* its removal */
-        struct egress before;      /* what the table holds, while a take changes it */
         char id[ID_LEN + 1];       /* "" for none */
         struct egress policy;
         struct network_lease given;
-        struct err err; /* what went wrong first */
         void (*job_done)(struct lease *l, const struct err *e);
         void (*made)(struct lease *l, const struct err *e); /* NULL: fine */
         void (*removed)(struct lease *l, const struct err *e);
-        struct take *take;                                  /* that has it in hand; NULL */
+        struct take *take;    /* that has it in hand; NULL */
+        bool was_taken;       /* before that take */
+        struct egress before; /* what the table holds, while the take changes it */
         void (*gave_back)(void *data, const struct err *e); /* NULL: nobody waits */
         void *data;
 };
@@ -68,29 +67,35 @@ struct network {
         uv_loop_t *loop;
         struct proc *proc;
         const struct config *config;
-        char instance[25], table[48];
+        char instance[25];
         char *directory;
         json_t *conflist;
+        bool begun, wanted, closing; /* wanted: the pool is to be full, whoever takes */
+        unsigned handles;            /* open ones */
+        void (*on_closed)(void *data);
+        void *closed_data;
+
         struct leases leases;
         unsigned n_leases, making, removing, owning; /* owning: takes at their steps */
         TAILQ_HEAD(, take) takes;                    /* oldest first */
         unsigned n_takes;
+        bool settling, again; /* network_settle is at it; and is to do so once more */
+
+        uv_timer_t retry;   /* of what has failed */
+        bool paused;        /* it runs */
+        unsigned pause_ms;  /* before it; 0: nothing has failed */
+        struct err failure; /* the last one of the pool */
+
+        char table[48]; /* as nft is told: "inet sandboxd_<instance>" */
         TAILQ_HEAD(, change) changes;
         struct change *change; /* nft is at work on it */
         bool anew;             /* as the whole table */
         bool written;          /* the table is there as we know it */
-        bool begun, wanted, closing;
-        bool paused;            /* retry runs */
-        bool settling, again;   /* network_settle is at it; and is to do so once more */
-        uv_timer_t retry, kick; /* kick: the next change */
-        uv_poll_t watch;        /* of the table, from others */
-        int watch_fd;           /* -1: it is not watched */
-        bool table_gone;        /* within the transaction that the kernel tells of */
-        unsigned handles;       /* open ones */
-        unsigned pause_ms;      /* before the next try; 0: none has failed */
-        struct err failure;     /* the last one of the pool */
-        void (*on_closed)(void *data);
-        void *closed_data;
+        uv_timer_t kick;       /* for the next change */
+
+        uv_poll_t watch; /* of the table, from others */
+        int watch_fd;    /* -1: it is not watched */
+        bool table_gone; /* within the transaction that the kernel tells of */
 };
 
 /* --- network_rules.c --- */
@@ -102,10 +107,11 @@ int rules_change(struct network *n, char *text, struct lease *l,
 /* All of it anew, for nobody in particular: a failure is logged, and tried again. */
 void rules_write(struct network *n);
 void rules_on_kick(uv_timer_t *timer);
-/* The text that puts a lease's links and policy in (replacing the policy), takes the policy out,
- * takes the links out that no other lease has, and what is counted of it. NULL: no memory. */
+/* Texts for rules_change, the caller's; NULL: no memory. A lease's policy is put in, and its links,
+ * unless it only replaces another policy, `before`. */
 char *rules_text_add(const struct lease *l, bool replace, const struct egress *before);
 char *rules_text_remove_policy(const struct lease *l);
+/* Those that no other lease has, and what is counted of the lease. */
 char *rules_text_remove_links(const struct lease *l);
 
 /* --- network_lease.c --- */

@@ -1,4 +1,5 @@
-/* The packet filter. docs/network.md says what it does and why. */
+/* The packet filter: its text, and nft, which puts it into force, one change at a time.
+ * docs/network.md says what it does and why. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -83,19 +84,20 @@ static void put_links(FILE *f, const struct lease *l, const char *verb)
                               *link);
 }
 
-static void put_table(FILE *f, const struct network *n)
+static void put_sets(FILE *f)
 {
-        const char *t = n->table;
-        const struct lease *l;
-
-        (void)fprintf(f, "add table %s\ndelete table %s\ntable %s {\n", t, t, t);
         (void)fputs("set links { type ifname; }\n"
                     "set connections4 { type ipv4_addr; size 16384; flags dynamic; }\n"
                     "set connections6 { type ipv6_addr; size 16384; flags dynamic; }\n"
                     "map policy4 { type ifname . ipv4_addr : verdict; }\n"
-                    "map policy6 { type ifname . ipv6_addr : verdict; }\n"
-                    "chain of_sandbox {\n",
+                    "map policy6 { type ifname . ipv6_addr : verdict; }\n",
                     f);
+}
+
+/* Where what may pass for any sandbox goes: the policy of this one has the last word. */
+static void put_of_sandbox(FILE *f, const struct network *n)
+{
+        (void)fputs("chain of_sandbox {\n", f);
         /* The kernel's table of all connections has no room for others when one has it all. */
         for (const char *v = "46"; *v; v++)
                 (void)fprintf(f,
@@ -103,11 +105,17 @@ static void put_table(FILE *f, const struct network *n)
                               "drop\n",
                               *v, *v == '6' ? "6" : "",
                               (unsigned long long)n->config->network.connections);
-        (void)fputs(/* By interface and address: who takes another's address has no policy. */
-                    "iifname . ip saddr vmap @policy4\n"
+        /* By interface and address: who takes another's address has no policy. */
+        (void)fputs("iifname . ip saddr vmap @policy4\n"
                     "iifname . ip6 saddr vmap @policy6\n"
-                    "drop\n}\n"
-                    /* Its destination is another one than it says. */
+                    "drop\n}\n",
+                    f);
+}
+
+/* What the two chains below jump to. */
+static void put_common(FILE *f)
+{
+        (void)fputs(/* Its destination is another one than it says. */
                     "chain no_detours {\n"
                     "ip option lsrr exists drop\n"
                     "ip option ssrr exists drop\n"
@@ -116,8 +124,13 @@ static void put_table(FILE *f, const struct network *n)
                      * at each time, for it may have begun when other rules were in force, or none,
                      * or be another sandbox's that had the address before. */
                     "chain answers {\n"
-                    "ct direction reply ct state { established, related } accept\n}\n"
-                    "chain to_host {\n"
+                    "ct direction reply ct state { established, related } accept\n}\n",
+                    f);
+}
+
+static void put_to_host(FILE *f, const struct network *n)
+{
+        (void)fputs("chain to_host {\n"
                     "jump no_detours\n"
                     "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 "
                     "accept\n"
@@ -130,8 +143,12 @@ static void put_table(FILE *f, const struct network *n)
                               "%s daddr %s meta l4proto { tcp, udp } th dport 53 goto of_sandbox\n",
                               strchr(*server, ':') ? "ip6" : "ip", *server);
         put_rules(f, n->config->network.allow, "goto of_sandbox");
-        (void)fputs("drop\n}\n"
-                    "chain from_sandbox {\n"
+        (void)fputs("drop\n}\n", f);
+}
+
+static void put_from_sandbox(FILE *f, const struct network *n)
+{
+        (void)fputs("chain from_sandbox {\n"
                     "jump no_detours\n"
                     "fib saddr . iif oif missing drop\n"
                     "ip daddr { 224.0.0.0/4, 255.255.255.255, 127.0.0.0/8, 0.0.0.0/8 } drop\n"
@@ -142,8 +159,14 @@ static void put_table(FILE *f, const struct network *n)
         (void)fputs("oifname @links drop\n"
                     /* A service of the host that is published from elsewhere, a container's. */
                     "ct status dnat drop\n"
-                    "goto of_sandbox\n}\n"
-                    "chain input {\n"
+                    "goto of_sandbox\n}\n",
+                    f);
+}
+
+/* Where the kernel comes in. */
+static void put_hooks(FILE *f)
+{
+        (void)fputs("chain input {\n"
                     "type filter hook input priority filter; policy accept;\n"
                     "iifname @links goto to_host\n}\n"
                     "chain forward {\n"
@@ -153,8 +176,24 @@ static void put_table(FILE *f, const struct network *n)
                     "oifname @links drop\n}\n"
                     "chain postrouting {\n"
                     "type nat hook postrouting priority srcnat; policy accept;\n"
-                    "iifname @links oifname != @links masquerade\n}\n}\n",
+                    "iifname @links oifname != @links masquerade\n}\n",
                     f);
+}
+
+/* All of it, anew in one transaction; what there was goes. */
+static void put_table(FILE *f, const struct network *n)
+{
+        const struct lease *l;
+
+        (void)fprintf(f, "add table %s\ndelete table %s\ntable %s {\n", n->table, n->table,
+                      n->table);
+        put_sets(f);
+        put_of_sandbox(f, n);
+        put_common(f);
+        put_to_host(f, n);
+        put_from_sandbox(f, n);
+        put_hooks(f);
+        (void)fputs("}\n", f);
         TAILQ_FOREACH (l, &n->leases, entry) {
                 if (l->linked && l->links)
                         put_links(f, l, "add");
@@ -165,54 +204,73 @@ static void put_table(FILE *f, const struct network *n)
         }
 }
 
-static char *close_text(FILE *f, char **text)
-{
-        bool failed = ferror(f) != 0;
+/* What is written to f becomes one text. */
+struct text {
+        FILE *f;
+        char *bytes;
+        size_t n;
+};
 
-        if (fclose(f) == 0 && !failed)
-                return *text;
-        free(*text);
+static bool open_text(struct text *t)
+{
+        t->bytes = NULL;
+        t->f = open_memstream(&t->bytes, &t->n);
+        return t->f != NULL;
+}
+
+/* The caller frees; NULL: no memory. */
+static char *close_text(struct text *t)
+{
+        bool failed = ferror(t->f) != 0;
+
+        if (fclose(t->f) == 0 && !failed)
+                return t->bytes;
+        free(t->bytes);
         return NULL;
 }
 
-#define WITH_TEXT(put)                                  \
-        do {                                            \
-                char *text = NULL;                      \
-                size_t size;                            \
-                FILE *f = open_memstream(&text, &size); \
-                if (!f)                                 \
-                        return NULL;                    \
-                put;                                    \
-                return close_text(f, &text);            \
-        } while (0)
-
-static void put_added(FILE *f, const struct lease *l, bool replace, const struct egress *before)
+static char *text_of_table(const struct network *n)
 {
-        if (replace)
-                put_elements(f, l, "delete", before);
-        else
-                put_links(f, l, "add");
-        put_chain(f, l);
-        put_elements(f, l, "add", &l->policy);
-        if (replace && before->mode == EGRESS_LIST && l->policy.mode != EGRESS_LIST)
-                (void)fprintf(f, "delete chain %s p_%s\n", l->network->table, l->name);
+        struct text t;
+
+        if (!open_text(&t))
+                return NULL;
+        put_table(t.f, n);
+        return close_text(&t);
+}
+
+static void put_chain_removed(FILE *f, const struct lease *l)
+{
+        (void)fprintf(f, "delete chain %s p_%s\n", l->network->table, l->name);
 }
 
 char *rules_text_add(const struct lease *l, bool replace, const struct egress *before)
 {
-        WITH_TEXT(put_added(f, l, replace, before));
-}
+        struct text t;
 
-static void put_policy_removed(FILE *f, const struct lease *l)
-{
-        put_elements(f, l, "delete", &l->policy);
-        if (l->policy.mode == EGRESS_LIST)
-                (void)fprintf(f, "delete chain %s p_%s\n", l->network->table, l->name);
+        if (!open_text(&t))
+                return NULL;
+        if (replace)
+                put_elements(t.f, l, "delete", before);
+        else
+                put_links(t.f, l, "add");
+        put_chain(t.f, l);
+        put_elements(t.f, l, "add", &l->policy);
+        if (replace && before->mode == EGRESS_LIST && l->policy.mode != EGRESS_LIST)
+                put_chain_removed(t.f, l);
+        return close_text(&t);
 }
 
 char *rules_text_remove_policy(const struct lease *l)
 {
-        WITH_TEXT(put_policy_removed(f, l));
+        struct text t;
+
+        if (!open_text(&t))
+                return NULL;
+        put_elements(t.f, l, "delete", &l->policy);
+        if (l->policy.mode == EGRESS_LIST)
+                put_chain_removed(t.f, l);
+        return close_text(&t);
 }
 
 static bool is_shared(const struct lease *l, const char *link)
@@ -239,23 +297,18 @@ static void put_uncounted(FILE *f, const struct lease *l)
                                       (int)strcspn(*a, "/"), *a);
 }
 
-static void put_links_removed(FILE *f, const struct lease *l)
-{
-        for (char **link = l->links; *link; link++)
-                if (!is_shared(l, *link))
-                        (void)fprintf(f, "delete element %s links { \"%s\" }\n", l->network->table,
-                                      *link);
-        put_uncounted(f, l);
-}
-
 char *rules_text_remove_links(const struct lease *l)
 {
-        WITH_TEXT(put_links_removed(f, l));
-}
+        struct text t;
 
-static char *text_of_table(const struct network *n)
-{
-        WITH_TEXT(put_table(f, n));
+        if (!open_text(&t))
+                return NULL;
+        for (char **link = l->links; *link; link++)
+                if (!is_shared(l, *link))
+                        (void)fprintf(t.f, "delete element %s links { \"%s\" }\n",
+                                      l->network->table, *link);
+        put_uncounted(t.f, l);
+        return close_text(&t);
 }
 
 /* --- nft ------------------------------------------------------------------------------------- */

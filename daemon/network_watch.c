@@ -21,11 +21,17 @@
 #define MESSAGES_SIZE (16 * KiB) /* what the kernel packs together is a page at most */
 #define READS_MAX     64         /* before others on the loop have their turn */
 
+/* Without its family, which nft wants before it. */
+static const char *table_name(const struct network *n)
+{
+        return strchr(n->table, ' ') + 1;
+}
+
 /* Asks the kernel, which answers before the question returns. A table that it cannot tell of is
  * none. */
 static bool is_there(const struct network *n)
 {
-        const char *name = strchr(n->table, ' ') + 1; /* "inet sandboxd_..." */
+        const char *name = table_name(n);
         struct {
                 struct nlmsghdr header;
                 struct nfgenmsg family;
@@ -71,7 +77,7 @@ static int open_socket(void)
 /* Is this message about our table? Its attributes lie behind the header of nfnetlink. */
 static bool is_ours(const struct network *n, const struct nlmsghdr *message)
 {
-        const char *name = strchr(n->table, ' ') + 1; /* "inet sandboxd_..." */
+        const char *name = table_name(n);
         const struct nfgenmsg *family = NLMSG_DATA(message);
         size_t left = NLMSG_PAYLOAD(message, NLMSG_ALIGN(sizeof(*family)));
         const char *at = (const char *)family + NLMSG_ALIGN(sizeof(*family));
