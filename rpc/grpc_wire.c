@@ -774,7 +774,6 @@ static void grpc_done(struct rpc_session *base)
 }
 
 const struct rpc_wire rpc_wire_grpc = {
-        .name = "gRPC",
         .first_byte = 'P', /* of "PRI * HTTP/2.0" */
         .session_size = sizeof(struct grpc_session),
         .call_size = sizeof(struct grpc_call),

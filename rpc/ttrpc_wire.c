@@ -444,7 +444,6 @@ static void ttrpc_done(struct rpc_session *base)
 }
 
 const struct rpc_wire rpc_wire_ttrpc = {
-        .name = "ttrpc",
         .first_byte = 0, /* of a length below 16 MiB */
         .session_size = sizeof(struct ttrpc_session),
         .call_size = sizeof(struct ttrpc_call),

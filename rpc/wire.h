@@ -19,7 +19,6 @@ struct rpc_session;
 
 /* One protocol. */
 struct rpc_wire {
-        const char *name;
         uint8_t first_byte;  /* of every connection that speaks it */
         size_t session_size; /* of the struct that embeds struct rpc_session as its first member */
         size_t call_size;    /* of the struct that embeds struct rpc_call as its first member */

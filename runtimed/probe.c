@@ -110,7 +110,6 @@ static void cannot_connect(struct probe *p, int errnum)
                 errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == ENOBUFS;
         struct probe_result result = {
                 .outcome = wants_room ? PROBE_NO_MEMORY : PROBE_REFUSED,
-                .errnum = errnum,
         };
 
         finish(p, &result);

@@ -16,7 +16,6 @@ enum probe_outcome {
 struct probe_result {
         enum probe_outcome outcome;
         int status; /* of HTTP, 100 to 999 */
-        int errnum; /* of PROBE_REFUSED and PROBE_NO_MEMORY: positive */
 };
 
 struct probe;

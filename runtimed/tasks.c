@@ -62,7 +62,7 @@ static void remove_entry(struct tasks *t, struct task_entry *entry)
         free(entry);
 }
 
-int tasks_find(const struct tasks *t, const char *id, char ret_id[27], struct err *e)
+int tasks_find(const struct tasks *t, const char *id, char ret_id[ID_LEN + 1], struct err *e)
 {
         const struct task_entry *entry = *id ? find_entry(t, id) : last_entry(t);
         char shown[64];
@@ -104,7 +104,7 @@ int tasks_read(const struct tasks *t, const char *id, uint8_t **ret, size_t *ret
 }
 
 bool tasks_next(const struct tasks *t, uint64_t after, bool done_only, uint64_t *ret_number,
-                char ret_id[27])
+                char ret_id[ID_LEN + 1])
 {
         const struct task_entry *entry;
 

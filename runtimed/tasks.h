@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "base/id.h"
 #include "runtimed/agent.h"
 #include "runtimed/app.h"
 #include "runtimed/process_table.h"
@@ -46,7 +47,7 @@ struct task_starter {
         /* Once, on a later turn of the loop; e: the disk took no more. */
         void (*on_started)(struct task_starter *s, const struct err *e);
         struct tasks *tasks;
-        char id[27]; /* the task's */
+        char id[ID_LEN + 1]; /* the task's */
 };
 /* 0: on_started comes. 1: it does not, for there is a task with the request_key, s->id. Errors as
  * TaskService.Start has them. */
@@ -55,7 +56,7 @@ int tasks_start(struct tasks *t, const struct task_spec *spec, struct task_start
 void tasks_forget_starter(struct task_starter *s); /* on_started does not come any more */
 
 /* id "": the last one; into ret_id. NOT_FOUND. */
-int tasks_find(const struct tasks *t, const char *id, char ret_id[27], struct err *e);
+int tasks_find(const struct tasks *t, const char *id, char ret_id[ID_LEN + 1], struct err *e);
 bool tasks_is_active(const struct tasks *t, const char *id); /* a whole id */
 const char *tasks_active(const struct tasks *t);             /* NULL: none is */
 /* The Task, serialized; the caller frees. */
@@ -64,7 +65,7 @@ void tasks_cancel(struct tasks *t, const char *id); /* does nothing to one that 
 
 /* In the order of their numbers: the next above this one, 0 for the first. False: there is none. */
 bool tasks_next(const struct tasks *t, uint64_t after, bool done_only, uint64_t *ret_number,
-                char ret_id[27]);
+                char ret_id[ID_LEN + 1]);
 
 /* Numbers go on above this one: somebody has a task with it. */
 void tasks_count_from(struct tasks *t, uint64_t number);
@@ -75,7 +76,7 @@ struct task_follower {
         void (*on_news)(struct task_follower *f); /* some events are durable, or it is done */
         struct tasks *tasks;
         struct task_reader reader; /* read by the owner, from the first event on */
-        char id[27];
+        char id[ID_LEN + 1];
         LIST_ENTRY(task_follower) entry;
 };
 int tasks_follow(struct tasks *t, const char *id, struct task_follower *f, struct err *e);
