@@ -6,7 +6,6 @@
 #pragma once
 
 #include <stdarg.h>
-#include <stddef.h>
 
 /* The status codes of gRPC, with their numbers on the wire.
  * Meaning: https://grpc.io/docs/guides/status-codes/ */

@@ -1,7 +1,6 @@
 #include "base/net_rule.h"
 
 #include <arpa/inet.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"

@@ -1,6 +1,5 @@
 #include "base/offload.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,7 +1,6 @@
 /* Strings and lists of strings. */
 #pragma once
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,6 @@
 /* What can be seen without the daemon, when it cannot be reached. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 

@@ -4,11 +4,9 @@
 #include <sys/random.h>
 
 #include "base/str.h"
-#include "base/util.h"
 #include "cli/command.h"
 #include "cli/follow.h"
 #include "cli/output.h"
-#include "cli/process_view.h"
 #include "cli/terminal.h"
 #include "methods.h"
 

@@ -1,4 +1,3 @@
-#include "base/util.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/stats_view.h"

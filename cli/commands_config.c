@@ -1,5 +1,4 @@
 /* reload and config diff: what the daemon runs with, and what its files say. */
-#include "base/util.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "methods.h"

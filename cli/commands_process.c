@@ -1,7 +1,5 @@
-#include <inttypes.h>
 #include <time.h>
 
-#include "base/util.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/process_view.h"

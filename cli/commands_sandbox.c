@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <time.h>
 
-#include "base/util.h"
 #include "cli/command.h"
 #include "cli/egress.h"
 #include "cli/event_view.h"

@@ -2,8 +2,6 @@
  * (base/net_rule.h), and as the API has them. */
 #pragma once
 
-#include <stdbool.h>
-
 #include "base/err.h"
 #include "base/net_rule.h"
 #include "sandboxd/v1/sandbox.pb-c.h"

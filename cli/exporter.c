@@ -1,6 +1,5 @@
 #include "cli/exporter.h"
 
-#include <errno.h>
 #include <microhttpd.h>
 #include <signal.h>
 #include <stdlib.h>

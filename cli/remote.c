@@ -1,7 +1,5 @@
 #include "cli/remote.h"
 
-#include <string.h>
-
 #include "base/util.h"
 #include "cli/output.h"
 #include "cli/readiness.h"

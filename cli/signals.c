@@ -1,6 +1,5 @@
 #include "cli/signals.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <strings.h>

@@ -1,7 +1,5 @@
 #include "cli/target.h"
 
-#include <string.h>
-
 #include "base/str.h"
 
 void target_select(const struct target *t, Sandboxd__V1__ProcessSelector *ret)

@@ -1,7 +1,6 @@
 /* Which process of which sandbox, by way of which daemon. */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "cli/dial.h"

@@ -2,7 +2,6 @@
  * source file. */
 #pragma once
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -1,8 +1,6 @@
 /* What an examination of the host (daemon/doctor.h) found about one thing. */
 #pragma once
 
-#include <stddef.h>
-
 enum finding_status { FINDING_OK, FINDING_WARN, FINDING_FAIL };
 
 #define FINDING_ID_MAX   96

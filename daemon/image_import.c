@@ -1,12 +1,10 @@
 #include "daemon/image_import.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/failpoint.h"
 #include "base/id.h"
-#include "base/log.h"
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"

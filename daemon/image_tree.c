@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h> /* renameat */
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -10,7 +10,6 @@
  * is called, or network_close. */
 #pragma once
 
-#include <stdbool.h>
 #include <uv.h>
 
 #include "base/err.h"

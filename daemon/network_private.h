@@ -4,7 +4,6 @@
 #pragma once
 
 #include <jansson.h>
-#include <stdio.h>
 #include <sys/queue.h>
 
 #include "base/id.h"

@@ -1,7 +1,6 @@
 /* The packet filter: its text, and nft, which puts it into force, one change at a time.
  * docs/network.md says what it does and why. */
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

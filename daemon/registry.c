@@ -4,7 +4,6 @@
 
 #include "base/id.h"
 #include "base/str.h"
-#include "base/util.h"
 #include "daemon/sandbox_log.h"
 
 static int compare_ids(const struct registry_entry *a, const struct registry_entry *b)

@@ -1,6 +1,5 @@
 #include "daemon/service_host_metrics.h"
 
-#include "base/util.h"
 #include "daemon/metrics.h"
 #include "daemon/metrics_gather.h"
 #include "daemon/service_host.h"

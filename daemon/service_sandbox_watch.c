@@ -1,7 +1,6 @@
 #include "daemon/service_sandbox_watch.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/id.h"
 #include "base/str.h"

@@ -1,7 +1,5 @@
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/str.h"
 #include "base/util.h"
 #include "daemon/store_private.h"
 

@@ -1,6 +1,5 @@
 #include "rpc/conn.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 

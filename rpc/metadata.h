@@ -1,7 +1,6 @@
 /* The metadata of a call: pairs of text beside its messages, in the order they came. */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"

@@ -1,7 +1,6 @@
 #include "rpc/ttrpc.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "base/util.h"
 #include "rpc/conn.h"

@@ -1,7 +1,6 @@
 #include "runtimed-client/runtimed_client.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 

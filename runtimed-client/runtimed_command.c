@@ -1,6 +1,5 @@
 #include "runtimed-client/runtimed_command.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "base/buf.h"

@@ -1,7 +1,6 @@
 /* The build of the app: a command that ends. */
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/buf.h"
 #include "base/str.h"

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/str.h"
 #include "base/util.h"
 
 /* Of a cgroup v2 and a v1: each has a line "oom_kill N" (cgroup-v2.rst, cgroup-v1/memory.rst). */

@@ -1,7 +1,6 @@
 /* One question to a program of this sandbox that serves HTTP: does it answer? */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 

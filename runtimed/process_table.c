@@ -1,7 +1,6 @@
 #include "runtimed/process_table.h"
 
 #include <signal.h>
-#include <string.h>
 
 #include "base/str.h"
 #include "base/util.h"

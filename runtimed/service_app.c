@@ -1,7 +1,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "base/str.h"
 #include "base/util.h"
 #include "methods.h"
 #include "rpc/call.h"

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/str.h"
-#include "base/util.h"
 
 /* The files are read by hand: a static program cannot load what getpwnam(3) would ask. There is one
  * thread, so what is not reentrant will do. */
