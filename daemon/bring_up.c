@@ -1,6 +1,5 @@
-/* The way up: from a committed intent to a supervisor that answers. */
-
-#include <string.h>
+/* The way up, from a committed intent to a supervisor that answers: a slot, the network, the image,
+ * what the container is made of, the container, the supervisor. The last step stands first. */
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -38,7 +37,7 @@ static void leave_slot(struct sandbox *s)
 
 static void done(struct sandbox *s)
 {
-        s->awaits_hello = false;
+        s->awaits = AWAITS_NOTHING;
         (void)uv_timer_stop(&s->timer); /* never fails */
         leave_slot(s);
         s->after_bring_up(s);
@@ -65,7 +64,7 @@ static void on_ready(void *data, const char *boot_id)
         struct sandbox *s = data;
 
         (void)str_format(s->rec.boot_id, sizeof(s->rec.boot_id), "%s", boot_id); /* it fits */
-        if (!s->awaits_hello)
+        if (s->awaits != AWAITS_HELLO)
                 return; /* found again */
         FAILPOINT("bring_up.ready");
         done(s);
@@ -76,7 +75,7 @@ static void on_unreachable(void *data, const struct err *e, bool no_socket)
         struct sandbox *s = data;
         const char *hint = no_socket ? sandbox_runtime(s)->no_socket_hint : "";
 
-        if (!s->awaits_hello)
+        if (s->awaits != AWAITS_HELLO)
                 return;
         s->err = *e;
         if (*hint)
@@ -99,7 +98,7 @@ static void tell_early_end(struct sandbox *s)
 
 static void ended_too_early(struct sandbox *s)
 {
-        s->awaits_hello = false;
+        s->awaits = AWAITS_NOTHING;
         sandbox_learn_end(s, tell_early_end);
 }
 
@@ -109,12 +108,18 @@ static void on_main_exit(void *data, int status)
 
         s->has_exited = true;
         s->wait_status = status;
-        if (s->awaits_exit)
-                take_down_exited(s);
-        else if (s->awaits_hello)
+        switch (s->awaits) {
+        case AWAITS_HELLO:
                 ended_too_early(s);
-        else
+                break;
+        case AWAITS_THAW:
+        case AWAITS_END:
+        case AWAITS_DEATH:
+                take_down_exited(s);
+                break;
+        default:
                 sandbox_died(s);
+        }
 }
 
 static const struct lifeline_ops lifeline_ops = {
@@ -168,8 +173,27 @@ static void on_run(void *data, pid_t pid, const struct err *e)
         else if (s->given_up)
                 give_up(s);
         else
-                s->awaits_hello = true;
+                s->awaits = AWAITS_HELLO;
 }
+
+static void run(struct sandbox *s)
+{
+        struct engine *engine = s->registry->engine;
+        const struct network_lease *lease = network_lease_of(s->registry->network, s->rec.id);
+        const struct engine_network network = {
+                .host = s->rec.network == NETWORK_HOST,
+                .bridge = s->rec.network == NETWORK_BRIDGE,
+                .netns = lease ? lease->netns : NULL,
+        };
+
+        sandbox_step_is(s, "runtime");
+        FAILPOINT("bring_up.bundle");
+        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &network, time_left(s), on_run,
+                             s, &s->err) < 0)
+                done(s);
+}
+
+/* --- what it is made of -------------------------------------------------------------------- */
 
 /* Its name servers were changed while it was being prepared. */
 static void refresh_resolv(const struct registry *r)
@@ -184,7 +208,6 @@ static void on_prepared(void *ctx, void *preparation)
 {
         struct sandbox *s = ctx;
         struct preparation *p = preparation;
-        struct engine *engine = s->registry->engine;
 
         if (!p)
                 (void)err_set(&s->err, STATUS_DEADLINE_EXCEEDED,
@@ -196,33 +219,23 @@ static void on_prepared(void *ctx, void *preparation)
         if (p && p->dns_generation != s->registry->dns_generation)
                 refresh_resolv(s->registry);
         preparation_free(p);
-        if (s->err.code) {
+        if (s->err.code)
                 done(s);
-                return;
-        }
-        if (s->given_up) {
+        else if (s->given_up)
                 give_up(s);
-                return;
-        }
-        sandbox_step_is(s, "runtime");
-        FAILPOINT("bring_up.bundle");
-        const struct network_lease *lease = network_lease_of(s->registry->network, s->rec.id);
-        const struct engine_network network = {
-                .host = s->rec.network == NETWORK_HOST,
-                .bridge = s->rec.network == NETWORK_BRIDGE,
-                .netns = lease ? lease->netns : NULL,
-        };
-        if (engine->ops->run(engine, sandbox_runtime(s), s->rec.id, &network, time_left(s), on_run,
-                             s, &s->err) < 0)
-                done(s);
+        else
+                run(s);
 }
 
-/* --- the network --------------------------------------------------------------------------- */
-
-/* On a turn of its own: a whole line may fail at once. */
 static void on_not_begun(uv_timer_t *timer)
 {
         done(CONTAINER(timer, struct sandbox, timer));
+}
+
+/* A step could not begin. On a turn of its own: a whole line may fail at once. */
+static void fail_soon(struct sandbox *s)
+{
+        (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
 }
 
 /* rootfs: NULL where the image is yet to be found. */
@@ -231,8 +244,10 @@ static void prepare(struct sandbox *s, const char *rootfs)
         sandbox_step_is(s, "preparing");
         if (prepare_start(s->registry, &s->rec, rootfs, s->any_workspace, time_left(s), on_prepared,
                           s, &s->err) < 0)
-                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
+                fail_soon(s);
 }
+
+/* --- the image, where it is the engine's --------------------------------------------------- */
 
 static void on_image_step(void *data, const char *step)
 {
@@ -264,8 +279,10 @@ static void find_image(struct sandbox *s)
         sandbox_step_is(s, "image");
         if (engine->ops->find_image(engine, s->rec.image, time_left(s), on_image_step, on_image, s,
                                     &s->err) < 0)
-                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
+                fail_soon(s);
 }
+
+/* --- the network --------------------------------------------------------------------------- */
 
 static void on_lease(void *data, const struct network_lease *lease, const struct err *e)
 {
@@ -288,7 +305,7 @@ static void lease_network(struct sandbox *s)
         sandbox_step_is(s, "network");
         if (network_take(s->registry->network, s->rec.id, s->rec.egress, time_left(s), on_lease, s,
                          &s->err) < 0)
-                (void)uv_timer_start(&s->timer, on_not_begun, 0, 0); /* never fails */
+                fail_soon(s);
 }
 
 /* --- slots --------------------------------------------------------------------------------- */
@@ -300,7 +317,7 @@ static void on_slot_over(uv_timer_t *timer)
 
 static void bring_up_now(struct sandbox *s)
 {
-        s->waits_for_slot = false;
+        s->awaits = AWAITS_NOTHING;
         s->coming_up = true;
         s->registry->n_coming_up++;
         (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
@@ -312,7 +329,7 @@ static void bring_up_now(struct sandbox *s)
 
 static void leave_the_line(struct sandbox *s)
 {
-        s->waits_for_slot = false;
+        s->awaits = AWAITS_NOTHING;
         TAILQ_REMOVE(&s->registry->waiting, &s->entry, waiting);
 }
 
@@ -350,7 +367,7 @@ void bring_up(struct sandbox *s, sandbox_step after)
         }
         metrics_add(METRIC_LIMIT_HITS, LIMIT_COMING_UP, 1);
         sandbox_step_is(s, "waiting");
-        s->waits_for_slot = true;
+        s->awaits = AWAITS_SLOT;
         TAILQ_INSERT_TAIL(&r->waiting, &s->entry, waiting);
         (void)uv_timer_start(&s->timer, on_line_too_long, time_left(s), 0); /* never fails */
 }
@@ -358,9 +375,9 @@ void bring_up(struct sandbox *s, sandbox_step after)
 void bring_up_abort(struct sandbox *s)
 {
         s->given_up = true;
-        if (s->waits_for_slot)
+        if (s->awaits == AWAITS_SLOT)
                 leave_the_line(s);
-        else if (!s->awaits_hello) { /* at the end of the step under way */
+        else if (s->awaits != AWAITS_HELLO) { /* at the end of the step under way */
                 network_hurry(s->registry->network, s->rec.id);
                 return;
         }

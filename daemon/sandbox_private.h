@@ -17,6 +17,17 @@
 
 typedef void (*sandbox_step)(struct sandbox *s);
 
+/* What the step under way waits for, where others have to know. The last three: for the end of the
+ * main process. */
+enum sandbox_wait {
+        AWAITS_NOTHING,
+        AWAITS_SLOT,  /* in the registry's line */
+        AWAITS_HELLO, /* of the supervisor */
+        AWAITS_THAW,  /* before it is told to end */
+        AWAITS_END,   /* the grace period, after SIGTERM */
+        AWAITS_DEATH, /* after SIGKILL */
+};
+
 struct sandbox {
         struct registry_entry entry;
         struct record rec;
@@ -45,12 +56,12 @@ struct sandbox {
                 bool dirty;
                 char reason[REASON_MAX];
         } before; /* the intent */
-        sandbox_step begin, after_save, after_bring_up, after_take_down, after_erase;
-        sandbox_step after_learn_end;
+        sandbox_step begin, after_save, after_bring_up, after_take_down, after_erase,
+                after_learn_end;
         uint64_t up_until; /* uv_now: when it must be up */
-        bool coming_up;    /* it holds a slot: counted in the registry's n_coming_up */
-        bool waits_for_slot, awaits_hello, awaits_exit, in_grace, thawing;
-        bool given_up; /* what it comes up for has become pointless */
+        enum sandbox_wait awaits;
+        bool coming_up; /* it holds a slot: counted in the registry's n_coming_up */
+        bool given_up;  /* what it comes up for has become pointless */
         bool keep_workspace;
         uv_timer_t timer; /* of the step under way */
 
@@ -112,6 +123,8 @@ void sandbox_died(struct sandbox *s);
 
 /* Does what the first operation in the queue says; ends in sandbox_op_done. */
 void sandbox_run(struct sandbox *s);
+/* The main process has ended: goes on in `next` when the engine has told what it knows of that. */
+void sandbox_learn_end(struct sandbox *s, sandbox_step next);
 
 /* --- sandbox_ttl.c --- */
 
@@ -121,11 +134,6 @@ void sandbox_watch_expiry(struct sandbox *s);
 bool sandbox_has_expired(const struct sandbox *s);
 /* The record's times count by this boot of the host from now on. */
 void sandbox_enter_boot(struct sandbox *s);
-
-/* --- sandbox_verbs.c, too --- */
-
-/* The main process has ended: goes on in `next` when the engine has told what it knows of that. */
-void sandbox_learn_end(struct sandbox *s, sandbox_step next);
 
 /* --- bring_up.c --- */
 

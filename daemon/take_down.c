@@ -1,4 +1,5 @@
-/* The way down: until nothing of the sandbox is left on the host but, perhaps, its workspace. */
+/* The way down, until nothing of the sandbox is left on the host but, perhaps, its workspace: the
+ * processes, the container, its network. The last step stands first. */
 
 #include <signal.h>
 #include <string.h>
@@ -64,7 +65,7 @@ static void remove_container(struct sandbox *s)
 
 static void ended(struct sandbox *s)
 {
-        s->awaits_exit = s->in_grace = false;
+        s->awaits = AWAITS_NOTHING;
         (void)uv_timer_stop(&s->timer); /* never fails */
         lifeline_close(TAKE(s->lifeline));
         remove_container(s);
@@ -73,7 +74,7 @@ static void ended(struct sandbox *s)
 void take_down_exited(struct sandbox *s)
 {
         FAILPOINT("take_down.exited");
-        if (!s->thawing) /* else the runtime is at work on it yet */
+        if (s->awaits != AWAITS_THAW) /* else the runtime is at work on it yet */
                 ended(s);
 }
 
@@ -108,7 +109,7 @@ static void kill_now(struct sandbox *s)
                 sandbox_say(s, LOG_LEVEL_ERROR, "kill: %s", strerror(-r));
         if (s->frozen)
                 engine->ops->kill_all(engine, s->rec.id); /* what is frozen does not die */
-        s->in_grace = false;
+        s->awaits = AWAITS_DEATH;
         sandbox_step_is(s, "killing");
         (void)uv_timer_start(&s->timer, on_slow_kill, SLOW_KILL_MS, 0); /* never fails */
 }
@@ -125,7 +126,7 @@ static void terminate(struct sandbox *s, uint64_t grace_ms)
                 return;
         }
         FAILPOINT("take_down.signalled");
-        s->in_grace = true;
+        s->awaits = AWAITS_END;
         sandbox_step_is(s, "ending");
         (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
 }
@@ -138,7 +139,6 @@ static void on_thawed(void *data, const struct err *e)
                 sandbox_say(s, LOG_LEVEL_WARN, "it cannot be resumed for its end: %s", e->msg);
         else
                 s->frozen = false;
-        s->thawing = false;
         if (!lifeline_is_alive(s->lifeline))
                 ended(s);
         else
@@ -153,9 +153,10 @@ static bool thaw(struct sandbox *s)
         struct err e;
 
         sandbox_step_is(s, "resuming");
-        s->thawing = runtime &&
-                     engine->ops->pause(engine, runtime, s->rec.id, false, on_thawed, s, &e) == 0;
-        return s->thawing;
+        if (!runtime || engine->ops->pause(engine, runtime, s->rec.id, false, on_thawed, s, &e) < 0)
+                return false;
+        s->awaits = AWAITS_THAW;
+        return true;
 }
 
 void take_down(struct sandbox *s, uint64_t grace_ms, sandbox_step after)
@@ -170,7 +171,6 @@ void take_down(struct sandbox *s, uint64_t grace_ms, sandbox_step after)
                 ended(s);
                 return;
         }
-        s->awaits_exit = true;
         if (grace_ms && s->frozen && thaw(s))
                 return;
         terminate(s, s->frozen ? 0 : grace_ms);
@@ -180,7 +180,7 @@ void take_down_hurry(struct sandbox *s, uint64_t grace_ms)
 {
         if (s->rec.op.kind == OPERATION_STOP)
                 s->rec.op.grace_ms = MIN(s->rec.op.grace_ms, grace_ms);
-        if (s->in_grace && uv_timer_get_due_in(&s->timer) > grace_ms)
+        if (s->awaits == AWAITS_END && uv_timer_get_due_in(&s->timer) > grace_ms)
                 (void)uv_timer_start(&s->timer, on_grace_over, grace_ms, 0); /* never fails */
 }
 
