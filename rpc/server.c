@@ -54,6 +54,8 @@ void rpc_server_forget_session(struct rpc_session *session)
 
         TAILQ_REMOVE(&s->sessions, session, entry);
         s->n_sessions--;
+        if (s->n_sessions == 0 && s->on_deserted && !s->closing)
+                s->on_deserted(s->deserted_data);
         listen_for_more(s);
         close_when_drained(s);
         free_when_all_is_closed(s);
@@ -200,6 +202,12 @@ void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *in
 {
         s->interceptor = interceptor;
         s->interceptor_ctx = ctx;
+}
+
+void rpc_server_on_deserted(struct rpc_server *s, void (*on_deserted)(void *data), void *data)
+{
+        s->on_deserted = on_deserted;
+        s->deserted_data = data;
 }
 
 const struct rpc_binding *rpc_server_find(const struct rpc_server *s, const char *service,

@@ -64,6 +64,10 @@ struct rpc_interceptor {
 void rpc_server_intercept(struct rpc_server *s, const struct rpc_interceptor *interceptor,
                           void *ctx);
 
+/* Whoever wants to know that the last connection has gone, each time; not while the server closes.
+ * One, before the first connection. */
+void rpc_server_on_deserted(struct rpc_server *s, void (*on_deserted)(void *data), void *data);
+
 /* Binds, with this mode, and listens. A socket file that nobody listens on any more is replaced;
  * one in use is an error, as is a path above 107 bytes (sun_path, unix(7)). */
 int rpc_server_listen(struct rpc_server *s, const char *path, mode_t mode, struct err *e);

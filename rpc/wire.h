@@ -222,6 +222,8 @@ struct rpc_server {
         size_t held;
         uint64_t n_sessions_ever, hits[RPC_LIMITS]; /* see struct rpc_server_stats */
         bool draining, closing, closed;
+        void (*on_deserted)(void *data);
+        void *deserted_data;
         void (*on_closed)(void *data);
         void *data;
 };

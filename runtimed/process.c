@@ -315,7 +315,9 @@ void process_watch_alone(struct process *p)
         if (p->state == PROCESS_ENDED || !LIST_EMPTY(&p->followers))
                 return;
         /* None of these fails. */
-        if (p->kill_when_alone)
+        if (p->kill_when_alone && p->table->cut_off && !p->table->closed)
+                (void)uv_timer_stop(&p->alone);
+        else if (p->kill_when_alone)
                 (void)uv_timer_start(&p->alone, on_alone, p->alone_ms, 0);
         else if (p->table->closed)
                 (void)uv_timer_start(&p->alone, on_alone, 0, 0);

@@ -55,7 +55,7 @@ struct process_spec {
         uint64_t output_size; /* as spool_new has it */
         unsigned keep_ms;     /* after the end */
         bool kill_when_alone; /* the tree is ended when the last follower has gone, and */
-        unsigned alone_ms;    /* none came for so long */
+        unsigned alone_ms;    /* none came for so long in which one could */
 };
 
 /* Starts the program in a session of its own. RESOURCE_EXHAUSTED, UNAVAILABLE: there is no room for

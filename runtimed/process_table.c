@@ -189,6 +189,27 @@ void process_table_stop(struct process_table *t)
                 process_watch_alone(p);
 }
 
+static void set_cut_off(struct process_table *t, bool cut_off)
+{
+        struct process *p;
+
+        t->cut_off = cut_off;
+        TAILQ_FOREACH (p, &t->processes, entry)
+                if (p->kill_when_alone)
+                        process_watch_alone(p);
+}
+
+void process_table_cut_off(struct process_table *t)
+{
+        set_cut_off(t, true);
+}
+
+void process_table_connected(struct process_table *t)
+{
+        if (t->cut_off)
+                set_cut_off(t, false);
+}
+
 bool process_table_is_settled(const struct process_table *t)
 {
         const struct process *p;

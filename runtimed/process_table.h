@@ -33,6 +33,7 @@ struct process_table {
         uv_timer_t expiry; /* of those that are kept; active only while there are any */
         uint64_t last_mark;
         bool closed;             /* process_start refuses, and nothing waits for a follower */
+        bool cut_off;            /* see process_table_cut_off */
         const sigset_t *signals; /* as of struct spawn */
         /* A process has ended, a follower of one that has has left, or one was forgotten. May be
          * NULL. */
@@ -46,6 +47,10 @@ void process_table_exited(struct process_table *t, pid_t pid, int wait_status);
 /* No process is started any more. What runs is left to itself, but nothing holds it up in the hope
  * that a follower comes back. */
 void process_table_stop(struct process_table *t);
+/* There is no daemon that a follower could come from: no process is ended for want of one, until
+ * process_table_connected; its time begins anew then. */
+void process_table_cut_off(struct process_table *t);
+void process_table_connected(struct process_table *t);
 /* True when all have ended and all followers have gone. */
 bool process_table_is_settled(const struct process_table *t);
 /* Sends a signal to every process group that still has a leader or holds an output open. */

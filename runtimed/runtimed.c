@@ -259,9 +259,19 @@ static int prepare_workspace(struct runtimed *r, const char *socket, struct err 
         return 0;
 }
 
+/* A daemon that cares for this sandbox has one connection at least. */
+static void on_deserted(void *data)
+{
+        struct runtimed *r = data;
+
+        process_table_cut_off(&r->processes);
+}
+
 static int serve(struct runtimed *r, const char *socket, struct err *e)
 {
         int n = rpc_server_new(&r->loop, wires, &limits, &r->server, e);
+        if (n == 0)
+                rpc_server_on_deserted(r->server, on_deserted, r);
         if (n == 0)
                 n = service_control_add(r->server, &r->service_control, e);
         if (n == 0)
@@ -349,6 +359,7 @@ static int open_tasks(struct runtimed *r, struct err *e)
                 .boot_id = r->boot_id,
                 .agents = &r->agents,
                 .tasks = r->tasks,
+                .processes = &r->processes,
         };
         return k;
 }

@@ -16,6 +16,7 @@ struct service_control {
         const char *boot_id;
         struct agents *agents; /* replaced by what the daemon says */
         struct tasks *tasks;
+        struct process_table *processes;
 };
 int service_control_add(struct rpc_server *server, struct service_control *ctx, struct err *e);
 

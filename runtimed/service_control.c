@@ -94,6 +94,7 @@ static void hello(struct rpc_call *call, const uint8_t *message, size_t n, void 
                 return;
         if (request->agents && is_sound(request->agents))
                 take_agents(ctx->agents, request->agents);
+        process_table_connected(ctx->processes);
         response.generation = GENERATION;
         response.version = (char *)SANDBOXD_VERSION;
         response.boot_id = (char *)ctx->boot_id;

@@ -305,6 +305,27 @@ def test_a_restart_of_the_daemon(daemon, api, sandbox, how):
     gone(api, sandbox.id, seconds=8)
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_while_no_daemon_runs(daemon, api, sandbox, how):
+    """nobody can come back: the time to do so begins with the next one."""
+    fields = {"kill_on_disconnect": True, "disconnect_grace_millis": 2000}
+    call, got = plant(api, sandbox.id, **fields)
+    other, lost = plant(api, sandbox.id, "echo ready; exec sleep 98769", **fields)
+    getattr(daemon, how)()
+    for broken in call, other:
+        with refused(Code.UNAVAILABLE):
+            list(broken)
+    time.sleep(3)
+    daemon.start()
+    api = daemon.api
+    call = api.attach(sandbox.id, got.pid, stdout_offset=len(got.stdout))
+    Received(stdout_offset=len(got.stdout)).until(call, lambda got: got.pid)
+    assert api.wait_process(sandbox.id, lost.pid, timeout=10).signal == 9
+    assert alive(api, sandbox.id) >= 4
+    call.cancel()
+    gone(api, sandbox.id, seconds=8)
+
+
 def test_a_client_that_ends_with_its_program(api, sandbox):
     """leaves its children alone: nobody has disconnected."""
     got = Received().all(api.stream(sandbox.id, "sh", "-c", "setsid sleep 98760 >&- 2>&- & sleep 0.3",

@@ -463,7 +463,9 @@ int echo_add(struct echo *echo, uv_loop_t *loop, struct rpc_server *server, rpc_
 {
         static char boot_id[BOOT_ID_LEN + 1];
         static struct agents agents;
-        static struct service_control control = {.boot_id = boot_id, .agents = &agents};
+        static struct process_table processes;
+        static struct service_control control = {
+                .boot_id = boot_id, .agents = &agents, .processes = &processes};
 
         echo->loop = loop;
         int r = boot_id_new(boot_id, e);

@@ -338,6 +338,60 @@ static void test_kill_when_alone(void **state)
         consumer_free(c);
 }
 
+/* Also the time that ran already does not count. */
+static void test_none_can_come(void **state)
+{
+        struct fixture *f = *state;
+        struct process_spec spec = spec_of(sleeper, "/");
+        struct consumer *before = consumer_new(f), *after = consumer_new(f);
+
+        spec.kill_when_alone = true;
+        spec.alone_ms = 300;
+        start_spec(before, &spec);
+        start_spec(after, &spec);
+        struct process *p = before->p, *q = after->p;
+        leave(before);
+        process_table_cut_off(&f->table);
+        leave(after);
+        run_for(f, 600);
+        assert_null(process_exit_of(p));
+        assert_null(process_exit_of(q));
+        process_table_connected(&f->table);
+        after->p = q;
+        process_follow(q, &after->follower, from_start, on_news); /* in time */
+        while (!process_exit_of(p))
+                run_for(f, 20);
+        assert_int_equal(process_exit_of(p)->signal, SIGKILL);
+        process_table_cut_off(&f->table);
+        process_table_connected(&f->table);
+        run_for(f, 500);
+        assert_null(process_exit_of(q)); /* who has a follower is not concerned */
+        leave(after);
+        run_until_empty(f);
+        assert_int_equal(process_exit_of(q)->signal, SIGKILL);
+        consumer_free(before);
+        consumer_free(after);
+}
+
+/* Who is to stop waits for nobody longer than he said. */
+static void test_stopped_while_none_can_come(void **state)
+{
+        struct fixture *f = *state;
+        struct process_spec spec = spec_of(sleeper, "/");
+        struct consumer *c = consumer_new(f);
+
+        spec.kill_when_alone = true;
+        spec.alone_ms = 100;
+        start_spec(c, &spec);
+        struct process *p = c->p;
+        leave(c);
+        process_table_cut_off(&f->table);
+        process_table_stop(&f->table);
+        run_until_empty(f);
+        assert_int_equal(process_exit_of(p)->signal, SIGKILL);
+        consumer_free(c);
+}
+
 /* All is forgotten while a tree is being ended: nothing is touched that is gone. */
 static void test_close_while_a_tree_is_ended(void **state)
 {
@@ -374,6 +428,8 @@ int main(void)
                 TEST(test_timeout),
                 TEST(test_timeout_that_is_not_needed),
                 TEST(test_kill_when_alone),
+                TEST(test_none_can_come),
+                TEST(test_stopped_while_none_can_come),
                 TEST(test_close_while_a_tree_is_ended),
         };
 

@@ -365,6 +365,42 @@ static void idle_timeout_is_off(void **state)
         peer_assert_serves(&t->peer);
 }
 
+static void count_deserted(void *data)
+{
+        ++*(unsigned *)data;
+}
+
+/* It is told each time, also of who has said nothing, and not of the end. */
+static void the_last_one_leaves(void **state)
+{
+        struct peer_run *t = *state;
+        unsigned deserted = 0;
+
+        rpc_fixture_restart(t->f);
+        rpc_server_on_deserted(t->f->server, count_deserted, &deserted);
+        t->peer = peer_new(t->f, t->grpc);
+        peer_assert_serves(&t->peer);
+        int silent = connect_to(t->f->path);
+        peer_run_for(&t->peer, 5);
+        peer_close(&t->peer);
+        loop_run_for(&t->f->l, 20);
+        assert_int_equal(deserted, 0);
+        (void)close(silent);
+        while (deserted == 0)
+                (void)uv_run(&t->f->l.loop, UV_RUN_NOWAIT);
+        t->peer = peer_new(t->f, t->grpc);
+        peer_assert_serves(&t->peer);
+        peer_close(&t->peer);
+        while (deserted == 1)
+                (void)uv_run(&t->f->l.loop, UV_RUN_NOWAIT);
+        t->peer = peer_new(t->f, t->grpc);
+        peer_assert_serves(&t->peer);
+        close_server(t, 0);
+        while (!t->f->server_closed)
+                peer_turn(&t->peer);
+        assert_int_equal(deserted, 2);
+}
+
 /* Who comes to speak later than an idle connection would be closed, and before the greeting is due,
  * is served. */
 static void late_greeting(void **state)
@@ -613,7 +649,8 @@ static void message_that_never_comes(void **state)
                 TEST(half_a_greeting_and_drain, suffix, wire), TEST(late_greeting, suffix, wire), \
                 TEST(connections_of_a_user, suffix, wire), TEST(idle_timeout, suffix, wire),      \
                 TEST(idle_timeout_is_off, suffix, wire), TEST(long_upload, suffix, wire),         \
-                TEST(long_pause, suffix, wire), TEST(long_upload_in_pieces, suffix, wire),        \
+                TEST(the_last_one_leaves, suffix, wire), TEST(long_pause, suffix, wire),          \
+                TEST(long_upload_in_pieces, suffix, wire),                                        \
                 TEST(half_a_message_before_a_long_pause, suffix, wire)
 
 int main(void)
