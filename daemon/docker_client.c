@@ -16,7 +16,7 @@
 #define IDLE_MAX        32 /* that are kept for the next call */
 #define HEADERS_MAX     (64 * KiB)
 #define REFUSAL_MAX     (64 * KiB) /* of what the engine says where it refuses */
-/* libcurl keeps no deadline of a call that waits for a connection; of others it is the first. */
+/* libcurl's deadline begins with the connection; this is for calls that wait for one. */
 #define OVERDUE_EVERY_MS 250
 
 struct docker_client {
@@ -26,9 +26,12 @@ struct docker_client {
         char *socket;
         char version[16];
         LIST_HEAD(, docker_call) calls;
-        unsigned n_calls;
+        /* For a connection, and here: whenever one ends, libcurl tries all that wait in it. */
+        TAILQ_HEAD(, docker_call) waiting;
+        unsigned n_calls, n_connected;
         TAILQ_HEAD(, docker_call) fresh; /* streams with something to read */
         uv_timer_t timer;                /* libcurl's */
+        uv_timer_t connect;              /* at once, when one that waits may begin */
         uv_timer_t overdue;              /* while there are calls with a deadline */
         unsigned handles;                /* not closed yet */
 };
@@ -36,7 +39,7 @@ struct docker_client {
 struct docker_call {
         struct docker_client *client;
         LIST_ENTRY(docker_call) entry;
-        TAILQ_ENTRY(docker_call) fresh;
+        TAILQ_ENTRY(docker_call) waiting, fresh;
         CURL *easy;
         struct curl_slist *headers;
         char *url, *body, *what; /* what: for people, "GET /info" */
@@ -48,7 +51,7 @@ struct docker_call {
         void (*drop)(void *data);
         struct buf in;
         size_t header_bytes;
-        bool is_fresh, paused, too_long, delivering, cancelled;
+        bool connected, is_fresh, paused, too_long, delivering, cancelled;
         bool leaves_out; /* up to the end of a line that is too long */
         char error[CURL_ERROR_SIZE];
 };
@@ -76,6 +79,14 @@ static void call_free(struct docker_call *call)
         free(call);
 }
 
+static void on_connect(uv_timer_t *timer);
+
+static void connect_soon(struct docker_client *c)
+{
+        if (!TAILQ_EMPTY(&c->waiting) && c->n_connected < CONNECTIONS_MAX)
+                (void)uv_timer_start(&c->connect, on_connect, 0, 0); /* never fails */
+}
+
 /* No callback of it comes any more. */
 static void unlink_call(struct docker_call *call)
 {
@@ -85,7 +96,13 @@ static void unlink_call(struct docker_call *call)
         c->n_calls--;
         if (call->is_fresh)
                 TAILQ_REMOVE(&c->fresh, call, fresh);
-        (void)c->curl->multi_remove_handle(c->multi, call->easy); /* it was added */
+        if (call->connected) {
+                (void)c->curl->multi_remove_handle(c->multi, call->easy); /* it was added */
+                c->n_connected--;
+        } else {
+                TAILQ_REMOVE(&c->waiting, call, waiting);
+        }
+        connect_soon(c);
 }
 
 void docker_call_cancel(struct docker_call *call)
@@ -346,6 +363,27 @@ static void on_overdue(uv_timer_t *timer)
                 (void)uv_timer_stop(timer); /* never fails */
 }
 
+static void connect_call(struct docker_call *call)
+{
+        struct docker_client *c = call->client;
+
+        if (c->curl->multi_add_handle(c->multi, call->easy) != CURLM_OK) {
+                finish(call, CURLE_OUT_OF_MEMORY);
+                return;
+        }
+        TAILQ_REMOVE(&c->waiting, call, waiting);
+        call->connected = true;
+        c->n_connected++;
+}
+
+static void on_connect(uv_timer_t *timer)
+{
+        struct docker_client *c = CONTAINER(timer, struct docker_client, connect);
+
+        while (c->multi && c->n_connected < CONNECTIONS_MAX && !TAILQ_EMPTY(&c->waiting))
+                connect_call(TAILQ_FIRST(&c->waiting));
+}
+
 static void on_handle_closed(struct docker_client *c)
 {
         if (--c->handles > 0)
@@ -366,6 +404,11 @@ static void on_watch_closed(uv_handle_t *handle)
 static void on_timer_closed(uv_handle_t *handle)
 {
         on_handle_closed(CONTAINER(handle, struct docker_client, timer));
+}
+
+static void on_connect_closed(uv_handle_t *handle)
+{
+        on_handle_closed(CONTAINER(handle, struct docker_client, connect));
 }
 
 static void on_overdue_closed(uv_handle_t *handle)
@@ -544,12 +587,10 @@ int docker_call(struct docker_client *c, const struct docker_request *request,
         struct docker_call *call = call_new(c, request);
         if (!call)
                 return err_oom(e);
-        if (c->curl->multi_add_handle(c->multi, call->easy) != CURLM_OK) {
-                call_free(call);
-                return err_oom(e);
-        }
         LIST_INSERT_HEAD(&c->calls, call, entry);
         c->n_calls++;
+        TAILQ_INSERT_TAIL(&c->waiting, call, waiting);
+        connect_soon(c);
         if (call->until && !uv_is_active((uv_handle_t *)&c->overdue))
                 (void)uv_timer_start(&c->overdue, on_overdue, OVERDUE_EVERY_MS,
                                      OVERDUE_EVERY_MS); /* never fails */
@@ -569,7 +610,6 @@ static int set_up_multi(struct docker_client *c)
         bad |= curl->multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
         bad |= curl->multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wish);
         bad |= curl->multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CONNECTIONS_MAX);
         bad |= curl->multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_MAX);
         return bad ? -EINVAL : 0;
 }
@@ -597,10 +637,12 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
                 return err_oom(e);
         }
         LIST_INIT(&c->calls);
+        TAILQ_INIT(&c->waiting);
         TAILQ_INIT(&c->fresh);
-        (void)uv_timer_init(loop, &c->timer); /* neither fails */
+        (void)uv_timer_init(loop, &c->timer); /* none fails */
+        (void)uv_timer_init(loop, &c->connect);
         (void)uv_timer_init(loop, &c->overdue);
-        c->handles = 2;
+        c->handles = 3;
         *ret = c;
         return 0;
 }
@@ -622,6 +664,7 @@ void docker_client_close(struct docker_client *c)
         }
         (void)c->curl->multi_cleanup(TAKE(c->multi)); /* its sockets leave the loop */
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+        uv_close((uv_handle_t *)&c->connect, on_connect_closed);
         uv_close((uv_handle_t *)&c->overdue, on_overdue_closed);
 }
 
