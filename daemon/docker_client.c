@@ -12,9 +12,9 @@
 #include "daemon/libcurl.h"
 #include "daemon/metrics.h"
 
-#define CONNECTIONS_MAX 32 /* to the engine, at once; further calls wait for one */
-#define IDLE_MAX        32 /* that are kept for the next call */
-#define HEADERS_MAX     (64 * KiB)
+#define CONNECTIONS_MAX 32         /* to the engine, at once; further calls wait for one */
+#define IDLE_MAX        32         /* that are kept for the next call */
+#define HEADERS_MAX     (8 * KiB)  /* of an answer: before libcurl finds 5000 of them too many */
 #define REFUSAL_MAX     (64 * KiB) /* of what the engine says where it refuses */
 /* libcurl's deadline begins with the connection; this is for calls that wait for one. */
 #define OVERDUE_EVERY_MS 250
