@@ -2,9 +2,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/memstream.h"
 #include "base/str.h"
 
 #define BLANKS " \t"
@@ -77,9 +77,8 @@ static void write_rule(FILE *f, const Sandboxd__V1__EgressRule *m)
 
 char *egress_text(const Sandboxd__V1__Egress *egress)
 {
-        char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+        struct memstream m;
+        FILE *f = memstream_open(&m);
 
         if (!f)
                 return NULL;
@@ -91,9 +90,5 @@ char *egress_text(const Sandboxd__V1__Egress *egress)
                 (void)fputs(i ? "," : "", f);
                 write_rule(f, egress->rules[i]);
         }
-        bool failed = ferror(f) != 0;
-        if (fclose(f) == 0 && !failed)
-                return text;
-        free(text);
-        return NULL;
+        return memstream_close(&m);
 }

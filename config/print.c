@@ -1,12 +1,13 @@
-#include <stdlib.h>
+/* The configuration in force, its reference page and its shipped example, from the option table.
+ * All of it goes to a stream in memory; memstream_close asks it once whether it failed. */
+
 #include <string.h>
 
+#include "base/memstream.h"
 #include "base/str.h"
 #include "config/config.h"
 #include "config/entries.h"
 #include "config/values.h"
-
-/* All output goes to a stream in memory; print_end asks it once, at the end, whether it failed. */
 
 /* --- what is in force ------------------------------------------------------------------------ */
 
@@ -66,22 +67,11 @@ static void print_option(const struct config_option *o, const struct config_opti
                 print_value(o, c, key, is_comment(o, c) ? "  # " : dot ? "  " : "", f);
 }
 
-static char *print_end(FILE *f, char **text)
-{
-        bool failed = ferror(f) != 0;
-
-        if (fclose(f) == 0 && !failed)
-                return *text;
-        free(*text);
-        return NULL;
-}
-
 char *config_print(const struct config *c)
 {
         const struct config_option *previous = &config_options[0];
-        char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+        struct memstream m;
+        FILE *f = memstream_open(&m);
 
         if (!f)
                 return NULL;
@@ -92,7 +82,7 @@ char *config_print(const struct config *c)
                 print_option(o, previous, c, f);
                 previous = o;
         }
-        return print_end(f, &text);
+        return memstream_close(&m);
 }
 
 /* --- the table itself ------------------------------------------------------------------------ */
@@ -139,9 +129,8 @@ static void print_row(const struct config_option *o, FILE *f)
 
 char *config_print_reference(void)
 {
-        char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+        struct memstream m;
+        FILE *f = memstream_open(&m);
 
         if (!f)
                 return NULL;
@@ -150,7 +139,7 @@ char *config_print_reference(void)
                     f);
         for (size_t i = 0; i < n_config_options; i++)
                 print_row(&config_options[i], f);
-        return print_end(f, &text);
+        return memstream_close(&m);
 }
 
 static const char example_head[] =
@@ -198,9 +187,8 @@ static void print_example_option(const struct config_option *o, FILE *f)
 char *config_print_example(void)
 {
         const struct config_option *previous = &config_options[0];
-        char *text = NULL;
-        size_t size;
-        FILE *f = open_memstream(&text, &size);
+        struct memstream m;
+        FILE *f = memstream_open(&m);
 
         if (!f)
                 return NULL;
@@ -216,5 +204,5 @@ char *config_print_example(void)
                 print_example_option(o, f);
                 previous = o;
         }
-        return print_end(f, &text);
+        return memstream_close(&m);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/id.h"
+#include "base/memstream.h"
 #include "base/net_rule.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -617,18 +618,12 @@ size_t option_size(const struct config_option *o)
 
 char *option_text(const struct config_option *o, const void *base)
 {
-        char *text = NULL;
-        size_t n;
-        FILE *f = open_memstream(&text, &n);
+        struct memstream m;
 
-        if (!f)
+        if (!memstream_open(&m))
                 return NULL;
-        option_write(o, base, f);
-        bool failed = ferror(f) != 0;
-        if (fclose(f) == 0 && !failed)
-                return text;
-        free(text);
-        return NULL;
+        option_write(o, base, m.f);
+        return memstream_close(&m);
 }
 
 void option_write_range(const struct config_option *o, FILE *f)

@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/memstream.h"
 #include "base/util.h"
 #include "daemon/network_private.h"
 
@@ -203,39 +204,14 @@ static void put_table(FILE *f, const struct network *n)
         }
 }
 
-/* What is written to f becomes one text. */
-struct text {
-        FILE *f;
-        char *bytes;
-        size_t n;
-};
-
-static bool open_text(struct text *t)
-{
-        t->bytes = NULL;
-        t->f = open_memstream(&t->bytes, &t->n);
-        return t->f != NULL;
-}
-
-/* The caller frees; NULL: no memory. */
-static char *close_text(struct text *t)
-{
-        bool failed = ferror(t->f) != 0;
-
-        if (fclose(t->f) == 0 && !failed)
-                return t->bytes;
-        free(t->bytes);
-        return NULL;
-}
-
 static char *text_of_table(const struct network *n)
 {
-        struct text t;
+        struct memstream m;
 
-        if (!open_text(&t))
+        if (!memstream_open(&m))
                 return NULL;
-        put_table(t.f, n);
-        return close_text(&t);
+        put_table(m.f, n);
+        return memstream_close(&m);
 }
 
 static void put_chain_removed(FILE *f, const struct lease *l)
@@ -245,31 +221,31 @@ static void put_chain_removed(FILE *f, const struct lease *l)
 
 char *rules_text_add(const struct lease *l, bool replace, const struct egress *before)
 {
-        struct text t;
+        struct memstream m;
 
-        if (!open_text(&t))
+        if (!memstream_open(&m))
                 return NULL;
         if (replace)
-                put_elements(t.f, l, "delete", before);
+                put_elements(m.f, l, "delete", before);
         else
-                put_links(t.f, l, "add");
-        put_chain(t.f, l);
-        put_elements(t.f, l, "add", &l->policy);
+                put_links(m.f, l, "add");
+        put_chain(m.f, l);
+        put_elements(m.f, l, "add", &l->policy);
         if (replace && before->mode == EGRESS_LIST && l->policy.mode != EGRESS_LIST)
-                put_chain_removed(t.f, l);
-        return close_text(&t);
+                put_chain_removed(m.f, l);
+        return memstream_close(&m);
 }
 
 char *rules_text_remove_policy(const struct lease *l)
 {
-        struct text t;
+        struct memstream m;
 
-        if (!open_text(&t))
+        if (!memstream_open(&m))
                 return NULL;
-        put_elements(t.f, l, "delete", &l->policy);
+        put_elements(m.f, l, "delete", &l->policy);
         if (l->policy.mode == EGRESS_LIST)
-                put_chain_removed(t.f, l);
-        return close_text(&t);
+                put_chain_removed(m.f, l);
+        return memstream_close(&m);
 }
 
 static bool is_shared(const struct lease *l, const char *link)
@@ -298,16 +274,16 @@ static void put_uncounted(FILE *f, const struct lease *l)
 
 char *rules_text_remove_links(const struct lease *l)
 {
-        struct text t;
+        struct memstream m;
 
-        if (!open_text(&t))
+        if (!memstream_open(&m))
                 return NULL;
         for (char **link = l->links; *link; link++)
                 if (!is_shared(l, *link))
-                        (void)fprintf(t.f, "delete element %s links { \"%s\" }\n",
+                        (void)fprintf(m.f, "delete element %s links { \"%s\" }\n",
                                       l->network->table, *link);
-        put_uncounted(t.f, l);
-        return close_text(&t);
+        put_uncounted(m.f, l);
+        return memstream_close(&m);
 }
 
 /* --- nft ------------------------------------------------------------------------------------- */

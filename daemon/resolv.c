@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/memstream.h"
 #include "base/str.h"
 #include "base/util.h"
 
@@ -133,10 +134,9 @@ static void print_list(FILE *f, const char *keyword, char *const *words)
 static int print(char *const *servers, char *const *search, char *const *options, char **ret,
                  struct err *e)
 {
-        _cleanup_free_ char *text = NULL;
-        size_t len;
+        struct memstream m;
+        FILE *f = memstream_open(&m);
 
-        FILE *f = open_memstream(&text, &len);
         if (!f)
                 return err_oom(e);
         fputs("# Written by sandboxd; its dns settings say what stands here.\n", f);
@@ -144,12 +144,8 @@ static int print(char *const *servers, char *const *search, char *const *options
                 fprintf(f, "nameserver %s\n", *servers);
         print_list(f, "search", search);
         print_list(f, "options", options);
-        /* The stream remembers a failed write. */
-        bool failed = ferror(f);
-        if (fclose(f) < 0 || failed)
-                return err_oom(e);
-        *ret = TAKE(text);
-        return 0;
+        *ret = memstream_close(&m);
+        return *ret ? 0 : err_oom(e);
 }
 
 static bool given(char *const *list)
