@@ -31,21 +31,12 @@ static json_t *run_json(const Sandboxd__V1__AppRun *run)
         /* clang-format on */
 }
 
-/* Appends, and drops the array when there is no memory. */
-static bool append(json_t **array, json_t *value)
-{
-        if (json_array_append_new(*array, value) == 0)
-                return true;
-        json_decref(TAKE(*array));
-        return false;
-}
-
 static json_t *runs_json(const Sandboxd__V1__AppProgram *p)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < p->n_runs && append(&array, run_json(p->runs[i])); i++)
-                ;
+        for (size_t i = 0; i < p->n_runs; i++)
+                array = json_append(array, run_json(p->runs[i]));
         return array;
 }
 
@@ -76,8 +67,8 @@ static json_t *workers_json(const Sandboxd__V1__App *app)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < app->n_workers && append(&array, program_json(app->workers[i])); i++)
-                ;
+        for (size_t i = 0; i < app->n_workers; i++)
+                array = json_append(array, program_json(app->workers[i]));
         return array;
 }
 
@@ -92,9 +83,9 @@ static json_t *problems_json(const Sandboxd__V1__App *app)
         json_t *array = json_array();
 
         for (size_t i = 0; i < app->n_problems; i++)
-                if (!append(&array, problem_json(app->problems[i]->line, app->problems[i]->column,
-                                                 app->problems[i]->text)))
-                        break;
+                array = json_append(array,
+                                    problem_json(app->problems[i]->line, app->problems[i]->column,
+                                                 app->problems[i]->text));
         return array;
 }
 
@@ -265,9 +256,8 @@ json_t *manifest_json(const struct manifest *m)
         json_t *array = json_array();
 
         for (size_t i = 0; i < m->n_problems; i++)
-                if (!append(&array, problem_json(m->problems[i].line, m->problems[i].column,
-                                                 m->problems[i].text)))
-                        break;
+                array = json_append(array, problem_json(m->problems[i].line, m->problems[i].column,
+                                                        m->problems[i].text));
         return json_pack("{s:o}", "problems", array);
 }
 

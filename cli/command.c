@@ -49,6 +49,12 @@ const Sandboxd__V1__Process *get_process(struct session *s, const struct target 
         return found;
 }
 
+void drop_time_limit(struct session *s, const struct options *o)
+{
+        if (!(o->given & OPTION(TIMEOUT)))
+                s->timeout_ms = 0;
+}
+
 int call_failed(const struct session *s, const struct err *e)
 {
         complain("%s: %s%s", status_name(e->code), e->msg,

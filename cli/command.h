@@ -85,6 +85,8 @@ const Sandboxd__V1__Sandbox *get_sandbox(struct session *s, char *ref, struct er
 const Sandboxd__V1__Process *get_process(struct session *s, const struct target *target,
                                          struct err *e);
 
+/* The session's next calls may take as long as they do, unless --timeout was given. */
+void drop_time_limit(struct session *s, const struct options *o);
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);
 /* For what is done beside the daemon only: complains about an ssh:// address, and returns the exit

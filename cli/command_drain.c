@@ -24,14 +24,10 @@ static json_t *progress_json(const drain_response *r)
 {
         json_t *failures = json_array();
 
-        for (size_t i = 0; i < r->n_failures; i++) {
-                json_t *failure = json_pack("{s:s, s:s}", "sandbox_id", r->failures[i]->sandbox_id,
-                                            "reason", r->failures[i]->reason);
-                if (json_array_append_new(failures, failure) == 0)
-                        continue;
-                json_decref(failures);
-                return NULL;
-        }
+        for (size_t i = 0; i < r->n_failures; i++)
+                failures = json_append(failures, json_pack("{s:s, s:s}", "sandbox_id",
+                                                           r->failures[i]->sandbox_id, "reason",
+                                                           r->failures[i]->reason));
         return json_pack("{s:I, s:o}", "remaining", (json_int_t)r->remaining, "failures", failures);
 }
 

@@ -44,8 +44,7 @@ int command_app_wait(struct session *s, const struct options *o, char **operands
         Sandboxd__V1__AppServiceWaitRequest request = SANDBOXD__V1__APP_SERVICE_WAIT_REQUEST__INIT;
         struct err e;
 
-        if (!(o->given & OPTION(TIMEOUT)))
-                s->timeout_ms = 0;
+        drop_time_limit(s, o);
         request.sandbox_id = operands[0];
         const Sandboxd__V1__AppServiceWaitResponse *reply =
                 session_call(s, &app_service, APP_SERVICE_WAIT, &request.base, &e);
@@ -90,8 +89,7 @@ int command_app_build(struct session *s, const struct options *o, char **operand
                 SANDBOXD__V1__APP_SERVICE_BUILD_REQUEST__INIT;
         struct err e;
 
-        if (!(o->given & OPTION(TIMEOUT)))
-                s->timeout_ms = 0;
+        drop_time_limit(s, o);
         request.sandbox_id = operands[0];
         const Sandboxd__V1__AppServiceBuildResponse *reply =
                 session_call(s, &app_service, APP_SERVICE_BUILD, &request.base, &e);

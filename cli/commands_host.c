@@ -12,13 +12,9 @@ static json_t *runtimes_json(const Sandboxd__V1__HostServiceInfoResponse *info)
 
         for (size_t i = 0; i < info->n_runtimes; i++) {
                 const Sandboxd__V1__RuntimeInfo *r = info->runtimes[i];
-                json_t *runtime =
-                        json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", r->name, "type", r->type,
-                                  "path", r->path, "version", r->version, "problem", r->problem);
-                if (json_array_append_new(array, runtime) == 0)
-                        continue;
-                json_decref(array);
-                return NULL;
+                array = json_append(array, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", r->name,
+                                                     "type", r->type, "path", r->path, "version",
+                                                     r->version, "problem", r->problem));
         }
         return array;
 }

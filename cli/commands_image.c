@@ -132,12 +132,8 @@ static json_t *images_json(const Sandboxd__V1__ImageServiceListResponse *reply)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < reply->n_images; i++) {
-                if (json_array_append_new(array, image_json(reply->images[i])) == 0)
-                        continue;
-                json_decref(array);
-                return NULL;
-        }
+        for (size_t i = 0; i < reply->n_images; i++)
+                array = json_append(array, image_json(reply->images[i]));
         return array;
 }
 

@@ -236,8 +236,7 @@ int command_wait(struct session *s, const struct options *o, char **operands)
         request.sandbox_id = operands[0];
         request.states = (Sandboxd__V1__SandboxState *)o->states.states;
         request.n_states = o->states.n;
-        if (!(o->given & OPTION(TIMEOUT)))
-                s->timeout_ms = 0;
+        drop_time_limit(s, o);
         const Sandboxd__V1__SandboxServiceWaitResponse *reply =
                 session_call(s, &sandbox_service, SANDBOX_SERVICE_WAIT, &request.base, &e);
         return reply ? show(reply->sandbox, o, print_state) : call_failed(s, &e);

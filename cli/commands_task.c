@@ -12,12 +12,6 @@
 
 #define DEFAULT_AGENT "claude-code"
 
-static void no_time_limit(struct session *s, const struct options *o)
-{
-        if (!(o->given & OPTION(TIMEOUT)))
-                s->timeout_ms = 0;
-}
-
 /* --- following ------------------------------------------------------------------------------ */
 
 struct following {
@@ -185,9 +179,8 @@ static json_t *list_json(const Sandboxd__V1__TaskServiceListResponse *reply)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; array && i < reply->n_tasks; i++)
-                if (json_array_append_new(array, task_json(reply->tasks[i])) < 0)
-                        json_decref(TAKE(array));
+        for (size_t i = 0; i < reply->n_tasks; i++)
+                array = json_append(array, task_json(reply->tasks[i]));
         return array;
 }
 
@@ -229,7 +222,7 @@ int command_task_cancel(struct session *s, const struct options *o, char **opera
                 SANDBOXD__V1__TASK_SERVICE_CANCEL_REQUEST__INIT;
         struct err e;
 
-        no_time_limit(s, o);
+        drop_time_limit(s, o);
         request.sandbox_id = operands[0];
         request.task_id = operands[1];
         const Sandboxd__V1__TaskServiceCancelResponse *reply =
@@ -247,7 +240,7 @@ int command_task_revert(struct session *s, const struct options *o, char **opera
                 SANDBOXD__V1__TASK_SERVICE_REVERT_REQUEST__INIT;
         struct err e;
 
-        no_time_limit(s, o);
+        drop_time_limit(s, o);
         request.sandbox_id = operands[0];
         request.task_id = operands[1];
         const Sandboxd__V1__TaskServiceRevertResponse *reply =

@@ -1,26 +1,20 @@
 #include "cli/help_view.h"
 
-/* Appends, and is no failure's reason to leak: NULL frees the array, and stays NULL. */
-static json_t *append(json_t *array, json_t *item)
-{
-        if (json_array_append_new(array, item) == 0)
-                return array;
-        json_decref(array);
-        return NULL;
-}
+#include "cli/output.h"
 
 static json_t *options_json(uint64_t set)
 {
         json_t *array = json_array();
 
-        for (int i = 0; i < N_OPTIONS && array; i++) {
+        for (int i = 0; i < N_OPTIONS; i++) {
                 struct option_text text = option_text((enum option_id)i);
                 char letter[] = {text.letter, '\0'};
                 if (set & (UINT64_C(1) << i))
-                        array = append(array, json_pack("{s:s, s:s, s:s, s:s}", "name", text.name,
-                                                        "letter", letter, "argument",
-                                                        text.argument ? text.argument : "", "help",
-                                                        text.help));
+                        array = json_append(array,
+                                            json_pack("{s:s, s:s, s:s, s:s}", "name", text.name,
+                                                      "letter", letter, "argument",
+                                                      text.argument ? text.argument : "", "help",
+                                                      text.help));
         }
         return array;
 }
@@ -29,14 +23,14 @@ json_t *help_json(const struct command *commands, size_t n_commands)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < n_commands && array; i++) {
+        for (size_t i = 0; i < n_commands; i++) {
                 const struct command *c = &commands[i];
                 if (!c->hidden)
-                        array = append(array,
-                                       json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", c->name,
-                                                 "operands", c->operands, "help", c->help,
-                                                 "details", c->details ? c->details : "", "options",
-                                                 options_json(c->options)));
+                        array = json_append(array,
+                                            json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", c->name,
+                                                      "operands", c->operands, "help", c->help,
+                                                      "details", c->details ? c->details : "",
+                                                      "options", options_json(c->options)));
         }
         return json_pack("{s:o, s:o}", "commands", array, "options",
                          options_json(OPTIONS_COMMON | OPTION(VERSION)));

@@ -111,6 +111,14 @@ int write_json_line(json_t *json, int fd)
         return line ? write_output(fd, line, strlen(line)) : -ENOMEM;
 }
 
+json_t *json_append(json_t *array, json_t *item)
+{
+        if (json_array_append_new(array, item) == 0)
+                return array;
+        json_decref(array);
+        return NULL;
+}
+
 json_t *json_base64(const uint8_t *bytes, size_t n)
 {
         static const char digits[] =

@@ -34,6 +34,9 @@ char *json_line(json_t *json);
 /* The same on one line, at once (write_output), for streams of values. */
 int write_json_line(json_t *json, int fd);
 
+/* The array with one more item, both taken over. NULL when one of them is, or there is no memory:
+ * then nothing is left of them, and only who uses the array at the end has to look. */
+json_t *json_append(json_t *array, json_t *item);
 /* Bytes in base 64 (RFC 4648, padded); NULL when there is no memory. */
 json_t *json_base64(const uint8_t *bytes, size_t n);
 

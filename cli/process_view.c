@@ -123,12 +123,8 @@ json_t *processes_json(Sandboxd__V1__Process *const *list, size_t n)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < n; i++) {
-                if (json_array_append_new(array, process_json(list[i])) == 0)
-                        continue;
-                json_decref(array);
-                return NULL;
-        }
+        for (size_t i = 0; i < n; i++)
+                array = json_append(array, process_json(list[i]));
         return array;
 }
 

@@ -38,12 +38,8 @@ static json_t *list_json(char *const *list, size_t n)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < n; i++) {
-                if (json_array_append_new(array, json_string(list[i])) == 0)
-                        continue;
-                json_decref(array);
-                return NULL;
-        }
+        for (size_t i = 0; i < n; i++)
+                array = json_append(array, json_string(list[i]));
         return array;
 }
 
@@ -130,12 +126,8 @@ json_t *sandboxes_json(Sandboxd__V1__Sandbox *const *list, size_t n)
 {
         json_t *array = json_array();
 
-        for (size_t i = 0; i < n; i++) {
-                if (json_array_append_new(array, sandbox_json(list[i])) == 0)
-                        continue;
-                json_decref(array);
-                return NULL;
-        }
+        for (size_t i = 0; i < n; i++)
+                array = json_append(array, sandbox_json(list[i]));
         return array;
 }
 

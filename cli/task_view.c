@@ -32,11 +32,10 @@ static json_t *changes_json(Sandboxd__V1__FileChange *const *changes, size_t n)
         json_t *array = json_array();
         char kind[WORD_MAX];
 
-        for (size_t i = 0; array && i < n; i++) {
+        for (size_t i = 0; i < n; i++) {
                 word_of_file_change(changes[i]->kind, kind);
-                if (json_array_append_new(array, json_pack("{s:s, s:s}", "path", changes[i]->path,
-                                                           "kind", kind)) < 0)
-                        json_decref(TAKE(array));
+                array = json_append(
+                        array, json_pack("{s:s, s:s}", "path", changes[i]->path, "kind", kind));
         }
         return array;
 }
