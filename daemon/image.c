@@ -34,6 +34,15 @@ bool image_name_is_valid(const char *s)
         return n > 0 && n <= IMAGE_NAME_MAX && s[n] == '\0' && s[0] != '.';
 }
 
+int image_name_check(const char *s, struct err *e)
+{
+        if (image_name_is_valid(s))
+                return 0;
+        return err_set(e, STATUS_INVALID_ARGUMENT,
+                       "name: expected [a-z0-9._-]{1,%d} that does not begin with '.'",
+                       IMAGE_NAME_MAX);
+}
+
 bool image_path_has_dotdot(const char *path)
 {
         for (const char *p = strstr(path, ".."); p; p = strstr(p + 1, ".."))

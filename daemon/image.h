@@ -9,13 +9,14 @@
 #define IMAGE_DEFAULT  "busybox"
 #define IMAGE_NAME_MAX 63
 
+/* Names are [a-z0-9._-]{1,63} and begin with no dot. */
 bool image_name_is_valid(const char *s);
-bool image_path_has_dotdot(const char *path); /* ".." is a part of it */
+int image_name_check(const char *s, struct err *e); /* INVALID_ARGUMENT says what is expected */
+bool image_path_has_dotdot(const char *path);       /* ".." is a part of it */
 
 /* The root file system that a reference stands for, without symlinks in its path, and checked: it
- * has what the sandbox's mounts need, so that no runtime makes anything in a shared tree. Names are
- * [a-z0-9._-]{1,63} and begin with no dot. NOT_FOUND and FAILED_PRECONDITION tell what there is to
- * do. The caller frees *ret. Blocks (stat). */
+ * has what the sandbox's mounts need, so that no runtime makes anything in a shared tree. NOT_FOUND
+ * and FAILED_PRECONDITION tell what there is to do. The caller frees *ret. Blocks (stat). */
 int image_resolve(const char *images_dir, const char *reference, char **ret, struct err *e);
 
 /* Makes the default image from the host's static busybox, unless it is there: made beside its place

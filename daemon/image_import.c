@@ -28,7 +28,8 @@ struct image_import {
         const char *step;    /* as the client is told */
         const char *watched; /* below the staging directory: what the child fills; NULL: nothing */
         char *archive;       /* that is unpacked, where tar does it */
-        char *opened, *work, *rootfs; /* paths below the staging directory */
+        /* Below the staging directory: what an OCI archive holds, skopeo's layout, the image. */
+        char *opened, *layout, *rootfs;
         uv_timer_t tick;
         uint64_t deadline; /* uv_now */
         bool running;      /* a child */
@@ -62,7 +63,7 @@ static void on_tick_closed(uv_handle_t *handle)
         image_job_unref(i->job);
         free(i->archive);
         free(i->opened);
-        free(i->work);
+        free(i->layout);
         free(i->rootfs);
         free(i);
 }
@@ -301,9 +302,9 @@ static void on_looked(struct image_import *i)
                 NULL};
 
         i->opened = str_printf("%s/" IMAGE_TASK_OPENED, i->job->staging);
-        i->work = str_printf("%s/layout", i->job->staging);
+        i->layout = str_printf("%s/layout", i->job->staging);
         i->rootfs = str_printf("%s/content/rootfs", i->job->staging);
-        if (!i->opened || !i->work || !i->rootfs)
+        if (!i->opened || !i->layout || !i->rootfs)
                 out_of_memory(i);
         else if (i->job->source.kind == IMAGE_SOURCE_FOUND)
                 run(i, "looking", NULL, argv, on_kind);
@@ -384,7 +385,7 @@ static void copy(struct image_import *i)
                         ? str_printf("oci:%s%s%s", i->opened, j->source.rest[0] ? ":" : "",
                                      j->source.rest)
                         : image_source_text(&j->source);
-        _cleanup_free_ char *to = str_printf("oci:%s:image", i->work);
+        _cleanup_free_ char *to = str_printf("oci:%s:image", i->layout);
         _cleanup_free_ char *tmp = str_printf("%s/tmp", j->staging);
         const char *const argv[] = {
                 "skopeo",  "--tmpdir",
@@ -479,7 +480,7 @@ static void on_checked(void *data, const struct proc_result *result)
 /* umoci resolves every path in its own root. */
 static void unpack(struct image_import *i)
 {
-        _cleanup_free_ char *image = str_printf("%s:image", i->work);
+        _cleanup_free_ char *image = str_printf("%s:image", i->layout);
         const char *const umoci[] = {"umoci",   "--log=error", "raw",     "unpack",
                                      "--image", image,         i->rootfs, NULL};
 
@@ -613,11 +614,9 @@ int image_import_start(struct registry *r, const struct image_import_params *par
         struct image_source source;
         struct image_import *i;
 
-        if (!image_name_is_valid(params->name))
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "name: expected [a-z0-9._-]{1,%d} that does not begin with '.'",
-                               IMAGE_NAME_MAX);
-        int k = image_source_parse(params->source, &source, e);
+        int k = image_name_check(params->name, e);
+        if (k == 0)
+                k = image_source_parse(params->source, &source, e);
         if (k < 0)
                 return k;
         struct image_job *j = make_job(r, params);

@@ -399,8 +399,8 @@ int image_store_forget(const char *images, const char *name, struct err *e)
         return r;
 }
 
-/* Everything that tells which content is used, as one text after the other; false: it could not be
- * read, and then nothing is known to be unused. */
+/* Does the text of this file name the content? *known becomes false when it cannot be read: then
+ * nothing is known to be unused. */
 static bool is_used_by(const char *path, size_t max, const char *content, bool *known)
 {
         _cleanup_free_ char *text = NULL;

@@ -52,8 +52,8 @@ int image_store_describe(const char *content, const struct image_info *i, const 
                          struct err *e);
 /* Moves the content of a staging directory to where its digest says, unless that is there already,
  * and lets the name stand for it, with its source: of *i, which has these three. *ret becomes what
- * List will say; it stays as it is when that cannot be read. CANCELLED, until all is on the disk.
- */
+ * List will say; it stays as it is when that cannot be read. CANCELLED when *cancelled was set
+ * before the name stands. */
 int image_store_publish(const char *images, const char *staging, const struct image_info *i,
                         const atomic_bool *cancelled, struct image_info *ret, struct err *e);
 

@@ -87,8 +87,8 @@ static int look_at_path(struct image_job *j, struct err *e)
                                           stat(path, &layout) == 0
                                   ? IMAGE_SOURCE_OCI
                                   : IMAGE_SOURCE_DIRECTORY;
-        bool wants = s->kind == IMAGE_SOURCE_OCI || s->kind == IMAGE_SOURCE_DIRECTORY;
-        if (wants == directory)
+        bool wanted = s->kind == IMAGE_SOURCE_OCI || s->kind == IMAGE_SOURCE_DIRECTORY;
+        if (directory == wanted)
                 return 0;
         return err_set(e, STATUS_INVALID_ARGUMENT, "source '%s' is %s directory", s->path,
                        directory ? "a" : "no");

@@ -256,9 +256,12 @@ static void begin(struct service_image *s, struct image_call **slot, struct rpc_
                   const Sandboxd__V1__ImageServiceImportRequest *request)
 {
         static const struct rpc_call_ops call_ops = {.on_cancel = on_cancel};
-        static const struct image_import_ops ops = {on_progress, on_imported};
-        const struct image_import_params params = {request->name, request->source,
-                                                   request->insecure, &s->stopped};
+        static const struct image_import_ops ops = {.on_progress = on_progress,
+                                                    .on_done = on_imported};
+        const struct image_import_params params = {.name = request->name,
+                                                   .source = request->source,
+                                                   .insecure = request->insecure,
+                                                   .stop = &s->stopped};
         struct image_call *c = calloc(1, sizeof(*c));
         struct err e;
 
@@ -292,7 +295,6 @@ static void on_import(struct rpc_call *call, const uint8_t *message, size_t n, v
         struct image_call **slot = free_slot(s);
         const Sandboxd__V1__ImageServiceImportRequest *request =
                 (const void *)rpc_call_unpack(call, message, n);
-
         struct err e;
 
         if (!request)
@@ -442,10 +444,10 @@ static int check_users(struct registry *r, const char *name, struct err *e)
 
 static int check_remove(struct registry *r, const char *name, struct err *e)
 {
-        if (!image_name_is_valid(name))
-                return err_set(e, STATUS_INVALID_ARGUMENT,
-                               "name: expected [a-z0-9._-]{1,%d} that does not begin with '.'",
-                               IMAGE_NAME_MAX);
+        int n = image_name_check(name, e);
+
+        if (n < 0)
+                return n;
         if (str_eq(r->config->defaults.image, name))
                 return err_set(
                         e, STATUS_FAILED_PRECONDITION,
