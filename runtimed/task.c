@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "runtimed/checkpoint_command.h"
 #include "runtimed/process_tree.h"
 #include "runtimed/secrets.h"
 #include "runtimed/task_files.h"
@@ -306,33 +307,20 @@ static void on_change(struct line_cutter *c, const uint8_t *line, size_t n, uint
                         task_add_change(t, (const char *)line + 2, n - 2, kinds[i].kind);
 }
 
-/* runtimed --checkpoint VERB CHECKPOINTS NUMBER DIRECTORY: checkpoint.h */
 static int run_checkpoint(struct task *t, const char *verb, void (*then)(struct task *t),
                           struct err *e)
 {
-        char number[24];
-        const char *argv[] = {t->place.program, "--checkpoint", verb, t->place.checkpoints,
-                              number,           t->setup.cwd,   NULL};
-        const struct process_spec spec = {
-                .argv = argv,
-                .envp = (const char *const *)environ,
-                .cwd = t->setup.cwd,
-                .tag = CHECKPOINT_TAG,
-                .labels = (const char *const[]){NULL},
-                .overflow = PROCESS_WAIT_FOR_FASTEST,
-                .output_size = SPOOL_SIZE_MIN,
-                .keep_ms = KEEP_MS,
-        };
+        struct checkpoint_command command;
 
-        (void)str_format(number, sizeof(number), "%llu",
-                         (unsigned long long)t->setup.number); /* fits */
+        checkpoint_command_init(&command, &t->place, verb, t->setup.number, t->setup.cwd,
+                                CHECKPOINT_TAG);
         t->listener = (struct listener){
                 .on_end = on_program_end,
                 .may_take = may_take,
                 .out = {.on_line = on_change, .end = '\0'},
                 .err = {.on_line = on_checkpoint_stderr, .end = '\n'},
         };
-        int r = run(t, &spec, then, e);
+        int r = run(t, &command.spec, then, e);
         if (r == 0)
                 (void)uv_timer_start(&t->timer, on_time_over, CHECKPOINT_TIMEOUT_MS,
                                      0); /* never fails */

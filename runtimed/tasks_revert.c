@@ -6,13 +6,13 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "rpc/arena.h"
+#include "runtimed/checkpoint_command.h"
 #include "runtimed/tasks_private.h"
 #include "sandboxd/v1/task.pb-c.h"
 
 #define TIMEOUT_MS   (10 * 60 * 1000)
 #define ARENA_BUDGET (256 * KiB)
 #define TAG          TASK_TAG_PREFIX "revert"
-#define KEEP_MS      1
 
 /* What is to be known of the task, from its record. */
 struct target {
@@ -86,9 +86,10 @@ static void on_line(struct line_cutter *c, const uint8_t *line, size_t n, uint64
         (void)omitted; /* none is so long */
         memcpy(text, line, MIN(n, sizeof(text) - 1));
         if (str_starts(text, "restored "))
-                (void)str_to_u64(text + 9, UINT64_MAX, &t->restored); /* stays 0 */
+                (void)str_to_u64(text + strlen("restored "), UINT64_MAX,
+                                 &t->restored); /* stays 0 */
         else if (str_starts(text, "removed "))
-                (void)str_to_u64(text + 8, UINT64_MAX, &t->removed);
+                (void)str_to_u64(text + strlen("removed "), UINT64_MAX, &t->removed);
 }
 
 static void on_stderr(struct line_cutter *c, const uint8_t *line, size_t n, uint64_t omitted)
@@ -114,24 +115,11 @@ static void on_time_over(uv_timer_t *timer)
 
 static int run(struct tasks *t, const struct target *target, struct err *e)
 {
-        char number[24];
+        struct checkpoint_command command;
         struct process *p;
-        const char *argv[] = {t->place.program, "--checkpoint", "revert", t->place.checkpoints,
-                              number,           target->cwd,    NULL};
-        const struct process_spec spec = {
-                .argv = argv,
-                .envp = (const char *const *)environ,
-                .cwd = target->cwd,
-                .tag = TAG,
-                .labels = (const char *const[]){NULL},
-                .overflow = PROCESS_WAIT_FOR_FASTEST,
-                .output_size = SPOOL_SIZE_MIN,
-                .keep_ms = KEEP_MS,
-        };
 
-        (void)str_format(number, sizeof(number), "%llu",
-                         (unsigned long long)target->number); /* fits */
-        int r = process_start(t->place.processes, &spec, &p, e);
+        checkpoint_command_init(&command, &t->place, "revert", target->number, target->cwd, TAG);
+        int r = process_start(t->place.processes, &command.spec, &p, e);
         if (r < 0)
                 return r;
         t->listener = (struct listener){
