@@ -135,10 +135,10 @@ $(BUILD)/libruntimed.a: $(filter-out %/main.o,$(call objects,runtimed))
 $(BUILD)/libcli.a: $(filter-out %/main.o,$(call objects,cli))
 
 DAEMON_LIBS := $(patsubst %,$(BUILD)/lib%.a,daemon runtimed-client config rpc base)
+DAEMON_LDLIBS := -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
 $(BUILD)/sandboxd: $(BUILD)/obj/daemon/main.o $(DAEMON_LIBS)
 	$(call say,LD,$@)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(DAEMON_LDLIBS)
 $(BUILD)/sandboxctl: $(BUILD)/obj/cli/main.o $(patsubst %,$(BUILD)/lib%.a,cli manifest rpc base)
 	$(call say,LD,$@)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ -luv -lprotobuf-c -lyaml -ljansson -lmicrohttpd -lpthread
@@ -162,8 +162,7 @@ TEST_LIBS := $(patsubst %,$(BUILD)/lib%.a,cli runtimed manifest) $(DAEMON_LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lmicrohttpd -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(DAEMON_LDLIBS) -lmicrohttpd
 unit: $(UNIT)
 	EMULATOR='$(EMULATOR)' tests/unit.sh $^
 
@@ -186,8 +185,7 @@ $(ECHO_OBJ): $(GEN)/$(ECHO).pb-c.c $(GEN)/echo_methods.c
 $(BUILD)/tests/echod: $(ECHO_OBJ) $(GEN)/$(ECHO).pb-c.o $(GEN)/echo_methods.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DAEMON_LDLIBS)
 
 # --- fuzzers ---------------------------------------------------------------------------------
 # For so long each, two at a time. What they find of use stays in $(BUILD)/fuzz/corpus.
@@ -207,8 +205,7 @@ $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(FUZZ_OBJ) $(GEN)/$(ECH
                        $(GEN)/echo_methods.o $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
+	$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(DAEMON_LDLIBS)
 endif
 
 # The stubs that any Python client would generate from proto/.
@@ -256,8 +253,7 @@ $(BUILD)/tests/power_loss: $(addprefix $(BUILD)/obj/tests/torture/,power_loss.o 
                            $(TEST_LIBS)
 	$(call say,LD,$@)
 	mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka \
-	    -lnghttp2 -luv -lprotobuf-c -lyaml -ljansson -lsqlite3 -lsystemd -lpthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(DAEMON_LDLIBS)
 
 # Crashes at every step, kill -9 at random moments, stuck things, damage, loss of power. The short form;
 # LONG=1 is all of it, an hour. One test: make check-torture PYTEST='-k stuck'

@@ -27,8 +27,7 @@ struct reader {
 
 enum need {
         OPTIONAL,
-        OPTIONAL_PARTS, /* of a list that an error of YAML lies in, what stands before that counts
-                         */
+        OPTIONAL_PARTS, /* a list: where an error of YAML lies in it, what stands before counts */
         REQUIRED,
 };
 

@@ -17,9 +17,8 @@
 #define MANIFEST_WORKERS_MAX 32
 #define MANIFEST_NAME_MAX    32 /* of a worker: lower case letters, digits and "-", "_" inside */
 #define MANIFEST_ARGS_MAX    256
-#define MANIFEST_PROBLEMS_MAX                                                                      \
-        32                         /* the first ones; the last of them says so when there are more \
-                                    */
+/* The first ones; the last of them says so when there are more. */
+#define MANIFEST_PROBLEMS_MAX  32
 #define MANIFEST_BUILD_SECONDS 600 /* when it does not say */
 
 struct manifest_problem {

@@ -8,9 +8,9 @@ cache=$1
 failed=0
 shopt -s nullglob
 
-sources=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.[ch]
+sources=({base,rpc,runtimed-client,config,manifest,daemon,runtimed,cli}/*.[ch]
         tests/{unit,e2e,interop,fuzz,torture,bench,bench/rpc}/*.[ch])
-product=({base,rpc,runtimed-client,config,daemon,runtimed,cli}/*.c)
+product=({base,rpc,runtimed-client,config,manifest,daemon,runtimed,cli}/*.c)
 scripts=({packaging,docs,examples,examples/grpcurl,tests,tests/{lint,interop,fuzz,bench/rpc}}/*.sh
         .ci/run cli/completion.bash)
 
