@@ -6,7 +6,8 @@
 
 #define TEXT_MAX 4096
 
-const char *finding_word(Sandboxd__V1__FindingStatus status)
+/* "ok", "warn", "fail"; "unknown" for those of later versions. */
+static const char *finding_word(Sandboxd__V1__FindingStatus status)
 {
         switch (status) {
         case SANDBOXD__V1__FINDING_STATUS__FINDING_STATUS_OK:

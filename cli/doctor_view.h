@@ -6,9 +6,6 @@
 
 #include "sandboxd/v1/host.pb-c.h"
 
-/* "ok", "warn", "fail"; "unknown" for those of later versions. */
-const char *finding_word(Sandboxd__V1__FindingStatus status);
-
 /* One line, and for what is not ok two more: why it matters, and what repairs it. */
 void finding_print(const Sandboxd__V1__Finding *f, FILE *out);
 json_t *finding_json(const Sandboxd__V1__Finding *f);

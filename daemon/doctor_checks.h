@@ -76,7 +76,6 @@ void doctor_check_overlay(const struct doctor_subject *s, struct finding *f);
 struct doctor_floor {
         uint64_t warn_bytes, fail_bytes, warn_inodes, fail_inodes;
 };
-extern const struct doctor_floor doctor_floor_data, doctor_floor_state;
 void doctor_judge_disk(const char *path, const struct statvfs *disk,
                        const struct doctor_floor *floor, struct finding *f);
 /* Nobody but root may change a file, by itself or by the directories that lead to it. */

@@ -25,13 +25,13 @@
 
 /* The database keeps 1 MiB in reserve and creates nothing below 16 MiB; one busy sandbox fills the
  * rest in seconds. Of the state directory a sandbox takes some 40 KiB. */
-const struct doctor_floor doctor_floor_data = {
+static const struct doctor_floor data_floor = {
         .warn_bytes = 2048 * MiB,
         .fail_bytes = 64 * MiB,
         .warn_inodes = 20000,
         .fail_inodes = 500,
 };
-const struct doctor_floor doctor_floor_state = {
+static const struct doctor_floor state_floor = {
         .warn_bytes = 32 * MiB,
         .fail_bytes = 2 * MiB,
         .warn_inodes = 5000,
@@ -160,7 +160,7 @@ void doctor_check_data_disk(const struct doctor_subject *s, struct finding *f)
 {
         struct statvfs disk;
 
-        if (judge_disk_of(s->data_dir, &doctor_floor_data, &disk, f) && disk.f_flag & ST_NOEXEC) {
+        if (judge_disk_of(s->data_dir, &data_floor, &disk, f) && disk.f_flag & ST_NOEXEC) {
                 finding_add(f, FINDING_WARN,
                             "it is mounted noexec, so nothing that is built in a workspace runs");
                 finding_repair(f, "mount -o remount,exec %s", s->data_dir);
@@ -171,7 +171,7 @@ void doctor_check_state_disk(const struct doctor_subject *s, struct finding *f)
 {
         struct statvfs disk;
 
-        (void)judge_disk_of(s->state_dir, &doctor_floor_state, &disk, f); /* said in f */
+        (void)judge_disk_of(s->state_dir, &state_floor, &disk, f); /* said in f */
 }
 
 /* --- files --------------------------------------------------------------------------------- */

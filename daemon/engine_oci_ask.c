@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,9 @@
 
 /* --- what they print ----------------------------------------------------------------------- */
 
-json_t *oci_parse(const char *output, char open)
+/* What a program printed as a list or object of JSON (`open` is '[' or '{'): what it warned of may
+ * stand on lines before it. NULL when there is none, or it is broken. The caller's reference. */
+static json_t *parse(const char *output, char open)
 {
         const char *line = output;
 
@@ -46,9 +49,11 @@ static bool parse_container(const json_t *entry, struct engine_container *ret, b
         return true;
 }
 
-int oci_parse_list(const char *output, struct engine_container **ret, size_t *ret_n, struct err *e)
+/* The caller frees. */
+static int parse_list(const char *output, struct engine_container **ret, size_t *ret_n,
+                      struct err *e)
 {
-        json_t *root = is_null(output) ? json_array() : oci_parse(output, '[');
+        json_t *root = is_null(output) ? json_array() : parse(output, '[');
         size_t all = json_array_size(root), n = 0;
         struct engine_container *list = calloc(all + 1, sizeof(*list));
         bool good = json_is_array(root);
@@ -116,7 +121,7 @@ static int read_status(const struct proc_result *result, char *ret, size_t size,
 {
         if (result->exit_code != 0)
                 return proc_result_error(result, "state", e);
-        json_t *root = oci_parse(result->output, '{');
+        json_t *root = parse(result->output, '{');
         const char *status = json_string_value(json_object_get(root, "status"));
         int r = 0;
         if (!status || !str_format(ret, size, "%s", status))
@@ -243,7 +248,7 @@ static void on_list(void *data, const struct proc_result *result)
         } else {
                 r = read_output(job->output, &text, &e);
                 if (r == 0)
-                        r = oci_parse_list(text, &list, &n, &e);
+                        r = parse_list(text, &list, &n, &e);
                 if (r < 0)
                         (void)err_prefix(&e, "list");
         }

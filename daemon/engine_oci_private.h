@@ -5,8 +5,6 @@
 
 #include "daemon/engine_oci.h"
 
-#include <jansson.h>
-
 #include "base/id.h"
 #include "base/str.h"
 
@@ -70,9 +68,3 @@ int oci_list(struct engine *base, const struct engine_runtime *runtime,
                           const struct err *err),
              void *data, struct err *err);
 int oci_survey(struct engine *base, struct engine_remains **ret, size_t *ret_n, struct err *err);
-
-/* What a program printed as a list or object of JSON (`open` is '[' or '{'): what it warned of may
- * stand on lines before it. NULL when there is none, or it is broken. The caller's reference. */
-json_t *oci_parse(const char *output, char open);
-/* The elements of `list`, or an error; the caller frees. */
-int oci_parse_list(const char *output, struct engine_container **ret, size_t *ret_n, struct err *e);
