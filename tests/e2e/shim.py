@@ -66,3 +66,15 @@ def shimmed_daemon(make_daemon, directory, runtime):
     daemon = make_daemon(runtime="shim", runtimes=runtimes() | {
         "shim": {"type": runtime, "path": str(shim.path)}})
     return daemon, shim
+
+
+def deaf_runsc(directory, runtime):
+    """The path of a program that is this runsc, but is never told --host-uds=create: what listens
+    inside is not seen outside."""
+    path = directory / "runsc"
+    path.write_text('#!/bin/bash\n'
+                    'args=()\n'
+                    'for a; do [ "$a" = --host-uds=create ] || args+=("$a"); done\n'
+                    f'exec {find_runtime(runtime)} "${{args[@]}}"\n')
+    path.chmod(0o755)
+    return path

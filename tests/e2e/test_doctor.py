@@ -18,7 +18,7 @@ import pytest
 from sandboxd.v1 import host_pb2
 
 from harness import ENVIRON, BUILD, Daemon, find_runtime, refused, runtimes, wait_until, within
-from shim import Shim
+from shim import Shim, deaf_runsc
 
 pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see test_docker.py")
 
@@ -115,12 +115,7 @@ def test_versions_with_known_holes(make_daemon, tmp_path):
 
 @pytest.mark.parametrize("runtime", ["runsc", "runsc-r22"], indirect=True)
 def test_a_wrapper_that_drops_the_flag(make_daemon, runtime, tmp_path):
-    wrapper = tmp_path / "runsc"
-    wrapper.write_text('#!/bin/bash\n'
-                       'args=()\n'
-                       'for a; do [ "$a" = --host-uds=create ] || args+=("$a"); done\n'
-                       f'exec {find_runtime(runtime)} "${{args[@]}}"\n')
-    wrapper.chmod(0o755)
+    wrapper = deaf_runsc(tmp_path, runtime)
     daemon = make_daemon(defaults={"start_timeout": "3s"}, **only("deaf", wrapper, "runsc"))
     found = examine(daemon)["runtime.deaf.sandbox"]
     assert status(found) == "FAIL"

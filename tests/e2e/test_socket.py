@@ -6,7 +6,8 @@ import stat
 import grpc
 import pytest
 
-from harness import find_runtime, refused
+from harness import refused
+from shim import deaf_runsc
 
 gvisor = pytest.mark.parametrize("runtime", ["runsc", "runsc-r22"], indirect=True)
 
@@ -21,12 +22,7 @@ def test_socket_lies_in_the_workspace(daemon, sandbox):
 @gvisor
 def test_without_host_uds_create_fails_and_says_so(make_daemon, runtime, tmp_path):
     """The same runtime with the flag taken away: bind succeeds inside, nothing appears outside."""
-    wrapper = tmp_path / "runsc"
-    wrapper.write_text('#!/bin/bash\n'
-                       'args=()\n'
-                       'for a; do [ "$a" = --host-uds=create ] || args+=("$a"); done\n'
-                       f'exec {find_runtime(runtime)} "${{args[@]}}"\n')
-    wrapper.chmod(0o755)
+    wrapper = deaf_runsc(tmp_path, runtime)
     daemon = make_daemon(runtimes={"deaf": {"type": "runsc", "path": str(wrapper)}},
                          defaults={"start_timeout": "3s"})
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "--host-uds=create"):
