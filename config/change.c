@@ -1,3 +1,5 @@
+/* In what two configurations differ, and which of it a reload may apply. */
+
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* What makes containers out of sandboxes. The daemon knows only this table of functions; engine_oci
- * runs the OCI runtimes itself. */
+ * runs the OCI runtimes itself, engine_docker asks Docker Engine. */
 #pragma once
 
 #include <stdatomic.h>

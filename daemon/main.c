@@ -1,3 +1,5 @@
+/* Arguments in, exit status out. */
+
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,6 @@
+/* A connection with a client, whatever wire it speaks: whose it is, how long it may last, and its
+ * end. */
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -27,8 +27,8 @@ struct supervised_spec {
         char *const *argv; /* NULL at the end; copied */
         const char *cwd;   /* outlives it */
         const char *tag;   /* copied */
-        const char
-                *variable; /* "NAME=value", beside runtimed's own environment; NULL: none; copied */
+        /* "NAME=value", beside runtimed's own environment; copied; NULL: none. */
+        const char *variable;
 };
 
 enum supervised_state {

@@ -1,3 +1,4 @@
+/* Times as the API tells them. */
 #pragma once
 
 #include <stdint.h>

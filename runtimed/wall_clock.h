@@ -1,3 +1,4 @@
+/* The time of day. */
 #pragma once
 
 #include <stdint.h>
