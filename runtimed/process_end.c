@@ -11,9 +11,11 @@
 #include "runtimed/wall_clock.h"
 
 /* A leader that has ended may have left others that go on writing. What they write counts as the
- * process's output until nothing came for so long, or for so long altogether, in milliseconds. */
+ * process's output until nothing came for so long, or for so long altogether, in milliseconds. The
+ * time in which followers hold it up is not counted, until there is so much of theirs, in bytes. */
 #define DRAIN_QUIET 200
 #define DRAIN_MAX   1000
+#define DRAIN_SIZE  (256 * KiB)
 
 /* What a terminal holds for its reader, which it does not tell: gVisor's 128 KiB, each of which may
  * be a line's end, for which come two bytes. */
@@ -31,20 +33,29 @@ static bool is_drained(const struct process *p)
         return true;
 }
 
+/* With what can be read now. */
+static uint64_t size_now(const struct process *p, enum spool_stream stream)
+{
+        int fd = p->outputs[stream].fd, n = p->has_terminal ? TERMINAL_MAX : 0;
+
+        if (!p->has_terminal && fd >= 0)
+                (void)ioctl(fd, FIONREAD, &n); /* a pipe knows it */
+        return spool_size(p->spool, stream) + (unsigned)n;
+}
+
 /* What can be read now is the last. */
+static void end_outputs(struct process *p)
+{
+        for (int i = 0; i < SPOOL_STREAMS; i++)
+                if (p->outputs[i].fd >= 0 && p->outputs[i].end == UINT64_MAX)
+                        p->outputs[i].end = size_now(p, (enum spool_stream)i);
+}
+
 static void on_drain_timeout(uv_timer_t *timer)
 {
         struct process *p = CONTAINER(timer, struct process, drain);
 
-        for (int i = 0; i < SPOOL_STREAMS; i++) {
-                struct output *o = &p->outputs[i];
-                int n = TERMINAL_MAX;
-                if (o->fd < 0 || o->end != UINT64_MAX)
-                        continue;
-                if (!p->has_terminal)
-                        (void)ioctl(o->fd, FIONREAD, &n); /* a pipe knows it */
-                o->end = spool_size(p->spool, (enum spool_stream)i) + (unsigned)n;
-        }
+        end_outputs(p);
         process_settle(p);
 }
 
@@ -102,6 +113,9 @@ void process_drain(struct process *p)
 
 void process_drain_on(struct process *p)
 {
+        if (spool_size(p->spool, SPOOL_STDOUT) + spool_size(p->spool, SPOOL_STDERR) >=
+            p->drain_size)
+                end_outputs(p);
         p->drain_until += uv_now(p->table->loop) - p->held_up_since;
         (void)uv_timer_start(&p->drain, on_drain_timeout, DRAIN_QUIET, 0); /* never fails */
 }
@@ -118,6 +132,7 @@ void process_leader_exited(struct process *p, int wait_status)
         p->state = PROCESS_DRAINING;
         p->held_up_since = uv_now(p->table->loop);
         p->drain_until = p->held_up_since + DRAIN_MAX;
+        p->drain_size = size_now(p, SPOOL_STDOUT) + size_now(p, SPOOL_STDERR) + DRAIN_SIZE;
         process_slave_close(p);
         (void)uv_timer_stop(&p->timeout); /* never fails */
         process_settle(p);

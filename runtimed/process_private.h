@@ -51,6 +51,7 @@ struct process {
         bool is_being_ended; /* its tree is; it ends after that */
         uv_timer_t drain;
         uint64_t drain_until; /* uv_now; later by as long as it is held up */
+        uint64_t drain_size;  /* of both streams: then no hold-up is waited out any more */
 
         unsigned keep_ms;
         uint64_t keep_until; /* uv_now */

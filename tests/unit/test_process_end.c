@@ -125,6 +125,31 @@ static void test_children_print_on_after_a_hold_up(void **state)
         consumer_free(c);
 }
 
+/* A client that is slower than they are would be told of the end by nobody. */
+static void test_a_flood_behind_the_end_is_bounded(void **state)
+{
+        struct fixture *f = *state;
+        struct consumer *c = consumer_new(f);
+        const size_t own = 300000;
+
+        struct process *p =
+                start_script(f, "head -c 300000 /dev/zero; yes & exit 9", PROCESS_WAIT_FOR_ALL);
+        pid_t pid = process_pid(p);
+        run_until_held_up(f, p);
+        c->hold_every = 32 * KiB;
+        c->hold_ms = 20;
+        follow(c, p);
+        run_until_ended(c);
+        assert_int_equal(c->exit.code, 9);
+        assert_true(c->exit.output_open);
+        assert_int_equal(c->lost, 0);
+        assert_true(c->received[SPOOL_STDOUT] > own);
+        assert_true(c->received[SPOOL_STDOUT] < own + 2 * MiB);
+        (void)kill(-pid, SIGKILL);
+        run_until_empty(f);
+        consumer_free(c);
+}
+
 /* There would be room for one of the streams, but not for the one that has something. */
 static void test_held_up_is_idle(void **state)
 {
@@ -274,6 +299,7 @@ int main(void)
                 TEST(test_held_up_to_the_last_byte),
                 TEST(test_nobody_holds_open_what_was_held_up),
                 TEST(test_children_print_on_after_a_hold_up),
+                TEST(test_a_flood_behind_the_end_is_bounded),
                 TEST(test_held_up_is_idle),
                 TEST(test_a_terminal_that_is_closed_and_opened_again),
                 TEST(test_who_holds_the_output_open_holds_no_file),

@@ -393,6 +393,66 @@ static void cancel_waits_for_no_stranger(void **state)
         ENDED(t, CANCELLED, UNSPECIFIED);
 }
 
+/* The pool's threads are busy with other things most of the time, as on a slow disk. */
+struct slow_pool {
+        uv_work_t works[POOL_THREADS];
+        uv_loop_t *loop;
+        bool stopped;
+        unsigned n;
+};
+
+static void dawdle(uv_work_t *work)
+{
+        (void)work;
+        (void)usleep(20000);
+}
+
+static void on_dawdled(uv_work_t *work, int status)
+{
+        struct slow_pool *pool = work->data;
+
+        assert_int_equal(status, 0);
+        if (pool->stopped)
+                pool->n--;
+        else
+                (void)uv_queue_work(pool->loop, work, dawdle, on_dawdled);
+}
+
+static void slow_down(struct slow_pool *pool, uv_loop_t *loop)
+{
+        pool->loop = loop;
+        for (pool->n = 0; pool->n < POOL_THREADS; pool->n++) {
+                pool->works[pool->n].data = pool;
+                (void)uv_queue_work(loop, &pool->works[pool->n], dawdle, on_dawdled);
+        }
+}
+
+/* The agent has ended by itself, and what it left behind is out of reach. */
+static void end_waits_for_no_flood(void **state)
+{
+        struct task_fixture *t = *state;
+        struct task_spec spec =
+                task_spec_of("line=$(head -c 1000 /dev/zero | tr '\\0' x); echo own;"
+                             "(ulimit -m 4194304; exec yes $line) & echo $! >pid");
+        struct slow_pool pool = {0};
+        _cleanup_free_ char *pid = NULL;
+        struct arena arena;
+
+        spec.cwd = t->dir.path;
+        slow_down(&pool, &t->f->loop);
+        begin(t, &spec);
+        finish(t);
+        pool.stopped = true;
+        while (pool.n > 0)
+                run_once(t);
+        assert_int_equal(io_read_file(temp_dir_file(&t->dir, "pid"), 64, &pid, NULL, NULL), 0);
+        assert_int_equal(kill(atoi(pid), SIGKILL), 0);
+        const Sandboxd__V1__Task *task = read_task(t, &arena);
+        assert_int_equal(task->result->status, SANDBOXD__V1__TASK_STATUS__TASK_STATUS_SUCCEEDED);
+        assert_true(task->last_event < 8000);
+        arena_done(&arena);
+}
+
 /* What a string of JSON stands for, too, however it is escaped. */
 static void what_is_secret_is_not_decoded(void **state)
 {
@@ -461,6 +521,7 @@ int main(void)
                 TASK_TEST(stopped_in_the_middle),
                 TASK_TEST(what_is_secret_is_not_told),
                 TASK_TEST(cancel_waits_for_no_stranger),
+                TASK_TEST(end_waits_for_no_flood),
                 TASK_TEST(what_is_secret_is_not_decoded),
                 TASK_TEST(reverting),
         };
