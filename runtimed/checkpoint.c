@@ -26,6 +26,7 @@ struct checkpoint {
         const char *work;
         char *index, *no_index;
         char *own; /* what is runtimed's, relative to the directory, with "/" at its end; or NULL */
+        bool is_gone; /* the directory */
         uint64_t number;
 };
 
@@ -452,7 +453,9 @@ static int changes(struct checkpoint *c, struct err *e)
         struct buf list = {0};
         int r = get_ref(c, "before", before, e);
 
-        if (r == 0)
+        if (r == 0 && c->is_gone)
+                r = object(c, GIT_ARGS("mktree"), NULL, after, e);
+        else if (r == 0)
                 r = record(c, NULL, after, e);
         if (r == 0)
                 r = set_ref(c, "after", after, e);
@@ -611,6 +614,28 @@ static char *own_below(const char *work, const char *checkpoints)
         return strndup(checkpoints + n + 1, own - n - 1);
 }
 
+/* Where it is gone, to revert makes it anew, and the changes are that all is deleted. */
+static int enter(struct checkpoint *c, const char *verb, struct err *e)
+{
+        char path[PATH_MAX];
+
+        if (str_eq(c->work, "/"))
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "the root directory is not recorded, only one below it is");
+        int r = str_eq(verb, "revert") ? io_mkdir_all(c->work, 0755, e) : 0;
+        if (r < 0)
+                return r;
+        if (chdir(c->work) < 0) {
+                c->is_gone = errno == ENOENT && str_eq(verb, "changes");
+                return c->is_gone ? 0 : err_errno(e, errno, "enter '%s'", c->work);
+        }
+        if (!getcwd(path, sizeof(path)) || !str_eq(path, c->work))
+                return err_set(e, STATUS_FAILED_PRECONDITION,
+                               "'%s' is not the directory that it was: there is a link on the way",
+                               c->work);
+        return 0;
+}
+
 static int open_checkpoint(struct checkpoint *c, const char *checkpoints, struct err *e)
 {
         _cleanup_free_ char *directory = str_printf("%s/git", checkpoints);
@@ -621,9 +646,7 @@ static int open_checkpoint(struct checkpoint *c, const char *checkpoints, struct
         c->own = own_below(c->work, checkpoints);
         if (!directory || !c->index || !c->no_index)
                 return err_oom(e);
-        if (chdir(c->work) < 0)
-                return err_errno(e, errno, "enter '%s'", c->work);
-        return git_open(&c->git, directory, c->work, c->index, e);
+        return git_open(&c->git, directory, c->is_gone ? "/" : c->work, c->index, e);
 }
 
 static void close_checkpoint(struct checkpoint *c)
@@ -653,7 +676,9 @@ int checkpoint_main(char **argv)
         if (strv_len((const char *const *)argv) != 4 || !str_to_u64(argv[2], UINT64_MAX, &c.number))
                 return EXIT_FAILURE; /* only runtimed itself runs it */
         c.work = argv[3];
-        int r = open_checkpoint(&c, argv[1], &e);
+        int r = enter(&c, argv[0], &e);
+        if (r == 0)
+                r = open_checkpoint(&c, argv[1], &e);
         if (r == 0)
                 r = do_verb(argv[0], &c, &e);
         if (r == 0 && fflush(stdout) != 0)

@@ -21,7 +21,7 @@ void checkpoint_command_init(struct checkpoint_command *c, const struct task_pla
         c->spec = (struct process_spec){
                 .argv = c->argv,
                 .envp = (const char *const *)environ,
-                .cwd = cwd,
+                .cwd = "/", /* the other may be gone */
                 .tag = tag,
                 .labels = no_labels,
                 .overflow = PROCESS_WAIT_FOR_FASTEST,

@@ -193,7 +193,9 @@ static int check_prompt(const struct agent *agent, const char *prompt, struct er
                            argument ? TASK_PROMPT_ARGUMENT_MAX : TASK_PROMPT_MAX, " bytes", e);
 }
 
-static int check_cwd(const char *cwd, struct err *e)
+/* Without links, so that whoever changes one does not change what the task is about; the caller
+ * frees. */
+static int find_cwd(const char *cwd, char **ret, struct err *e)
 {
         if (*cwd != '/')
                 return err_set(e, STATUS_INVALID_ARGUMENT, "cwd: '%s' is no absolute path", cwd);
@@ -201,10 +203,13 @@ static int check_cwd(const char *cwd, struct err *e)
         if (r < 0)
                 return r;
         _cleanup_close_ int fd = open(cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || faccessat(fd, ".", X_OK, 0) < 0)
+        if (fd < 0 || faccessat(fd, ".", X_OK, 0) < 0 || !(*ret = realpath(cwd, NULL)))
                 return err_set(e, STATUS_INVALID_ARGUMENT, "cwd: '%s' cannot be entered: %s", cwd,
                                strerror(errno));
-        return 0;
+        if (!str_is_utf8(*ret, strlen(*ret)))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "cwd: '%s' leads to a directory whose path is not UTF-8", cwd);
+        return check_range("cwd, without links", strlen(*ret), 1, TASK_CWD_MAX, " bytes", e);
 }
 
 static int check_environment(char *const *env, struct err *e)
@@ -234,8 +239,9 @@ static int check_agent(const struct tasks *t, const struct task_spec *spec,
         return 0;
 }
 
+/* The caller frees *cwd, also when it fails. */
 static int check(const struct tasks *t, const struct task_spec *spec, const struct agent **agent,
-                 struct err *e)
+                 char **cwd, struct err *e)
 {
         int r = check_agent(t, spec, agent, e);
 
@@ -251,7 +257,7 @@ static int check(const struct tasks *t, const struct task_spec *spec, const stru
                                 TASK_TIMEOUT_MAX_MS, "", e);
         if (r == 0)
                 r = check_environment(spec->env, e);
-        return r == 0 ? check_cwd(spec->cwd, e) : r;
+        return r == 0 ? find_cwd(spec->cwd, cwd, e) : r;
 }
 
 int tasks_check_free(const struct tasks *t, struct err *e)
@@ -352,7 +358,7 @@ void tasks_forget_starter(struct task_starter *s)
         s->tasks = NULL;
 }
 
-static int fill_setup(const struct tasks *t, const struct task_spec *spec,
+static int fill_setup(const struct tasks *t, const struct task_spec *spec, const char *cwd,
                       const struct agent *agent, struct task_setup *s, struct err *e)
 {
         const struct task_entry *last = last_entry(t);
@@ -363,7 +369,7 @@ static int fill_setup(const struct tasks *t, const struct task_spec *spec,
         s->agent = strdup(spec->agent);
         s->prompt = strdup(spec->prompt);
         s->model = strdup(spec->model);
-        s->cwd = strdup(spec->cwd);
+        s->cwd = strdup(cwd);
         s->request_key = strdup(spec->request_key);
         s->format = agent->format;
         s->prompt_to_stdin = agent_prompt(agent) == AGENT_PROMPT_STDIN;
@@ -413,13 +419,13 @@ static void make_room(struct tasks *t, struct task_start *start)
         remove_entry(t, oldest);
 }
 
-static int activate(struct tasks *t, const struct task_spec *spec, const struct agent *agent,
-                    struct task_start **ret, struct err *e)
+static int activate(struct tasks *t, const struct task_spec *spec, const char *cwd,
+                    const struct agent *agent, struct task_start **ret, struct err *e)
 {
         struct task_setup setup = {0};
         struct task_found found = {0};
 
-        int r = fill_setup(t, spec, agent, &setup, e);
+        int r = fill_setup(t, spec, cwd, agent, &setup, e);
         if (r == 0 && !(t->active = task_new(&t->place, &setup, &task_ops, t)))
                 r = err_oom(e);
         if (r < 0) {
@@ -444,6 +450,7 @@ int tasks_start(struct tasks *t, const struct task_spec *spec, struct task_start
                 struct err *e)
 {
         const struct task_entry *again = entry_of_key(t, spec->request_key);
+        _cleanup_free_ char *cwd = NULL;
         const struct agent *agent;
         struct task_start *start;
 
@@ -453,11 +460,11 @@ int tasks_start(struct tasks *t, const struct task_spec *spec, struct task_start
                 memcpy(s->id, again->found.id, sizeof(s->id));
                 return 1;
         }
-        int r = check(t, spec, &agent, e);
+        int r = check(t, spec, &agent, &cwd, e);
         if (r == 0)
                 r = tasks_check_free(t, e);
         if (r == 0)
-                r = activate(t, spec, agent, &start, e);
+                r = activate(t, spec, cwd, agent, &start, e);
         if (r < 0)
                 return r;
         memcpy(s->id, task_id(t->active), sizeof(s->id));

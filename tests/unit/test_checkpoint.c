@@ -147,6 +147,36 @@ static void rules_do_not_hide_themselves(void **state)
         sh("[ \"$(ls -A)\" = kept ] && [ $(cat kept/data) = 1 ]");
 }
 
+/* --- the directory itself --------------------------------------------------------------------- */
+
+static void what_is_gone_is_made_anew(void **state)
+{
+        (void)state;
+        sh("echo a >a; mkdir d; echo b >d/b");
+        assert_run("save", "1", "");
+        sh("rm -r ../w");
+        assert_run("changes", "1", "D a D d/b ");
+        assert_run("revert", "1", "restored 2 removed 0 ");
+        sh("[ $(cat a d/b | tr -d '\n') = ab ]");
+        assert_run("changes", "1", "");
+}
+
+/* The files of one are not put into another. */
+static void a_link_in_its_place_is_not_followed(void **state)
+{
+        char *printed;
+
+        (void)state;
+        sh("echo a >a");
+        assert_run("save", "1", "");
+        sh("cd ..; mv w v; ln -s v w; echo b >v/a");
+        assert_int_equal(run("changes", "1", &printed), EXIT_FAILURE);
+        free(printed);
+        assert_int_equal(run("revert", "1", &printed), EXIT_FAILURE);
+        free(printed);
+        sh("[ $(cat a) = b ]");
+}
+
 /* --- what was left behind --------------------------------------------------------------------- */
 
 static void the_killed_leave_nothing_in_the_way(void **state)
@@ -183,6 +213,8 @@ int main(void)
                 TEST(names_of_other_systems_are_names),
                 TEST(what_cannot_be_read_any_more_is_no_secret),
                 TEST(rules_do_not_hide_themselves),
+                TEST(what_is_gone_is_made_anew),
+                TEST(a_link_in_its_place_is_not_followed),
                 TEST(the_killed_leave_nothing_in_the_way),
                 TEST(pipes_are_not_waited_for),
         };

@@ -280,6 +280,22 @@ static void failures(void **state)
         arena_done(&arena);
 }
 
+/* Who changes the link does not change what the task is about. */
+static void a_directory_is_known_without_links(void **state)
+{
+        struct task_fixture *t = *state;
+        const char *link = temp_dir_file(&t->dir, "link");
+        struct task_spec spec = task_spec_of("true");
+        struct arena arena;
+
+        assert_int_equal(symlink(t->dir.path, link), 0);
+        spec.cwd = link;
+        begin(t, &spec);
+        finish(t);
+        assert_string_equal(read_task(t, &arena)->cwd, t->dir.path);
+        arena_done(&arena);
+}
+
 /* The next one finishes it, with the same number of events as were told. */
 static void stopped_in_the_middle(void **state)
 {
@@ -518,6 +534,7 @@ int main(void)
                 TASK_TEST(one_is_active),
                 TASK_TEST(cancelled_at_once),
                 TASK_TEST(failures),
+                TASK_TEST(a_directory_is_known_without_links),
                 TASK_TEST(stopped_in_the_middle),
                 TASK_TEST(what_is_secret_is_not_told),
                 TASK_TEST(cancel_waits_for_no_stranger),
