@@ -194,27 +194,34 @@ static uint64_t millis_between(const Google__Protobuf__Timestamp *a,
         return ms > 0 ? (uint64_t)ms : 0;
 }
 
-static int save(const char *tasks, const Sandboxd__V1__Task *task, struct err *e)
+/* What the disk does not take is kept in memory. */
+static void save(const char *tasks, const Sandboxd__V1__Task *task, struct task_found *found)
 {
         uint8_t bytes[TASK_RECORD_MAX];
         size_t n = sandboxd__v1__task__get_packed_size(task);
 
         if (n > sizeof(bytes))
-                return not_kept(task->id, e);
+                return;                              /* what was tampered with is as it was */
         (void)sandboxd__v1__task__pack(task, bytes); /* n bytes, as it said */
-        return task_record_write(tasks, task->id, bytes, n, e);
+        if (task_record_write(tasks, task->id, bytes, n, NULL) == 0)
+                return;
+        found->unsaved = malloc(n);
+        if (!found->unsaved)
+                return;
+        memcpy(found->unsaved, bytes, n);
+        found->n_unsaved = n;
 }
 
-static int finish_with(const char *tasks, Sandboxd__V1__Task *task,
-                       Sandboxd__V1__TaskResult *result, struct err *e)
+static void finish_with(const char *tasks, Sandboxd__V1__Task *task,
+                        Sandboxd__V1__TaskResult *result, struct task_found *found)
 {
         task->phase = SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE;
         task->result = result;
-        return save(tasks, task, e);
+        save(tasks, task, found);
 }
 
-static int finish_failed(const char *tasks, Sandboxd__V1__Task *task, int events,
-                         const struct task_reader *r, struct err *e)
+static void finish_failed(const char *tasks, Sandboxd__V1__Task *task, int events,
+                          const struct task_reader *r, struct task_found *found)
 {
         Sandboxd__V1__TaskResult result = SANDBOXD__V1__TASK_RESULT__INIT;
         Google__Protobuf__Timestamp now = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
@@ -230,13 +237,13 @@ static int finish_failed(const char *tasks, Sandboxd__V1__Task *task, int events
                 result.duration_millis = millis_between(task->started_at, &now);
         if (events >= 0)
                 task->last_event = append_done(events, r, &result);
-        int k = finish_with(tasks, task, &result, e);
+        finish_with(tasks, task, &result, found);
         task->result = NULL; /* the message outlives it */
-        return k;
 }
 
 /* The arena is that of the task. */
-static int finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *arena, struct err *e)
+static void finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *arena,
+                   struct task_found *found)
 {
         struct task_reader reader = {0};
         bool exhausted;
@@ -248,10 +255,12 @@ static int finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *are
                 told ? (void *)arena_unpack(arena, &sandboxd__v1__task_result__descriptor, told, n,
                                             &exhausted)
                      : NULL;
-        if (!result)
-                return finish_failed(tasks, task, fd, &reader, e);
+        if (!result) {
+                finish_failed(tasks, task, fd, &reader, found);
+                return;
+        }
         task->last_event = reader.next - 1;
-        return finish_with(tasks, task, result, e);
+        finish_with(tasks, task, result, found);
 }
 
 /* False: there is no such task. */
@@ -266,13 +275,13 @@ static bool recover_one(const char *tasks, const char *id, struct task_found *re
                 return false;
         arena_init(&arena, ARENA_BUDGET);
         Sandboxd__V1__Task *task = (void *)arena_unpack(&arena, TASK_TYPE, bytes, n, &exhausted);
-        if (task && str_eq(task->id, id) && task->number > 0) {
+        if (task && str_eq(task->id, id) && task->number > 0 && task->number <= TASK_NUMBER_MAX) {
                 *ret = (struct task_found){.number = task->number, .done = true};
                 sound = str_format(ret->id, sizeof(ret->id), "%s", id) &&
                         str_format(ret->request_key, sizeof(ret->request_key), "%s",
                                    task->request_key);
                 if (sound && task->phase != SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE)
-                        (void)finish(tasks, task, &arena, NULL); /* at the next start then */
+                        finish(tasks, task, &arena, ret);
         }
         arena_done(&arena);
         return sound;
@@ -324,8 +333,10 @@ int task_files_recover(const char *tasks, struct task_found **ret, size_t *ret_n
         }
         qsort(found, n, sizeof(*found), by_number);
         size_t old = n - MIN(n, (size_t)TASKS_KEPT_MAX);
-        for (size_t i = 0; i < old; i++)
+        for (size_t i = 0; i < old; i++) {
+                free(found[i].unsaved);
                 (void)task_files_remove(tasks, found[i].id, NULL); /* at the next start then */
+        }
         memmove(found, found + old, (n - old) * sizeof(*found));
         *ret = TAKE(found);
         *ret_n = n - old;

@@ -17,6 +17,7 @@
 
 #define TASK_RECORD_MAX (16 * 1024) /* bytes of a Task */
 #define TASKS_KEPT_MAX  64
+#define TASK_NUMBER_MAX (INT64_MAX / 2) /* of those that were not begun here; there is room above */
 
 /* "<tasks>/<id>/<name>"; the caller frees; NULL: there is no memory. */
 char *task_path(const char *tasks, const char *id, const char *name);
@@ -41,6 +42,8 @@ struct task_found {
         uint64_t number;
         char request_key[128 + 1];
         bool done;
+        uint8_t *unsaved; /* the Task, if the disk did not take it at its end; the caller frees */
+        size_t n_unsaved;
 };
 /* All of them, the newest TASKS_KEPT_MAX at most, in the order of their numbers; others are
  * removed. One that was not done is finished here: failed, for it was interrupted, its last event

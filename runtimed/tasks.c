@@ -58,7 +58,7 @@ static void remove_entry(struct tasks *t, struct task_entry *entry)
 {
         TAILQ_REMOVE(&t->entries, entry, entry);
         t->n--;
-        free(entry->unsaved);
+        free(entry->found.unsaved);
         free(entry);
 }
 
@@ -91,14 +91,15 @@ int tasks_read(const struct tasks *t, const char *id, uint8_t **ret, size_t *ret
 {
         const struct task_entry *entry = find_entry(t, id);
 
-        if (!tasks_is_active(t, id) && !(entry && entry->unsaved))
+        if (!tasks_is_active(t, id) && !(entry && entry->found.unsaved))
                 return task_record_read(t->directory, id, ret, ret_n, e);
-        *ret = tasks_is_active(t, id) ? task_pack(t->active, ret_n) : malloc(entry->n_unsaved);
+        *ret = tasks_is_active(t, id) ? task_pack(t->active, ret_n)
+                                      : malloc(entry->found.n_unsaved);
         if (!*ret)
                 return err_oom(e);
         if (!tasks_is_active(t, id)) {
-                memcpy(*ret, entry->unsaved, entry->n_unsaved);
-                *ret_n = entry->n_unsaved;
+                memcpy(*ret, entry->found.unsaved, entry->found.n_unsaved);
+                *ret_n = entry->found.n_unsaved;
         }
         return 0;
 }
@@ -120,7 +121,7 @@ bool tasks_next(const struct tasks *t, uint64_t after, bool done_only, uint64_t 
 
 void tasks_count_from(struct tasks *t, uint64_t number)
 {
-        t->counted = MAX(t->counted, MIN(number, (uint64_t)INT64_MAX - 1));
+        t->counted = MAX(t->counted, MIN(number, (uint64_t)TASK_NUMBER_MAX));
 }
 
 /* --- the active one ------------------------------------------------------------------------ */
@@ -156,9 +157,9 @@ static void on_done(void *data, const uint8_t *record, size_t n, bool saved)
         struct task_entry *entry = find_entry(t, task_id(t->active));
 
         entry->found.done = true;
-        if (!saved && (entry->unsaved = malloc(n))) {
-                memcpy(entry->unsaved, record, n);
-                entry->n_unsaved = n;
+        if (!saved && (entry->found.unsaved = malloc(n))) {
+                memcpy(entry->found.unsaved, record, n);
+                entry->found.n_unsaved = n;
         }
         t->active = NULL;
         tell_followers(t);
@@ -548,8 +549,12 @@ static int recover(struct tasks *t, struct err *e)
 
         int r = task_files_recover(t->directory, &found, &n, e);
         for (size_t i = 0; r == 0 && i < n; i++)
-                if (!add_entry(t, &found[i]))
+                if (add_entry(t, &found[i]))
+                        found[i].unsaved = NULL; /* it is the entry's */
+                else
                         r = err_oom(e);
+        for (size_t i = 0; i < n; i++)
+                free(found[i].unsaved);
         return r;
 }
 

@@ -8,8 +8,6 @@
 
 struct task_entry {
         struct task_found found;
-        uint8_t *unsaved; /* the Task, when it could not be written at its end */
-        size_t n_unsaved;
         TAILQ_ENTRY(task_entry) entry;
 };
 TAILQ_HEAD(task_entries, task_entry);

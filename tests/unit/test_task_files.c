@@ -295,6 +295,55 @@ static void strange_files_are_no_tasks(void **state)
         assert_int_equal(access(temp_dir_file(&f->dir, "not an id"), F_OK), 0);
 }
 
+/* It is done all the same. */
+static void a_full_disk_keeps_nothing_running(void **state)
+{
+        struct fixture *f = *state;
+        struct task_found *found;
+        struct arena arena;
+        bool exhausted;
+        size_t n;
+
+        open_log(f);
+        task_log_done(&f->log);
+        save(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING);
+        /* In the place of the file that is written first. */
+        assert_int_equal(mkdir(temp_dir_file(&f->dir, "01hzzzzzzzzzzzzzzzzzzzzzzz/task.new"), 0700),
+                         0);
+        assert_int_equal(task_files_recover(f->dir.path, &found, &n, NULL), 0);
+        assert_int_equal(n, 1);
+        assert_non_null(found->unsaved);
+        arena_init(&arena, 64 * KiB);
+        const Sandboxd__V1__Task *task =
+                (const void *)arena_unpack(&arena, &sandboxd__v1__task__descriptor, found->unsaved,
+                                           found->n_unsaved, &exhausted);
+        assert_int_equal(task->phase, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE);
+        assert_int_equal(task->result->failure,
+                         SANDBOXD__V1__TASK_FAILURE__TASK_FAILURE_INTERRUPTED);
+        arena_done(&arena);
+        free(found->unsaved);
+        free(found);
+}
+
+/* After which there would be no other. */
+static void the_last_number_is_none(void **state)
+{
+        struct fixture *f = *state;
+        Sandboxd__V1__Task task = SANDBOXD__V1__TASK__INIT;
+        struct task_found *found;
+        uint8_t bytes[256];
+        size_t n;
+
+        task.id = (char *)id;
+        task.number = UINT64_MAX;
+        task.phase = SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE;
+        n = sandboxd__v1__task__pack(&task, bytes);
+        assert_int_equal(task_record_write(f->dir.path, id, bytes, n, NULL), 0);
+        assert_int_equal(task_files_recover(f->dir.path, &found, &n, NULL), 0);
+        assert_int_equal(n, 0);
+        free(found);
+}
+
 static void strange_times_are_no_duration(void **state)
 {
         static const int64_t times[] = {INT64_MIN, -(1LL << 61), INT64_MAX};
@@ -330,6 +379,8 @@ int main(void)
                 TEST(the_interrupted_is_finished),
                 TEST(what_was_told_counts),
                 TEST(strange_files_are_no_tasks),
+                TEST(a_full_disk_keeps_nothing_running),
+                TEST(the_last_number_is_none),
                 TEST(strange_times_are_no_duration),
                 TEST(nothing_is_nothing),
         };
