@@ -334,6 +334,9 @@ static bool checkpoint_succeeded(struct task *t)
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
                                  "it took longer than %d minutes",
                                  CHECKPOINT_TIMEOUT_MS / 60000); /* fits */
+        else if (t->listener.exit.code != 0 && t->cancelled)
+                (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
+                                 "the task was cancelled before it was made"); /* fits */
         else if (t->listener.exit.code != 0 && !t->checkpoint_error[0])
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
                                  "it ended with status %d", t->listener.exit.code); /* fits */

@@ -231,6 +231,7 @@ static void cancelled_at_once(void **state)
 {
         struct task_fixture *t = *state;
         struct task_spec spec = task_spec_of("touch /tmp/never-$PPID");
+        struct arena arena;
         struct err e;
 
         NOT_UNDER_EMULATION();
@@ -245,6 +246,8 @@ static void cancelled_at_once(void **state)
         tasks_cancel(t->tasks, t->starter.id); /* of its checkpoint */
         finish(t);
         ENDED(t, CANCELLED, UNSPECIFIED);
+        assert_non_null(strstr(read_task(t, &arena)->checkpoint_error, "cancelled"));
+        arena_done(&arena);
 }
 
 static void failures(void **state)
