@@ -13,6 +13,7 @@
 #define TIMEOUT_MS   (10 * 60 * 1000)
 #define ARENA_BUDGET (256 * KiB)
 #define TAG          TASK_TAG_PREFIX "revert"
+#define RETRY_MS     100 /* when there is no memory */
 
 /* What is to be known of the task, from its record. */
 struct target {
@@ -104,11 +105,10 @@ static void on_stderr(struct line_cutter *c, const uint8_t *line, size_t n, uint
 static void on_time_over(uv_timer_t *timer)
 {
         struct tasks *t = CONTAINER(timer, struct tasks, timer);
-        struct err e;
 
         t->revert_timed_out = true;
-        /* Its git, too: they are one process group. It may have ended in this moment. */
-        (void)process_signal_group(listener_process(&t->listener), SIGKILL, &e);
+        if (!process_end_tree(listener_process(&t->listener), 0))       /* its git, too */
+                (void)uv_timer_start(timer, on_time_over, RETRY_MS, 0); /* never fails */
 }
 
 /* --- its beginning ------------------------------------------------------------------------- */
