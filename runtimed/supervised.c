@@ -425,7 +425,7 @@ static const struct supervised_run *last_ended(const struct supervised *s)
 
 static void explain_end(const struct supervised_run *run, char *buf, size_t size)
 {
-        double seconds = (double)(run->ended_at - run->started_at) / 1000;
+        double seconds = ((double)run->ended_at - (double)run->started_at) / 1000;
         char by[64];
 
         if (run->error[0]) {
