@@ -13,6 +13,9 @@
 #include "base/str.h"
 #include "base/util.h"
 
+#define SAID_MAX   KiB /* bytes of what git says that are looked at */
+#define REASON_MAX 256 /* and that are told */
+
 /* Nothing of ours is looked up elsewhere, nothing is run, and no byte of a file is changed on its
  * way in or out. Small files are compressed little: speed counts. */
 static const char config[] = "[core]\n"
@@ -92,33 +95,60 @@ static int take_output(int fd, struct buf *output, struct err *e)
         return 0;
 }
 
-static int wait_for(pid_t pid, const char *verb, struct err *e)
+static bool is_reason(const char *line)
 {
+        return str_starts(line, "error: ") || str_starts(line, "fatal: ");
+}
+
+/* Of what git said at last: the first line that tells of an error, for others come of that, else
+ * the last one; "" if it was silent. */
+static void take_reason(int fd, char *ret, size_t size)
+{
+        char text[SAID_MAX + 1], *state = NULL;
+        off_t end = lseek(fd, 0, SEEK_END);
+        ssize_t n = pread(fd, text, SAID_MAX, MAX(end - (off_t)SAID_MAX, 0));
+
+        *ret = '\0';
+        text[MAX(n, 0)] = '\0';
+        for (char *line = strtok_r(text, "\n", &state); line; line = strtok_r(NULL, "\n", &state)) {
+                (void)str_escape(ret, size, line, strlen(line));
+                if (is_reason(line))
+                        break;
+        }
+}
+
+static int wait_for(pid_t pid, const char *verb, int said, struct err *e)
+{
+        char reason[REASON_MAX];
         int status;
 
         if (TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)) < 0)
                 return err_errno(e, errno, "wait for git");
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return 0;
-        return err_set(e, STATUS_UNKNOWN, "git %s failed", verb);
+        take_reason(said, reason, sizeof(reason));
+        return err_set(e, STATUS_UNKNOWN, "git %s failed%s%s", verb, *reason ? ": " : "", reason);
 }
 
 static int run(const struct git *g, const char *const *argv, int in, int out, struct err *e)
 {
         pid_t pid;
+        _cleanup_close_ int said = memfd_create("said", MFD_CLOEXEC);
         const struct spawn s = {
                 .argv = argv,
                 .envp = (const char *const *)g->env,
                 .cwd = g->work,
                 .stdin_fd = in,
                 .stdout_fd = out,
-                .stderr_fd = STDERR_FILENO,
+                .stderr_fd = said,
         };
 
+        if (said < 0)
+                return err_errno(e, errno, "make a file in memory");
         int r = spawn(&s, &pid, e);
         if (r == -ENOENT)
                 return err_set(e, STATUS_NOT_FOUND, "there is no git in the sandbox's image");
-        return r < 0 ? r : wait_for(pid, argv[1], e);
+        return r < 0 ? r : wait_for(pid, argv[1], said, e);
 }
 
 int git_run(const struct git *g, const char *const *args, const struct buf *input,

@@ -23,8 +23,7 @@ int git_open(struct git *g, const char *directory, const char *work, const char 
 void git_close(struct git *g); /* idempotent */
 
 /* args: behind "git", NULL at the end. input: its standard input; NULL: empty. output: what it
- * prints is appended; NULL: it goes to nowhere. UNKNOWN: it fails; it has said why on our stderr.
- */
+ * prints is appended; NULL: it goes to nowhere. UNKNOWN: it fails; the message has git's own. */
 int git_run(const struct git *g, const char *const *args, const struct buf *input,
             struct buf *output, struct err *e);
 #define GIT_ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})

@@ -62,7 +62,7 @@ static void sh(const char *script)
         assert_int_equal(wait_for(pid), 0);
 }
 
-/* Returns the exit status; *ret: what it printed, with a space for each NUL and newline. */
+/* Returns the exit status; *ret: what it printed or said, with a space for each NUL and newline. */
 static int run(const char *verb, const char *number, char **ret)
 {
         char *checkpoints = (char *)temp_dir_file(&dir, "c"), *printed;
@@ -75,7 +75,7 @@ static int run(const char *verb, const char *number, char **ret)
         if (pid == 0) {
                 become_nobody();
                 (void)alarm(30);
-                if (!freopen(out, "w", stdout))
+                if (!freopen(out, "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
                         _exit(EXIT_FAILURE);
                 _exit(checkpoint_main(argv));
         }
@@ -147,6 +147,21 @@ static void rules_do_not_hide_themselves(void **state)
         sh("[ \"$(ls -A)\" = kept ] && [ $(cat kept/data) = 1 ]");
 }
 
+/* --- failures --------------------------------------------------------------------------------- */
+
+static void what_git_says_is_the_reason(void **state)
+{
+        char *printed;
+
+        (void)state;
+        sh("echo a >a");
+        assert_run("save", "1", "");
+        sh("chmod 500 ../c; echo b >a");
+        assert_int_equal(run("changes", "1", &printed), EXIT_FAILURE);
+        assert_non_null(strstr(printed, "git update-index failed: fatal: Unable to create"));
+        free(printed);
+}
+
 /* --- the directory itself --------------------------------------------------------------------- */
 
 static void what_is_gone_is_made_anew(void **state)
@@ -213,6 +228,7 @@ int main(void)
                 TEST(names_of_other_systems_are_names),
                 TEST(what_cannot_be_read_any_more_is_no_secret),
                 TEST(rules_do_not_hide_themselves),
+                TEST(what_git_says_is_the_reason),
                 TEST(what_is_gone_is_made_anew),
                 TEST(a_link_in_its_place_is_not_followed),
                 TEST(the_killed_leave_nothing_in_the_way),
