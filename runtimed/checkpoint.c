@@ -16,10 +16,11 @@
 #include "base/util.h"
 #include "runtimed/git.h"
 
-#define KEPT_MAX        64  /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
-#define NESTED_MAX      256 /* repositories within the directory */
-#define ID_MAX          64  /* hexadecimal digits of an object's name */
-#define RULES_DEPTH_MAX 64  /* directories with rules that hide those of the next one */
+#define KEPT_MAX        64 /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
+#define FILE_MAX        (1024 * MiB) /* bytes of one: more takes minutes to read */
+#define NESTED_MAX      256          /* repositories within the directory */
+#define ID_MAX          64           /* hexadecimal digits of an object's name */
+#define RULES_DEPTH_MAX 64           /* directories with rules that hide those of the next one */
 
 struct checkpoint {
         struct git git;
@@ -96,7 +97,8 @@ static bool can_be_recorded(const char *path)
         struct stat st;
 
         return stat_beneath(path, &st) == 0 &&
-               (S_ISLNK(st.st_mode) || (S_ISREG(st.st_mode) && access(path, R_OK) == 0));
+               (S_ISLNK(st.st_mode) ||
+                (S_ISREG(st.st_mode) && st.st_size <= (off_t)FILE_MAX && access(path, R_OK) == 0));
 }
 
 /* A repository within is listed as "name/", for git takes it for a thing of its own; it has to be
@@ -356,8 +358,8 @@ static int restore_modes(const struct checkpoint *c, struct err *e)
 
 /* --- what is not recorded ------------------------------------------------------------------ */
 
-/* Of what was there, what the index has not: what nobody may read, and names that git does not
- * take, as ".GIT/x". It is to stay. */
+/* Of what was there, what the index has not: what nobody may read or is too large, and names that
+ * git does not take, as ".GIT/x". It is to stay. */
 static int save_left(const struct checkpoint *c, const struct buf *seen, struct err *e)
 {
         struct buf known = {0}, left = {0};

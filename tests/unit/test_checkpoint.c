@@ -111,6 +111,17 @@ static void what_was_not_recorded_stays(void **state)
         sh("[ -e secret ] && [ -e .GIT/x ] && [ -L .gitmodules ] && [ ! -e mine ]");
 }
 
+static void what_is_too_large_is_not_read(void **state)
+{
+        (void)state;
+        sh("truncate -s 1025M large; echo a >a");
+        assert_run("save", "1", "");
+        sh("truncate -s 1026M large; truncate -s 1025M a; truncate -s 1025M b");
+        assert_run("changes", "1", "D a ");
+        assert_run("revert", "1", "restored 1 removed 1 ");
+        sh("[ $(cat a) = a ] && [ $(stat -c %s large) = 1075838976 ] && [ ! -e b ]");
+}
+
 /* --- what is hidden --------------------------------------------------------------------------- */
 
 static void names_of_other_systems_are_names(void **state)
@@ -225,6 +236,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(what_was_not_recorded_stays),
+                TEST(what_is_too_large_is_not_read),
                 TEST(names_of_other_systems_are_names),
                 TEST(what_cannot_be_read_any_more_is_no_secret),
                 TEST(rules_do_not_hide_themselves),
