@@ -17,7 +17,9 @@
 #define REASON_MAX 256 /* and that are told */
 
 /* Nothing of ours is looked up elsewhere, nothing is run, and no byte of a file is changed on its
- * way in or out. Small files are compressed little: speed counts. */
+ * way in or out. Small files are compressed little: speed counts. Packing compares files with each
+ * other, in the sandbox's memory: without the limits 20 files of 15 MB take 450 MB, with them 75.
+ */
 static const char config[] = "[core]\n"
                              "\trepositoryformatversion = 0\n"
                              "\tbare = false\n"
@@ -36,6 +38,10 @@ static const char config[] = "[core]\n"
                              "\tattributesFile = /dev/null\n"
                              "\tcompression = 1\n"
                              "\tbigFileThreshold = 16m\n"
+                             "[pack]\n"
+                             "\tthreads = 1\n"
+                             "\twindowMemory = 32m\n"
+                             "\tdeltaCacheSize = 8m\n"
                              "[gc]\n"
                              "\tautoDetach = false\n"
                              "\tpruneExpire = now\n"
