@@ -1,6 +1,8 @@
 #include "runtimed/checkpoint.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -41,6 +43,13 @@ static const char *next(const struct buf *list, const char *path)
 {
         path += strlen(path) + 1;
         return path < (const char *)buf_bytes(list) + list->len ? path : NULL;
+}
+
+static const char *base_name(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
 }
 
 static int add(struct buf *list, const char *path, struct err *e)
@@ -399,16 +408,45 @@ static int list_before(const struct checkpoint *c, struct buf *ret, struct err *
         return r;
 }
 
-/* --- save, changes ------------------------------------------------------------------------- */
+/* --- tidying up ---------------------------------------------------------------------------- */
+
+/* One directory's index, the one that was not used for longest, where there are too many. It is
+ * only to be faster. */
+static void forget_an_index(const struct checkpoint *c)
+{
+        _cleanup_free_ char *path = strndup(c->index, (size_t)(base_name(c->index) - c->index));
+        char oldest[NAME_MAX + 1] = "";
+        const struct dirent *entry;
+        struct stat st, oldest_st;
+        unsigned n = 0;
+
+        DIR *dir = path ? opendir(path) : NULL;
+        while (dir && (entry = readdir(dir))) {
+                if (!str_starts(entry->d_name, "index-") ||
+                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                        continue;
+                if (n++ > 0 && st.st_mtime >= oldest_st.st_mtime)
+                        continue;
+                oldest_st = st;
+                (void)str_format(oldest, sizeof(oldest), "%s", entry->d_name); /* fits */
+        }
+        if (n > KEPT_MAX)
+                (void)unlinkat(dirfd(dir), oldest, 0); /* at the next one then */
+        if (dir)
+                (void)closedir(dir); /* it was only read */
+}
 
 /* The checkpoint is there without it. */
 static void tidy(const struct checkpoint *c)
 {
         struct err e;
 
+        forget_an_index(c);
         if (forget_old(c, &e) == 0)
                 (void)git_run(&c->git, GIT_ARGS("gc", "--auto", "--quiet"), NULL, NULL, &e);
 }
+
+/* --- save, changes ------------------------------------------------------------------------- */
 
 static int save(struct checkpoint *c, struct err *e)
 {
@@ -504,13 +542,6 @@ static int remove_file(const char *path, struct err *e)
                         break; /* it is not empty */
         }
         return 0;
-}
-
-static const char *base_name(const char *path)
-{
-        const char *slash = strrchr(path, '/');
-
-        return slash ? slash + 1 : path;
 }
 
 /* What is there, and was not. Rules of what to ignore go first, so that those of then hold: what

@@ -217,6 +217,19 @@ static void the_killed_leave_nothing_in_the_way(void **state)
         assert_run("changes", "99", "M a ");
 }
 
+/* Of a directory of its own each. */
+static void old_indexes_go(void **state)
+{
+        (void)state;
+        sh("echo a >a; mkdir ../c; cd ../c; for i in $(seq 66); do touch -d @$i index-$i; done");
+        assert_run("save", "1", "");
+        assert_run("save", "2", "");
+        sh("cd ../c; [ ! -e index-1 ] && [ ! -e index-2 ] && [ $(ls -d index-* | wc -l) = 65 ]");
+        assert_run("save", "3", "");
+        assert_run("save", "4", "");
+        sh("cd ../c; [ $(ls -d index-* | wc -l) = 64 ]");
+}
+
 /* Nothing that it does not make has its opening waited for. */
 static void pipes_are_not_waited_for(void **state)
 {
@@ -244,6 +257,7 @@ int main(void)
                 TEST(what_is_gone_is_made_anew),
                 TEST(a_link_in_its_place_is_not_followed),
                 TEST(the_killed_leave_nothing_in_the_way),
+                TEST(old_indexes_go),
                 TEST(pipes_are_not_waited_for),
         };
 
