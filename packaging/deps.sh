@@ -21,20 +21,20 @@ libraries=(
         libsqlite3-dev libsystemd-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev
 )
 packages=(
-        "${libraries[@]}" gcc make pkg-config
+        "${libraries[@]}" build-essential pkg-config
         protobuf-c-compiler protobuf-compiler libprotobuf-dev python3 python3-protobuf
         runc busybox-static debian-archive-keyring
         containernetworking-plugins nftables skopeo umoci
-        debhelper dpkg-dev
+        debhelper
 )
 test_packages=(
         openssh-client
         clang-format cppcheck shellcheck clang libclang-rt-dev
         python3-grpcio python3-grpc-tools python3-pytest python3-pytest-xdist python3-pexpect
-        g++ libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
+        libgrpc++-dev protobuf-compiler-grpc nghttp2-client socat
         util-linux e2fsprogs faketime
         systemd debootstrap systemd-container
-        lintian groff man-db mandoc zsh bash-completion docker-compose python3-yaml
+        lintian groff man-db manpages mandoc zsh bash-completion docker-compose python3-yaml
         iproute2 dnsmasq-base musl-tools git
 )
 host_packages=(
