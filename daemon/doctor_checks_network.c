@@ -161,6 +161,11 @@ static bool read_route6(const char *line, struct route *r)
         return r->to.prefix <= 128;
 }
 
+static bool read_route(const char *line, bool v6, struct route *r)
+{
+        return v6 ? read_route6(line, r) : read_route4(line, r);
+}
+
 static bool overlap(const struct net_rule *a, const struct net_rule *b)
 {
         unsigned bits = MIN(a->prefix, b->prefix);
@@ -190,7 +195,7 @@ static void judge_routes(const struct doctor_subject *s, const char *subnet,
                 return;
         FILE *file = fopen(path, "re"); /* there is none of a kernel without IPv6 */
         while (file && fgets(line, sizeof(line), file))
-                if ((addresses->v6 ? read_route6 : read_route4)(line, &r) && is_foreign(&r) &&
+                if (read_route(line, addresses->v6, &r) && is_foreign(&r) &&
                     overlap(addresses, &r.to))
                         finding_add(f, FINDING_WARN, "%s: the host reaches others of %s by %s",
                                     subnet, net_rule_format(&r.to, to, sizeof(to)),

@@ -33,8 +33,8 @@ static int append_task(struct buf *b, const struct tasks *tasks, const char *id,
         int r = tasks_read(tasks, id, &task, &n, e);
         if (r < 0)
                 return r;
-        if (buf_append(b, head, protowire_put_head(head, TASK_FIELD, n), LIST_MAX) < 0 ||
-            buf_append(b, task, n, LIST_MAX) < 0)
+        size_t n_head = protowire_put_head(head, TASK_FIELD, n);
+        if (buf_append(b, head, n_head, LIST_MAX) < 0 || buf_append(b, task, n, LIST_MAX) < 0)
                 return err_oom(e);
         return 0;
 }

@@ -33,6 +33,7 @@ suppressed=(
         --suppress=memleak                     # nor _cleanup_free_
         --suppress=readdirCalled               # glibc's readdir is fine, readdir_r is deprecated
         --suppress=ctuuninitvar                # takes outputs for inputs
+        --suppress=nullPointerOutOfMemory      # it loses `r = p ? 0 : -ENOMEM`
         --suppress=normalCheckLevelMaxBranches # a remark on itself
 )
 cppcheck --quiet --std=c11 --language=c -j"$(nproc)" --cppcheck-build-dir="$cache" \
