@@ -53,11 +53,10 @@ class Terminal:
         self.screen = pexpect.fdpexpect.fdspawn(self.master, timeout=15)
         self.process = None
 
-    def run(self, *args, **kwargs):
+    def run(self, *args, program=BUILD / "sandboxctl"):
         self.before = self.modes()
-        self.process = self.popen(*args, stdin=self.slave, stdout=self.slave, stderr=self.slave,
-                                  start_new_session=True, env={"TERM": "vt100"},
-                                  preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **kwargs)
+        self.process = self.popen("--ctty", program, *args, program="setsid", stdin=self.slave,
+                                  stdout=self.slave, stderr=self.slave, env={"TERM": "vt100"})
         return self
 
     def modes(self):

@@ -44,6 +44,14 @@ def runtimes():
     return {name: {"type": name.split("-")[0], "path": path} for name, path in found.items() if path}
 
 
+def become(user, groups=()):
+    """What begins a command that is to run as a user of this number, in his group and in these."""
+    # Of subprocess itself, `user` and `preexec_fn` fork in a way that hangs once Debian 13's grpcio was
+    # used.
+    others = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", others]
+
+
 def wait_until(condition, what, seconds=10):
     """Until the condition holds; returns what it gave."""
     end = time.monotonic() + seconds

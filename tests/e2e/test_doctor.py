@@ -17,7 +17,8 @@ import grpc
 import pytest
 from sandboxd.v1 import host_pb2
 
-from harness import ENVIRON, BUILD, Daemon, find_runtime, refused, runtimes, wait_until, within
+from harness import (ENVIRON, BUILD, Daemon, become, find_runtime, refused, runtimes, wait_until,
+                     within)
 from shim import Shim, deaf_runsc
 
 pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see test_docker.py")
@@ -463,9 +464,8 @@ def test_without_the_right(daemon):
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         program = shutil.copy(BUILD / "sandboxctl", directory)
-        done = subprocess.run([program, "--socket", daemon.socket, "doctor"], cwd="/", text=True,
-                              stdout=subprocess.PIPE, env=ENVIRON, user="nobody", group="nogroup",
-                              extra_groups=[], timeout=20)
+        done = subprocess.run([*become(65534), program, "--socket", daemon.socket, "doctor"], cwd="/",
+                              text=True, stdout=subprocess.PIPE, env=ENVIRON, timeout=20)
     assert done.returncode == 3
     assert "you (nobody) may not pass" in done.stdout and "mode 0700" in done.stdout
     assert re.search(r"^ok    daemon.process +process \d+ is a sandboxd", done.stdout, re.M)

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from harness import BUILD, ENVIRON, wait_until, within
+from harness import BUILD, ENVIRON, become, wait_until, within
 from metrics import Metrics
 
 UNIT = Path(__file__).resolve().parents[2] / "packaging/systemd/sandboxd-metrics.service"
@@ -25,9 +25,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Exporter:
     """sandboxctl metrics --listen, at an address of its own."""
 
-    def __init__(self, path, *args, address="127.0.0.1:0", program=BUILD / "sandboxctl", **kwargs):
+    def __init__(self, path, *args, address="127.0.0.1:0", program=(BUILD / "sandboxctl",), **kwargs):
         self.process = subprocess.Popen(
-            [program, "--socket", path, "metrics", "--listen", address, *args],
+            [*program, "--socket", path, "metrics", "--listen", address, *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRON, **kwargs)
         self.url = self.process.stdout.readline().strip()
         assert self.url, self.process.communicate()
@@ -314,8 +314,7 @@ def test_a_user_of_its_own(make_daemon, listen, groups, role, status, word):
     daemon = make_daemon(socket_group=str(GROUP), access={"groups": {str(GROUP): role}})
     daemon.dir.chmod(0o755)
     program = shutil.copy(BUILD / "sandboxctl", daemon.dir)  # which that user can reach
-    exporter = listen(daemon.socket, program=program, user=NOBODY, group=NOBODY,
-                      extra_groups=groups, cwd="/")
+    exporter = listen(daemon.socket, program=[*become(NOBODY, groups), program], cwd="/")
     got, _, body = exporter.ask()
     assert (got, word in body) == (status, True), body
 

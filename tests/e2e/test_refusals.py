@@ -6,7 +6,7 @@ import subprocess
 import grpc
 import pytest
 
-from harness import BUILD, refused
+from harness import BUILD, become, refused
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 
@@ -162,8 +162,8 @@ def test_not_root(make_daemon):
     shutil.copy(BUILD / "sandboxd", daemon.dir / "bin")  # nobody may be kept out of BUILD
     daemon.config_file.write_text("runtime: runc\n")
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", daemon.dir / "bin",
-         "--config", daemon.config_file], capture_output=True, text=True, timeout=10, cwd="/")
+        [*become(65534), daemon.dir / "bin", "--config", daemon.config_file],
+        capture_output=True, text=True, timeout=10, cwd="/")
     assert done.returncode == 1
     assert "root" in done.stderr
 

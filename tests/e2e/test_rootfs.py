@@ -12,7 +12,7 @@ import grpc
 import pytest
 from sandboxd.v1 import sandbox_pb2
 
-from harness import mounts, refused, state_name, wait_until
+from harness import become, mounts, refused, state_name, wait_until
 from test_images import Images
 
 pytestmark = pytest.mark.oci_only("Docker Engine has no root file system of ours to lay over")
@@ -180,8 +180,7 @@ def test_what_it_makes_is_no_danger_to_the_host(daemon, api, runtime, image):
     # No user of the host comes there.
     for user in (1000, 65534):
         for path in (upper, daemon.state / "bundles" / box.id / "rootfs"):
-            seen = subprocess.run(["stat", path], user=user, group=user, extra_groups=[],
-                                  capture_output=True, check=False)
+            seen = subprocess.run([*become(user), "stat", path], capture_output=True, check=False)
             assert b"Permission denied" in seen.stderr
     assert api.sh(box.id, "/srv/id -u") == "1000\n"
     # What it says of users and groups is nothing to the runtime.

@@ -5,6 +5,7 @@
 - calls that are banned, or have one place
 - files above 800 lines
 - names of RPCs that a language's generated client cannot have
+- tests that fork where grpcio cannot bear it
 """
 
 import re
@@ -51,6 +52,10 @@ PLACES = [
 ]
 # A client that tonic (Rust) generates has these methods already.
 TAKEN_RPC = re.compile(r"\s*rpc (Connect|New|WithInterceptor|WithOrigin)\(")
+# In a process that has used Debian 13's grpcio a fork(2) hangs. subprocess does without, unless it is
+# asked for these.
+FORKS = re.compile(r"\b(preexec_fn|extra_groups)=|\bpexpect\.spawn\(|\b(os|pty)\.fork(pty)?\(")
+FORKERS = re.compile(r"tests/bench/rpc/.*")
 LINES_MAX = 800
 GENERATED = {"docs/api.md"}
 
@@ -99,6 +104,10 @@ def breaches(path):
         for number, line in enumerate(lines, 1):
             if taken := TAKEN_RPC.match(line):
                 yield number, f"{taken.group(1)}: clients in Rust have a method of this name already"
+    if path.suffix == ".py" and not FORKERS.match(str(path)):
+        for number, line in enumerate(lines, 1):
+            if fork := FORKS.search(line):
+                yield number, f"{fork.group()} forks: begin the command with become(), setsid or env"
     if path.suffix in (".c", ".h"):
         product = path.parts[0] in LAYERS
         if product:

@@ -1,9 +1,11 @@
 """Completion in real shells, with the scripts where a package puts them."""
 
 import os
+import pty
 import subprocess
+import termios
 
-import pexpect
+import pexpect.fdpexpect
 import pytest
 
 from harness import BUILD, ENVIRON
@@ -33,11 +35,20 @@ class Shell:
                              "SANDBOXD_SOCKET": str(socket), "HOME": "/nonexistent",
                              "XDG_DATA_DIRS": str(tree / "usr/share"),
                              "SITE": str(tree / "usr/share/zsh/site-functions")}
-        self.terminal = pexpect.spawn(program, args, env=environ, encoding="utf-8", timeout=20,
-                                      dimensions=(100, 1000))
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (100, 1000))
+        self.process = subprocess.Popen(["setsid", "--ctty", program, *args], env=environ, stdin=slave,
+                                        stdout=slave, stderr=slave)
+        os.close(slave)
+        self.terminal = pexpect.fdpexpect.fdspawn(master, encoding="utf-8", timeout=20)
         for line in [*setup, 'show() { echo "<$*>"; }', "show ready"]:
             self.terminal.sendline(line)
         self.terminal.expect("<ready>")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(20)
+        self.terminal.close()
 
     def complete(self, line):
         """The words that are offered in place of the line's last one."""
@@ -54,7 +65,7 @@ class Shell:
 def complete(request, tree, daemon):
     shell = Shell(request.param, tree, daemon.socket)
     yield shell.complete
-    shell.terminal.close(force=True)
+    shell.close()
 
 
 def test_commands_and_options(complete):
