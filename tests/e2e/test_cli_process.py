@@ -125,7 +125,10 @@ def python_box(daemon, api, runtime):
 @pytest.mark.oci_only("its image is a directory of the host")
 def test_python(python_box, terminal):
     """With its line editing, which makes the terminal raw."""
-    t = terminal("exec", "-it", "box", "--", python_box, "-q")
+    # readline's in every version, without colours.
+    command = ["exec", "-it", "-e", "PYTHON_BASIC_REPL=1", "-e", "NO_COLOR=1", "box", "--", python_box,
+               "-q"]
+    t = terminal(*command)
     t.expect(">>> $")
     t.say("6*7\r")
     t.expect(r"\r\n42\r\n>>> $")
@@ -143,7 +146,7 @@ def test_python(python_box, terminal):
     t.expect("KeyboardInterrupt\r\n>>> \x07?$")  # gVisor types the ctrl-C as well
     t.say("exit(3)\r")
     assert t.end() == 3
-    t.run("exec", "-it", "box", "--", python_box, "-q")
+    t.run(*command)
     t.expect(">>> $")
     t.say("\x04")
     assert t.end() == 0
