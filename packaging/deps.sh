@@ -21,7 +21,7 @@ libraries=(
         libsqlite3-dev libsystemd-dev libmicrohttpd-dev libcurl4-openssl-dev libcmocka-dev
 )
 packages=(
-        "${libraries[@]}" build-essential pkg-config
+        "${libraries[@]}" build-essential pkgconf
         protobuf-c-compiler protobuf-compiler libprotobuf-dev python3 python3-protobuf
         runc busybox-static debian-archive-keyring
         containernetworking-plugins nftables skopeo umoci
