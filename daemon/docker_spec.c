@@ -71,14 +71,47 @@ static json_t *mounts(const struct docker_spec *s)
                          bind_mount(s->resolv_conf, "/etc/resolv.conf", true));
 }
 
-/* "exec", as the OCI engine's is: Docker would add noexec. */
-static json_t *tmpfs(const struct docker_spec *s)
+static int put(json_t *object, const char *key, json_t *value)
 {
-        char options[80];
+        return json_object_set_new(object, key, value);
+}
 
-        (void)str_format(options, sizeof(options), "rw,exec,nosuid,nodev,mode=1777,size=%" PRIu64,
-                         s->tmp_size); /* it fits: 20 digits at most */
-        return json_pack("{s:s}", "/tmp", options);
+static bool is_target(const json_t *mounts, const char *path)
+{
+        const json_t *mount;
+        size_t i;
+
+        json_array_foreach(mounts, i, mount)
+        {
+                if (str_eq(json_string_value(json_object_get(mount, "Target")), path))
+                        return true;
+        }
+        return false;
+}
+
+/* "exec", as the OCI engine's is: Docker would add noexec. What is mounted here, or bound, Docker
+ * makes no volume of. A volume is the sandbox's user's: runc 1.1.5 gives a file system in memory
+ * the mode of the image's directory, whatever it is told. */
+static json_t *tmpfs(const struct docker_spec *s, const json_t *mounts)
+{
+        json_t *all = json_object();
+        char tmp[80], volume[112];
+        int failed = 0;
+
+        (void)str_format(tmp, sizeof(tmp), "rw,exec,nosuid,nodev,mode=1777,size=%" PRIu64,
+                         s->tmp_size); /* it fits, as the next does: 20 digits at most */
+        (void)str_format(volume, sizeof(volume),
+                         "rw,exec,nosuid,nodev,uid=%u,gid=%u,mode=0755,size=%" PRIu64,
+                         s->image_config->uid, s->image_config->gid, s->tmp_size);
+        for (const char *const *v = s->volumes; v && *v; v++)
+                if (!is_target(mounts, *v))
+                        failed |= put(all, *v, json_string(volume));
+        failed |= put(all, "/tmp", json_string(tmp));
+        if (failed) {
+                json_decref(all);
+                return NULL;
+        }
+        return all;
 }
 
 static json_t *ulimit(const char *name, uint64_t value)
@@ -94,11 +127,6 @@ static json_t *sysctls(const struct docker_spec *s)
                 return json_object();
         return json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0",
                          "net.ipv4.ping_group_range", "0 2147483647");
-}
-
-static int put(json_t *object, const char *key, json_t *value)
-{
-        return json_object_set_new(object, key, value);
 }
 
 /* Memory and swap together have the limit of the memory. Not NanoCpus, which Docker refuses above
@@ -147,7 +175,7 @@ static json_t *host_config(const struct docker_spec *s)
         failed |= put(h, "Runtime", json_string(s->runtime));
         failed |= put(h, "NetworkMode", json_string(s->network));
         failed |= put(h, "Mounts", mounts(s));
-        failed |= put(h, "Tmpfs", tmpfs(s));
+        failed |= put(h, "Tmpfs", tmpfs(s, json_object_get(h, "Mounts")));
         failed |= put(h, "Init", json_false()); /* runtimed is one */
         failed |= put(h, "AutoRemove", json_false());
         failed |= put(h, "RestartPolicy", json_pack("{s:s}", "Name", "no")); /* we decide */
@@ -210,9 +238,19 @@ int docker_spec_json(const struct docker_spec *spec, json_t **ret, struct err *e
         return *ret ? 0 : err_oom(e);
 }
 
-json_t *docker_spec_shell(const char *instance, const char *id, const char *image)
+json_t *docker_spec_shell(const char *instance, const char *id, const char *image,
+                          const char *const *volumes)
 {
-        return json_pack("{s:s, s:[s], s:[], s:o, s:{s:s}}", "Image", image, "Entrypoint",
+        json_t *tmpfs = json_object();
+        int failed = 0;
+
+        for (; volumes && *volumes; volumes++)
+                failed |= put(tmpfs, *volumes, json_string(""));
+        if (failed) {
+                json_decref(tmpfs);
+                return NULL;
+        }
+        return json_pack("{s:s, s:[s], s:[], s:o, s:{s:s, s:o}}", "Image", image, "Entrypoint",
                          BUNDLE_RUNTIMED, "Cmd", "Labels", labels(instance, id, "", true),
-                         "HostConfig", "NetworkMode", "none");
+                         "HostConfig", "NetworkMode", "none", "Tmpfs", tmpfs);
 }

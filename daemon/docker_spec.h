@@ -29,10 +29,11 @@ struct docker_spec {
         const char *workspace, *runtimed, *resolv_conf; /* host paths */
         const char *const *env; /* "K=V", on top of the image's; NULL at the end */
         const struct image_config *image_config;
-        uint64_t memory;     /* bytes, swap included */
-        uint64_t cpu_millis; /* at least 10 */
+        const char *const *volumes; /* of the image, docker_volumes_read's; NULL for none */
+        uint64_t memory;            /* bytes, swap included */
+        uint64_t cpu_millis;        /* at least 10 */
         uint64_t pids, nofile;
-        uint64_t tmp_size; /* bytes */
+        uint64_t tmp_size; /* bytes, of /tmp and of each volume */
         bool helper;       /* see DOCKER_LABEL_HELPER */
         bool userns_host;  /* the engine maps users; not those of a sandbox */
 };
@@ -40,5 +41,6 @@ struct docker_spec {
 /* The caller's reference. INVALID_ARGUMENT: a string is not UTF-8, or an entry of env not "K=V". */
 int docker_spec_json(const struct docker_spec *spec, json_t **ret, struct err *e);
 
-/* For a container that is never started: its files are read. */
-json_t *docker_spec_shell(const char *instance, const char *id, const char *image);
+/* For a container that is never started: its files are read. volumes: as above. */
+json_t *docker_spec_shell(const char *instance, const char *id, const char *image,
+                          const char *const *volumes);

@@ -207,6 +207,7 @@ static int write_create(struct engine_docker *e, const char *dir, const char *re
 {
         _cleanup_free_ char *path = str_printf("%s/" BUNDLE_DOCKER, dir);
         _cleanup_free_ char *text = NULL;
+        _cleanup_strv_ char **volumes = NULL;
         char image[72];
         struct docker_spec s = {
                 .instance = e->instance,
@@ -233,7 +234,10 @@ static int write_create(struct engine_docker *e, const char *dir, const char *re
         if (!docker_facts_image(spec->rootfs, image))
                 return err_set(err, STATUS_INTERNAL, "'%s' is of no image of Docker's",
                                spec->rootfs);
-        int r = docker_spec_json(&s, &body, err);
+        int r = docker_facts_volumes(spec->rootfs, &volumes, err);
+        s.volumes = (const char *const *)volumes;
+        if (r == 0)
+                r = docker_spec_json(&s, &body, err);
         if (r < 0)
                 return r;
         text = json_dumps(body, JSON_COMPACT);

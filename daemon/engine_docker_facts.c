@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/docker_spec.h"
+#include "daemon/docker_volumes.h"
 #include "daemon/engine_docker_private.h"
 #include "daemon/image_config.h"
 #include "daemon/seed.h"
@@ -48,6 +49,7 @@ struct docker_facts_job {
         LIST_HEAD(, docker_facts_job) followers; /* that want the same, and do nothing for it */
         char hash[65], id[ID_LEN + 1]; /* of the image; of the container, as of a sandbox */
         char *config;                  /* the text of image.json */
+        char **volumes;                /* its VOLUMEs */
         char *staging, *rootfs;        /* host paths */
         size_t part;
         bool works;     /* those that want the same follow it, others may wait for it */
@@ -63,6 +65,7 @@ static void on_job_closed(uv_handle_t *handle)
         struct docker_facts_job *j = CONTAINER(handle, struct docker_facts_job, timer);
 
         free(j->config);
+        strv_free(j->volumes);
         free(j->staging);
         free(j->rootfs);
         free(j);
@@ -88,6 +91,23 @@ bool docker_facts_image(const char *rootfs, char ret[72])
         if (!end || end - rootfs < 65 || end[-65] != '/')
                 return false;
         return str_format(ret, 72, "sha256:%.64s", end - 64);
+}
+
+int docker_facts_volumes(const char *rootfs, char ***ret, struct err *err)
+{
+        _cleanup_free_ char *path = str_printf("%s/../" IMAGE_CONFIG_FILE, rootfs);
+        char image[72] = "";
+        json_error_t why;
+        json_t *root = path ? json_load_file(path, 0, &why) : NULL;
+
+        if (!path)
+                return err_oom(err);
+        if (!root)
+                return err_set(err, STATUS_INTERNAL, "read '%s': %s", path, why.text);
+        (void)docker_facts_image(rootfs, image); /* it is for people only */
+        int r = docker_volumes_read(json_object_get(root, "config"), image, ret, err);
+        json_decref(root);
+        return r;
 }
 
 bool docker_facts_has(const struct engine_docker *e, const char *id)
@@ -370,8 +390,9 @@ static int begin(struct docker_facts_job *j, struct err *e)
         if (r == 0)
                 r = docker_ask(j->engine, "POST",
                                str_printf("/containers/create?name=sandboxd-%s", j->id),
-                               docker_spec_shell(j->engine->instance, j->id, image), time_left(j),
-                               on_created, j, e);
+                               docker_spec_shell(j->engine->instance, j->id, image,
+                                                 (const char *const *)j->volumes),
+                               time_left(j), on_created, j, e);
         return r;
 }
 
@@ -446,7 +467,8 @@ static char *make_config(const json_t *inspected)
         return text;
 }
 
-int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned timeout_ms,
+int docker_facts_make(struct engine_docker *e, const char *reference, const json_t *inspected,
+                      unsigned timeout_ms,
                       void (*done)(void *data, const char *rootfs, const struct err *err),
                       void *data, struct err *err)
 {
@@ -468,12 +490,15 @@ int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned
         j->rootfs = str_printf("%s/%s/rootfs", e->facts_dir, j->hash);
         (void)uv_timer_init(e->loop, &j->timer); /* never fails, nor does the next */
         LIST_INSERT_HEAD(&e->facts_jobs, j, entry);
-        if (!j->config || !j->staging || !j->rootfs) {
+        int r = j->config && j->staging && j->rootfs
+                        ? docker_volumes_read(json_object_get(inspected, "Config"), reference,
+                                              &j->volumes, err)
+                        : err_oom(err);
+        if (r < 0)
                 job_close(j);
-                return err_oom(err);
-        }
-        (void)uv_timer_start(&j->timer, on_begin, 0, 0);
-        return 0;
+        else
+                (void)uv_timer_start(&j->timer, on_begin, 0, 0);
+        return r;
 }
 
 /* Its container, if it has one, is for the next daemon: it bears our labels. */

@@ -329,7 +329,7 @@ static void on_inspected(void *data, const struct docker_answer *answer, const s
         if (err)
                 e = *err;
         if (!root || check_labels(f, root, &e) < 0 ||
-            docker_facts_make(f->engine, root, time_left(f), on_facts, f, &e) < 0)
+            docker_facts_make(f->engine, f->reference, root, time_left(f), on_facts, f, &e) < 0)
                 find_done(f, NULL, &e);
         json_decref(root);
 }

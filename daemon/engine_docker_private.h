@@ -181,9 +181,11 @@ int docker_find_image(struct engine *base, const char *reference, unsigned timeo
                       void *data, struct err *err);
 void docker_pulls_close(struct engine_docker *e);
 
-/* Makes the directory that find_image gives. inspected: what Docker says of the image. done comes
- * once, never before the return. */
-int docker_facts_make(struct engine_docker *e, const json_t *inspected, unsigned timeout_ms,
+/* Makes the directory that find_image gives. reference: for people; inspected: what Docker says of
+ * the image. done comes once, never before the return. FAILED_PRECONDITION: see docker_volumes.h.
+ */
+int docker_facts_make(struct engine_docker *e, const char *reference, const json_t *inspected,
+                      unsigned timeout_ms,
                       void (*done)(void *data, const char *rootfs, const struct err *err),
                       void *data, struct err *err);
 void docker_facts_close(struct engine_docker *e);
@@ -191,6 +193,8 @@ void docker_facts_close(struct engine_docker *e);
 bool docker_facts_has(const struct engine_docker *e, const char *id);
 /* The image that such a directory is of: "sha256:...". */
 bool docker_facts_image(const char *rootfs, char ret[72]);
+/* The VOLUMEs of that image; the caller frees them with strv_free. Any thread. */
+int docker_facts_volumes(const char *rootfs, char ***ret, struct err *err);
 
 /* --- engine_docker_trial.c --- */
 

@@ -116,15 +116,36 @@ static void on_early_end(void *data, int status)
         run_done(run, 0, &e);
 }
 
+/* Whatever Docker has made of docker_spec.h: a volume would be room on the host's disk without a
+ * limit. */
+static int check_volumes(const json_t *inspected, struct err *err)
+{
+        const json_t *mount;
+        size_t i;
+
+        json_array_foreach(json_object_get(inspected, "Mounts"), i, mount)
+        {
+                const char *at = docker_string(mount, "Destination", NULL);
+                char shown[256];
+                if (str_eq(docker_string(mount, "Type", NULL), "volume"))
+                        return err_set(err, STATUS_FAILED_PRECONDITION,
+                                       "Docker Engine has made a volume for the VOLUME '%s' of the "
+                                       "image, which no sandbox can have: build it without",
+                                       str_escape(shown, sizeof(shown), at, strlen(at)));
+        }
+        return 0;
+}
+
 static void on_inspected(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_run *run = data;
         struct err e;
         json_t *root = err ? NULL : docker_parse(answer, "inspect", &e);
         json_int_t pid = json_integer_value(json_object_get(json_object_get(root, "State"), "Pid"));
+        int r = root ? check_volumes(root, &e) : -EIO;
 
         json_decref(root);
-        if (!root) {
+        if (r < 0) {
                 run_done(run, 0, err ? err : &e);
         } else if (pid <= 0 || pid > INT_MAX) {
                 if (docker_learn_end(&run->engine->base, run->id, on_early_end, run, &e) < 0)

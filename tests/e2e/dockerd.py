@@ -202,9 +202,14 @@ class Dockerd:
         finally:
             daemon.destroy()
 
+    def volumes(self):
+        """Their names."""
+        return [volume["Name"] for volume in self.api("GET", "/volumes")["Volumes"] or []]
+
     def leftovers(self):
         """Of containers, for people."""
         found = [f"container {c['Names']} {c['Id']}" for c in self.containers()]
+        found += [f"volume {name}" for name in self.volumes()]
         return found + [f"cgroup {path}" for path in cgroups([f"/{self.name}/"])]
 
     def remove(self, container):

@@ -1,7 +1,9 @@
 """Docker Engine itself: what it is told, and what it does behind the daemon's back."""
 
+import json
 import os
 import re
+import shutil
 import signal
 
 import grpc
@@ -61,6 +63,48 @@ def test_what_docker_is_told(daemon, api, runtime):
     mounts = {mount["Destination"]: mount for mount in told["Mounts"]}
     assert mounts["/home/sandbox"]["RW"]
     assert not mounts["/etc/resolv.conf"]["RW"] and not mounts["/run/sandboxd/runtimed"]["RW"]
+
+
+# --- volumes ---------------------------------------------------------------------------------
+
+
+def test_volumes_of_an_image(make_daemon, dockerd, tmp_path, runtime):
+    """They are bounded, and in memory: Docker makes none of its own."""
+    rootfs = shutil.copytree(dockerd.busybox, tmp_path / "rootfs", symlinks=True)
+    for path in "data", "var/deep/er":
+        (rootfs / path).mkdir(parents=True)
+        (rootfs / path / "inside").write_text("of the image")
+    volumes = ["/data/", "/var//deep/er", "/srv/new", "/home/gradle/.gradle"]
+    own = ["/tmp", "/run", "/home/sandbox"]
+    dockerd.load(rootfs, "volumes", [f"VOLUME {json.dumps(volumes + own)}"])
+    daemon = make_daemon(defaults={"tmp_size": "4MiB"})
+    api = daemon.api
+    box = api.create(image="volumes", runtime=runtime)
+    assert dockerd.volumes() == []
+    told = daemon.engine.container(daemon, box)
+    assert {mount["Type"] for mount in told["Mounts"]} == {"bind"}
+    for path in map(os.path.normpath, volumes):
+        assert f" {path} tmpfs rw" in api.sh(box.id, "cat /proc/mounts")
+        assert api.sh(box.id, f"ls -A {path}") == ""
+        filled = api.run(box.id, "dd", "if=/dev/zero", f"of={path}/file", "bs=1M", "count=5")
+        assert filled.code != 0 and b"No space left" in filled.stderr
+        assert int(api.sh(box.id, f"stat -c %s {path}/file")) <= 4 << 20
+        api.sh(box.id, f"echo 'echo runs' >{path}/file; chmod +x {path}/file; {path}/file")
+    assert api.run(box.id, "touch", "/srv/file").code != 0  # the root, as ever
+    api.sh(box.id, "echo kept >file")
+    api.stop(box.id)
+    api.start(box.id)
+    assert api.sh(box.id, "ls -A /data; cat file") == "kept\n"
+    assert dockerd.volumes() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/home/sandbox/data", "/run/sandboxd", "/proc/sys",
+                                  "/data/../etc", "data"])
+def test_volume_that_no_sandbox_can_have(api, dockerd, path):
+    dockerd.load(dockerd.busybox, "hostile", [f"VOLUME {json.dumps(['/data', path])}"])
+    with refused(FAILED_PRECONDITION, "image 'hostile' declares the VOLUME", f"'{path}'"):
+        api.create(image="hostile", runtime="runc")
+    assert list(api.list()) == [] and dockerd.containers() == [] and dockerd.volumes() == []
 
 
 # --- its runtimes ----------------------------------------------------------------------------

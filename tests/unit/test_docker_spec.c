@@ -211,6 +211,29 @@ static void networks_and_mapped_users(void **state)
         json_decref(root);
 }
 
+/* What is mounted there Docker makes no volume of. */
+static void volumes_lie_in_memory(void **state)
+{
+        static const char *const volumes[] = {"/data", "/home/gradle/.gradle", "/tmp",
+                                              "/run",  "/home/sandbox",        NULL};
+        static const char options[] = "rw,exec,nosuid,nodev,uid=33,gid=44,mode=0755,size=67108864";
+        const struct image_config image = {.workdir = (char *)"", .uid = 33, .gid = 44};
+        struct docker_spec spec = valid;
+
+        (void)state;
+        spec.image_config = &image;
+        spec.volumes = volumes;
+        json_t *root = made(&spec);
+        const json_t *tmpfs = json_object_get(json_object_get(root, "HostConfig"), "Tmpfs");
+        assert_int_equal(json_object_size(tmpfs), 3);
+        assert_string_equal(json_string_value(json_object_get(tmpfs, "/data")), options);
+        assert_string_equal(json_string_value(json_object_get(tmpfs, "/home/gradle/.gradle")),
+                            options);
+        assert_string_equal(json_string_value(json_object_get(tmpfs, "/tmp")),
+                            "rw,exec,nosuid,nodev,mode=1777,size=67108864");
+        json_decref(root);
+}
+
 static void what_is_no_text_is_refused(void **state)
 {
         static const char *const bad_env[] = {"=x", NULL}, *const latin1[] = {"A=\xfc", NULL};
@@ -231,12 +254,14 @@ static void what_is_no_text_is_refused(void **state)
 
 static void a_shell_is_ours_and_has_no_network(void **state)
 {
+        static const char *const volumes[] = {"/data", "/tmp", NULL};
         json_t *root = docker_spec_shell("01hzz0000000000000000000a1", "01hzz0000000000000000000b2",
-                                         "sha256:0123");
+                                         "sha256:0123", volumes);
 
         (void)state;
         assert_string_equal(at(root, "Image"), "\"sha256:0123\"");
-        assert_string_equal(at(root, "HostConfig"), "{\"NetworkMode\":\"none\"}");
+        assert_string_equal(at(root, "HostConfig"),
+                            "{\"NetworkMode\":\"none\",\"Tmpfs\":{\"/data\":\"\",\"/tmp\":\"\"}}");
         assert_string_equal(at(root, "Labels/sandboxd.instance"), "\"01hzz0000000000000000000a1\"");
         assert_string_equal(at(root, "Labels/sandboxd.id"), "\"01hzz0000000000000000000b2\"");
         assert_string_equal(at(root, "Labels/sandboxd.helper"), "\"true\"");
@@ -251,6 +276,7 @@ int main(void)
                 cmocka_unit_test(seccomp_is_ours_and_says_enosys_to_clone3),
                 cmocka_unit_test(the_image_and_the_creator_say_what_runs),
                 cmocka_unit_test(networks_and_mapped_users),
+                cmocka_unit_test(volumes_lie_in_memory),
                 cmocka_unit_test(what_is_no_text_is_refused),
                 cmocka_unit_test(a_shell_is_ours_and_has_no_network),
         };

@@ -251,12 +251,14 @@ static void another_daemon_json_is_read(void **state)
 
 static void lay_down(struct fixture *f, bool bridge)
 {
+        static const char json[] = "{\"config\":{\"Volumes\":{\"/data/\":{}}}}";
         static const struct image_config image = {.workdir = (char *)"", .uid = 1, .gid = 2};
+        const char *rootfs = temp_dir_file(&f->dir, "data/docker/" IMAGE "/rootfs");
         const struct engine_spec spec = {
                 .id = ID,
                 .runtime = "runc",
                 .hostname = "box",
-                .rootfs = "/data/docker/" IMAGE "/rootfs",
+                .rootfs = rootfs,
                 .workspace = "/w",
                 .runtimed = "/runtimed",
                 .resolv_conf = "nameserver 192.0.2.1\n",
@@ -270,6 +272,11 @@ static void lay_down(struct fixture *f, bool bridge)
         };
         struct err e;
 
+        assert_int_equal(io_mkdir_all(rootfs, 0700, &e), 0);
+        assert_int_equal(
+                io_write_in_place(temp_dir_file(&f->dir, "data/docker/" IMAGE "/image.json"), json,
+                                  strlen(json), 0600, &e),
+                0);
         if (f->engine->ops->prepare(f->engine, &spec, &e) < 0)
                 fail_msg("%s", e.msg);
 }
@@ -297,6 +304,9 @@ static void what_was_laid_down_is_what_docker_is_told(void **state)
         assert_string_equal(json_text(body, "User"), "1:2");
         assert_string_equal(json_text(json_object_get(body, "HostConfig"), "NetworkMode"), "boxes");
         assert_string_equal(json_text(json_object_get(body, "HostConfig"), "UsernsMode"), "host");
+        const json_t *tmpfs = json_object_get(json_object_get(body, "HostConfig"), "Tmpfs");
+        assert_string_equal(json_text(tmpfs, "/data"),
+                            "rw,exec,nosuid,nodev,uid=1,gid=2,mode=0755,size=1048576");
         json_decref(body);
         _cleanup_free_ char *resolv = f->engine->ops->read_resolv_conf(f->engine, ID);
         assert_string_equal(resolv, "nameserver 192.0.2.1\n");
@@ -366,6 +376,22 @@ static void docker_is_not_believed_everything(void **state)
         answer(f, "POST /containers/" CID "/start", 500, "{\"message\":\"shim: no\"}");
         run(f, false);
         assert_non_null(strstr(f->err.msg, "shim: no"));
+}
+
+static void a_volume_that_was_made_all_the_same_ends_it(void **state)
+{
+        struct fixture *f = *state;
+
+        lay_down(f, false);
+        answer(f, "POST /containers/create", 201, "{\"Id\":\"" CID "\"}");
+        answer(f, "POST /containers/" CID "/start", 204, "");
+        answer(f, "GET /containers/" CID "/json", 200,
+               "{\"State\":{\"Pid\":1},\"Mounts\":[{\"Type\":\"bind\",\"Destination\":\"/run\"},"
+               "{\"Type\":\"volume\",\"Destination\":\"/data\"}]}");
+        run(f, false);
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "a volume for the VOLUME '/data'"));
+        assert_int_equal(f->pid, 0);
 }
 
 static void what_is_gone_is_removed(void **state)
@@ -512,6 +538,7 @@ int main(void)
                 TEST(laying_down_reads_no_configuration),
                 TEST(a_network_that_is_missing_is_made_once),
                 TEST(docker_is_not_believed_everything),
+                TEST(a_volume_that_was_made_all_the_same_ends_it),
                 TEST(what_is_gone_is_removed),
                 TEST(an_orphan_is_removed_by_its_label),
                 TEST(what_the_other_engine_has_made_stays),

@@ -69,6 +69,30 @@ static void an_image_with_endless_labels_is_refused(void **state)
         assert_false(docker_peer_heard(&f->peer, "POST "));
 }
 
+static void volumes_are_none_of_docker(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /images/box/json", 200,
+               "{\"Id\":\"sha256:" IMAGE "\",\"Config\":{\"Volumes\":{\"/data//\":{}}}}");
+        answer(f, "POST /containers/create", PEER_NEVER, "");
+        assert_int_equal(
+                f->engine->ops->find_image(f->engine, "box", 200, on_step, on_image, f, NULL), 0);
+        LOOP_UNTIL(&f->l, docker_peer_heard(&f->peer, "POST /v1.43/containers/create"));
+        json_t *body = json_loads(f->peer.last_body, 0, NULL);
+        const json_t *tmpfs = json_object_get(json_object_get(body, "HostConfig"), "Tmpfs");
+        assert_non_null(json_object_get(tmpfs, "/data"));
+        json_decref(body);
+        WAIT(f);
+
+        answer(f, "GET /images/box/json", 200,
+               "{\"Id\":\"sha256:" IMAGE "\",\"Config\":{\"Volumes\":{\"/data\":{},\"/etc\":{}}}}");
+        find(f, "box");
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "image 'box' declares the VOLUME '/etc'"));
+        assert_int_equal(docker_peer_count(&f->peer, "POST /v1.43/containers/create"), 1);
+}
+
 /* 18 MiB, as some 9,000 sandboxes have. */
 static void a_long_list_of_containers_is_read(void **state)
 {
@@ -232,6 +256,7 @@ int main(void)
                 TEST(what_is_no_reference_is_refused),
                 TEST(an_image_that_is_missing_is_pulled),
                 TEST(an_image_with_endless_labels_is_refused),
+                TEST(volumes_are_none_of_docker),
                 ALONE(a_long_list_of_containers_is_read),
                 ALONE(what_was_read_of_images_goes_however_deep_it_lies),
                 TEST(four_images_are_read_at_once),
