@@ -100,6 +100,7 @@ struct config {
                 uint64_t max_size;          /* bytes on the disk, of one image */
                 uint64_t max_files;         /* of one image */
                 uint64_t import_timeout_ms; /* of an import as a whole */
+                char **registries; /* HOST[:PORT][/PREFIX], that images may come from; none: any */
         } images;
         struct config_network {
                 char *conflist;       /* the operator's own; "" for ours */

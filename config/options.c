@@ -340,6 +340,16 @@ const struct config_option config_options[] = {
          .max = MINUTES(24 * 60),
          .reloadable = true,
          .help = "How long the import of an image may take."},
+        {.name = "images.registries",
+         .type = OPTION_LIST,
+         .item = OPTION_REGISTRY,
+         .offset = FIELD(images.registries),
+         .fallback = "",
+         .max = OPTION_ITEMS_MAX,
+         .reloadable = true,
+         .help = "The registries, or parts of one, that an import or Docker Engine may fetch "
+                 "images "
+                 "from: docker.io/library, registry.example:5000. None: any."},
         {.name = "network.conflist",
          .type = OPTION_OPTIONAL_PATH,
          .offset = FIELD(network.conflist),

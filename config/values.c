@@ -1,6 +1,7 @@
 #include "config/values.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,11 +17,13 @@
 #include "config/config.h"
 #include "config/grants.h"
 
-#define DIGITS     "0123456789"
-#define LETTERS    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define DOMAIN_MAX 253 /* RFC 1035, section 2.3.4, written with dots */
-#define WORD_MAX   64
-#define CPU_DIGITS 6 /* whole processors; the range in the table is far below */
+#define DIGITS       "0123456789"
+#define LOWER        "abcdefghijklmnopqrstuvwxyz"
+#define LETTERS      LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DOMAIN_MAX   253 /* RFC 1035, section 2.3.4, written with dots */
+#define WORD_MAX     64
+#define REGISTRY_MAX 255
+#define CPU_DIGITS   6 /* whole processors; the range in the table is far below */
 
 void option_value_add(struct option_value *v, struct option_item item)
 {
@@ -117,6 +120,18 @@ static bool is_method(const char *s)
         return is_word(s) && slash && slash > s && slash[1] && !strchr(slash + 1, '/');
 }
 
+/* As a reference to an image begins: what could be a name of Docker Hub's is no host. */
+static bool is_registry(const char *s)
+{
+        size_t n = strlen(s), host = strspn(s, LOWER DIGITS ".:-");
+        bool is_host = memchr(s, '.', host) || memchr(s, ':', host) || str_is("localhost", s, host);
+
+        return is_host && n <= REGISTRY_MAX && isalnum((unsigned char)s[0]) &&
+               (!s[host] || s[host] == '/') && isalnum((unsigned char)s[n - 1]) &&
+               !s[host + strspn(s + host, LOWER DIGITS "._-/")] && !strstr(s, "//") &&
+               !strstr(s, "..");
+}
+
 static const struct text_type {
         const char *wants;
         bool (*is_valid)(const char *s);
@@ -137,6 +152,9 @@ static const struct text_type {
         [OPTION_EGRESS] = {"open, closed, or at most 64 rules such as 10.0.0.0/8,192.0.2.7:443/tcp",
                            is_egress},
         [OPTION_METHOD] = {"a method such as sandboxd.v1.SandboxService/Create", is_method},
+        [OPTION_REGISTRY] = {"a registry such as docker.io or registry.example:5000/team, in lower "
+                             "case",
+                             is_registry},
 };
 
 static int replace_string(char **field, const char *text, struct err *e)
@@ -593,6 +611,7 @@ size_t option_size(const struct config_option *o)
         case OPTION_RULE:
         case OPTION_EGRESS:
         case OPTION_METHOD:
+        case OPTION_REGISTRY:
                 return sizeof(char *);
         case OPTION_SIZE:
         case OPTION_DURATION:

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/engine_docker_private.h"
+#include "daemon/image_source.h"
 #include "daemon/metrics.h"
 
 #define REFERENCE_MAX 512
@@ -288,11 +289,15 @@ static void on_facts(void *data, const char *rootfs, const struct err *err)
 
 static void not_there(struct find *f)
 {
-        bool may_pull = str_eq(f->engine->config->docker.pull, "missing");
+        const struct config *config = f->engine->config;
+        bool may_pull = str_eq(config->docker.pull, "missing");
         struct err e;
 
         if (may_pull && !f->pulled) {
-                pull(f);
+                if (image_source_check_registry(f->reference, config->images.registries, &e) < 0)
+                        find_done(f, NULL, &e);
+                else
+                        pull(f);
                 return;
         }
         (void)err_set(&e, STATUS_NOT_FOUND,

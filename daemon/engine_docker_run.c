@@ -125,9 +125,9 @@ static int check_volumes(const json_t *inspected, struct err *err)
 
         json_array_foreach(json_object_get(inspected, "Mounts"), i, mount)
         {
-                const char *at = docker_string(mount, "Destination", NULL);
+                const char *at = json_text(mount, "Destination");
                 char shown[256];
-                if (str_eq(docker_string(mount, "Type", NULL), "volume"))
+                if (str_eq(json_text(mount, "Type"), "volume"))
                         return err_set(err, STATUS_FAILED_PRECONDITION,
                                        "Docker Engine has made a volume for the VOLUME '%s' of the "
                                        "image, which no sandbox can have: build it without",

@@ -617,6 +617,8 @@ int image_import_start(struct registry *r, const struct image_import_params *par
         int k = image_name_check(params->name, e);
         if (k == 0)
                 k = image_source_parse(params->source, &source, e);
+        if (k == 0 && source.kind == IMAGE_SOURCE_REGISTRY)
+                k = image_source_check_registry(source.rest, r->config->images.registries, e);
         if (k < 0)
                 return k;
         struct image_job *j = make_job(r, params);

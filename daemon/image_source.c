@@ -1,5 +1,6 @@
 #include "daemon/image_source.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -90,4 +91,59 @@ int image_source_parse(const char *text, struct image_source *ret, struct err *e
         }
         *ret = s;
         return 0;
+}
+
+/* --- registries ---------------------------------------------------------------------------- */
+
+#define HUB "docker.io"
+
+/* Docker and skopeo take what stands before the first slash for a host when it looks like one
+ * (distribution/reference, normalize.go). */
+static bool names_host(const char *reference, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (isupper((unsigned char)reference[i]) || strchr(".:", reference[i]))
+                        return true;
+        return str_is("localhost", reference, n);
+}
+
+/* HOST/NAME without tag and digest, as in docker.io/library/debian. false: it is too long. */
+static bool full_name(const char *reference, char *out, size_t size)
+{
+        size_t n = strcspn(reference, "/");
+        bool has_host = reference[n] == '/' && names_host(reference, n);
+        const char *name = has_host ? reference + n + 1 : reference;
+        size_t length = strcspn(name, "@");
+        char host[256] = HUB;
+
+        if (has_host && !str_format(host, sizeof(host), "%.*s", (int)n, reference))
+                return false;
+        for (char *c = host; *c; c++)
+                *c = (char)tolower((unsigned char)*c);
+        if (str_eq(host, "index." HUB))
+                (void)str_format(host, sizeof(host), HUB); /* it fits */
+        for (size_t i = length; i > 0 && name[i - 1] != '/'; i--)
+                if (name[i - 1] == ':')
+                        length = i - 1;
+        bool is_official = str_eq(host, HUB) && !memchr(name, '/', length);
+        return str_format(out, size, "%s/%s%.*s", host, is_official ? "library/" : "", (int)length,
+                          name);
+}
+
+int image_source_check_registry(const char *reference, char *const *registries, struct err *e)
+{
+        char name[1024] = "";
+        bool is_good = full_name(reference, name, sizeof(name)) && !strstr(name, "..");
+
+        if (!registries || !*registries)
+                return 0;
+        for (; is_good && *registries; registries++) {
+                size_t n = strlen(*registries);
+                if (str_starts(name, *registries) && (!name[n] || name[n] == '/'))
+                        return 0;
+        }
+        return err_set(e, STATUS_PERMISSION_DENIED,
+                       "image '%s' is %s, which images.registries does not let be fetched; add it "
+                       "there, or bring it onto the host by hand",
+                       reference, name);
 }

@@ -26,6 +26,10 @@ struct image_source {
  * it separates: where one stands in a path only dir: and tar: take it. */
 int image_source_parse(const char *text, struct image_source *ret, struct err *e);
 
+/* May an image be fetched by this reference, whose registry is Docker Hub where it names none? The
+ * registries are those of images.registries; NULL or none: any. PERMISSION_DENIED. */
+int image_source_check_registry(const char *reference, char *const *registries, struct err *e);
+
 /* Does skopeo fetch it? Then this is how it is told: "oci:/path:tag". The caller frees; NULL when
  * there is no memory. */
 bool image_source_is_skopeos(enum image_source_kind kind);

@@ -14,6 +14,7 @@ from harness import LONG, identity, refused, state_name, wait_until, within
 
 pytestmark = pytest.mark.docker_only
 UNAVAILABLE, DEADLINE_EXCEEDED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 MIB = 1 << 20
 NESTED = b"[" * 1000000
 
@@ -240,6 +241,30 @@ def test_events_of_no_sense(daemon, fake, trouble, args):
     assert fake.calls.count("events") < 20  # it does not storm
     fake.heal()
     dies(daemon, box)
+
+
+# --- registries ------------------------------------------------------------------------------
+
+
+def test_registries(daemon, fake):
+    """What they do not name Docker is not told to pull; what is there already may be of anywhere."""
+    is_well(daemon)
+    pulls = fake.calls.count("pull")  # of the image of trials, which is no registry's
+    daemon.configure(images={"registries": ["docker.io/library", "127.0.0.1:1/team"]})
+    assert [change.key for change in daemon.api.reload().applied] == ["images.registries"]
+    for image, name in [("169.254.169.254/latest/meta-data:1", "169.254.169.254/latest/meta-data"),
+                        ("127.0.0.1:1/other/box", "127.0.0.1:1/other/box"),
+                        ("localhost:1/team/box", "localhost:1/team/box"),
+                        ("team/box:2", "docker.io/team/box")]:
+        with refused(PERMISSION_DENIED, f"image '{image}' is {name}, which images.registries"):
+            daemon.api.create(image=image)
+    assert fake.calls.count("pull") == pulls
+    wait_for_nothing(daemon, fake)
+    with refused(grpc.StatusCode.NOT_FOUND, "127.0.0.1:1/team/box:1' cannot be pulled"):
+        daemon.api.create(image="127.0.0.1:1/team/box:1")
+    assert fake.calls.count("pull") == pulls + 1
+    fake.dockerd.load(fake.dockerd.busybox, "other.example/box")
+    daemon.api.create(image="other.example/box")
 
 
 # --- the daemon's own start ------------------------------------------------------------------

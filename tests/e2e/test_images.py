@@ -582,6 +582,17 @@ def relay(registry):
 
 
 @needs_registry
+def test_registries_that_images_may_come_from(make_daemon, registry):
+    """Another one is never asked."""
+    here = f"127.0.0.1:{registry}"
+    images = Images(make_daemon(images={"registries": [f"{here}/box", "docker.io/library"]}))
+    images.load("box", f"docker://{here}/box:1", insecure=True)
+    for name in f"{here}/box2", f"localhost:{registry}/box", "docker.io/team/box":
+        images.refuses("PERMISSION_DENIED", f"'{name}:1' is {name}, which images.registries",
+                       "mine", f"docker://{name}:1", insecure=True)
+
+
+@needs_registry
 def test_an_image_of_a_registry(images, ctl, layout, registry):
     source = f"docker://127.0.0.1:{registry}/box:1"
     done = ok(ctl, "image", "import", "--insecure", "box", source)

@@ -71,6 +71,7 @@ static void assert_defaults(const struct config *c)
         assert_int_equal(c->images.max_size, 10240 * MiB);
         assert_int_equal(c->images.max_files, 1000000);
         assert_int_equal(c->images.import_timeout_ms, 30 * 60 * 1000);
+        assert_null(c->images.registries[0]);
         assert_int_equal(c->rpc.message_sizes.n, 0);
         assert_int_equal(c->log.level, LOG_LEVEL_INFO);
         assert_int_equal(c->log.format, LOG_FORMAT_AUTO);
@@ -148,6 +149,7 @@ static const char full[] = "runtime: safe\n"
                            "  max_size: 3MiB\n"
                            "  max_files: 101\n"
                            "  import_timeout: 7s\n"
+                           "  registries: [docker.io/library, 'localhost:5000', a.b/c/d-e_f]\n"
                            "rpc:\n"
                            "  connections: 11\n"
                            "  connections_per_user: 12\n"
@@ -213,6 +215,8 @@ static void every_key_reaches_its_field(void **state)
         assert_int_equal(c.images.max_size, 3 * MiB);
         assert_int_equal(c.images.max_files, 101);
         assert_int_equal(c.images.import_timeout_ms, 7000);
+        assert_int_equal(strv_len((const char *const *)c.images.registries), 3);
+        assert_string_equal(c.images.registries[1], "localhost:5000");
         assert_int_equal(c.rpc.connections, 11);
         assert_int_equal(c.rpc.connections_per_user, 12);
         assert_int_equal(c.rpc.calls_per_connection, 13);
@@ -396,6 +400,7 @@ static void assert_same(const struct config *a, const struct config *b)
         assert_int_equal(a->images.max_size, b->images.max_size);
         assert_int_equal(a->images.max_files, b->images.max_files);
         assert_int_equal(a->images.import_timeout_ms, b->images.import_timeout_ms);
+        assert_same_list(a->images.registries, b->images.registries);
         assert_same_rpc(&a->rpc, &b->rpc);
         assert_int_equal(a->log.level, b->log.level);
         assert_int_equal(a->log.format, b->log.format);

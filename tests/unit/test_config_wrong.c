@@ -192,6 +192,27 @@ static const struct wrong {
         {"images: {import_timeout: 0s}\n", "t.yaml:1:26: images.import_timeout: expected a "
                                            "duration such as 500ms, 30s or 5m, from 1s "
                                            "to 24h, found '0s'"},
+        {"images: {registries: [docker.io, debian]}\n",
+         "t.yaml:1:34: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'debian'"},
+        {"images: {registries: ['library/debian']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'library/debian'"},
+        {"images: {registries: ['Docker.io']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'Docker.io'"},
+        {"images: {registries: ['docker.io/']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'docker.io/'"},
+        {"images: {registries: ['docker.io/debian:12']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'docker.io/debian:12'"},
+        {"images: {registries: ['https://docker.io']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'https://docker.io'"},
+        {"images: {registries: ['docker.io/a/../b']}\n",
+         "t.yaml:1:23: images.registries: expected a registry such as docker.io or "
+         "registry.example:5000/team, in lower case, found 'docker.io/a/../b'"},
         {"rpc: {metadata_size: 65KiB}\n",
          "t.yaml:1:22: rpc.metadata_size: expected a size such as 512MiB or 2GiB, from 1KiB to "
          "64KiB, found '65KiB'"},

@@ -197,6 +197,22 @@ static void nothing_is_pulled_where_that_is_not_allowed(void **state)
         assert_false(docker_peer_heard(&f->peer, "POST "));
 }
 
+static void nothing_is_pulled_from_other_registries(void **state)
+{
+        static char *registries[] = {(char *)"docker.io/library", NULL};
+        struct fixture *f = *state;
+
+        f->config.images.registries = registries;
+        find(f, "evil.example/debian:12");
+        assert_int_equal(f->err.code, STATUS_PERMISSION_DENIED);
+        assert_non_null(strstr(f->err.msg, "image 'evil.example/debian:12' is "
+                                           "evil.example/debian, which images.registries"));
+        assert_false(docker_peer_heard(&f->peer, "POST "));
+        find(f, "debian:12"); /* it cannot be had: 404 */
+        assert_int_equal(f->err.code, STATUS_NOT_FOUND);
+        assert_true(docker_peer_heard(&f->peer, "POST /v1.43/images/create?fromImage=debian%3A12"));
+}
+
 static void a_pull_is_shared_and_goes_on(void **state)
 {
         struct fixture *f = *state;
@@ -262,6 +278,7 @@ int main(void)
                 TEST(four_images_are_read_at_once),
                 TEST(who_waits_for_that_goes_on),
                 TEST(nothing_is_pulled_where_that_is_not_allowed),
+                TEST(nothing_is_pulled_from_other_registries),
                 TEST(a_pull_is_shared_and_goes_on),
                 TEST(registries_that_hang_hold_up_nothing_else),
                 TEST(the_image_of_trials_is_no_registrys),

@@ -45,6 +45,66 @@ static void sources_as_they_are_written(void **state)
         }
 }
 
+static void references_are_held_to_registries(void **state)
+{
+        static const struct {
+                const char *registry, *reference;
+                bool allowed;
+        } cases[] = {
+                {"docker.io", "debian", true},
+                {"docker.io", "debian:12", true},
+                {"docker.io", "debian@" DIGEST, true},
+                {"docker.io", "team/box:1@" DIGEST, true},
+                {"docker.io", "docker.io/debian", true},
+                {"docker.io", "index.docker.io/debian", true},
+                {"docker.io", "Docker.IO/library/debian", true},
+                {"docker.io", "localhost:5000", true}, /* a name and a tag */
+                {"docker.io", "localhost:5000/box", false},
+                {"docker.io", "localhost/box", false},
+                {"docker.io", "docker.io:443/box", false},
+                {"docker.io", "docker.io.evil.example/box", false},
+                {"docker.io", "evil.example/docker.io/library/debian", false},
+                {"docker.io", "team.x/box", false},
+                {"docker.io", "Team/box", false},
+                {"docker.io/library", "debian:12", true},
+                {"docker.io/library", "library/debian", true},
+                {"docker.io/library", "team/debian", false},
+                {"docker.io/library", "libraryx/debian", false},
+                {"docker.io/library/debian", "debian:12", true},
+                {"docker.io/library/debian", "debian2", false},
+                {"reg.example", "reg.example/a/b:c", true},
+                {"reg.example", "REG.example/a", true},
+                {"reg.example", "reg.example:5000/a", false},
+                {"reg.example", "reg.example.org/a", false},
+                {"reg.example:5000/team", "reg.example:5000/team/box:1", true},
+                {"reg.example:5000/team", "reg.example:5000/team:1", true},
+                {"reg.example:5000/team", "reg.example:5000/team2/box", false},
+                {"reg.example:5000/team", "reg.example:5000/team/../other/box", false},
+                {"localhost", "localhost/box", true},
+        };
+        struct err e;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char *registries[] = {(char *)"other.example", (char *)cases[i].registry, NULL};
+                int r = image_source_check_registry(cases[i].reference, registries, &e);
+                if ((r == 0) != cases[i].allowed)
+                        fail_msg("%s of %s", cases[i].reference, cases[i].registry);
+                if (r < 0)
+                        assert_int_equal(e.code, STATUS_PERMISSION_DENIED);
+        }
+        assert_non_null(strstr(e.msg, "images.registries"));
+}
+
+static void without_registries_all_are_fine(void **state)
+{
+        char *none[] = {NULL};
+
+        (void)state;
+        assert_int_equal(image_source_check_registry("evil.example/box", none, NULL), 0);
+        assert_int_equal(image_source_check_registry("evil.example/box", NULL, NULL), 0);
+}
+
 static void what_is_none_is_refused(void **state)
 {
         static const char *const wrong[] = {
@@ -117,6 +177,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(sources_as_they_are_written),
+                cmocka_unit_test(references_are_held_to_registries),
+                cmocka_unit_test(without_registries_all_are_fine),
                 cmocka_unit_test(what_is_none_is_refused),
                 cmocka_unit_test(long_ones_are_refused),
         };
