@@ -20,7 +20,7 @@ struct loader {
         const struct config_sources *sources;
         struct config config;
         /* Where the values that are checked against others come from. */
-        struct origin runtime, servers[OPTION_ITEMS_MAX], runtimes[CONFIG_RUNTIMES_MAX],
+        struct origin runtime, subnets, servers[OPTION_ITEMS_MAX], runtimes[CONFIG_RUNTIMES_MAX],
                 agents[CONFIG_AGENTS_MAX];
         struct strv_builder names; /* those of the origins of --set */
         struct err *e;
@@ -46,6 +46,8 @@ static int set_option(struct loader *l, const struct config_option *o, void *bas
                 return check_methods(l, v);
         if (str_eq(o->name, "runtime"))
                 l->runtime = v->origin;
+        if (str_eq(o->name, "network.subnets"))
+                l->subnets = v->origin;
         if (str_eq(o->name, "dns.servers")) {
                 for (size_t i = 0; i < v->n; i++)
                         l->servers[i] = v->items[i].origin;
@@ -239,6 +241,33 @@ static int check_agent_env(struct loader *l, const struct config_agent *agent,
         return 0;
 }
 
+/* A word in braces, which stands for nothing that there is. */
+static bool is_mistyped(const char *argument)
+{
+        static const char *const known[] = {"{prompt}", "{prompt_file}", "{model}", "{continue}"};
+
+        if (*argument != '{')
+                return false;
+        size_t n = strspn(argument + 1, "abcdefghijklmnopqrstuvwxyz_");
+        if (n == 0 || !str_eq(argument + 1 + n, "}"))
+                return false;
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                if (str_eq(argument, known[i]))
+                        return false;
+        return true;
+}
+
+static int check_agent_command(struct loader *l, const struct config_agent *agent,
+                               const struct origin *origin)
+{
+        for (char **arg = agent->command; *arg; arg++)
+                if (is_mistyped(*arg))
+                        return origin_expected(origin, l->e, *arg,
+                                               "{prompt}, {prompt_file}, {model} or {continue} "
+                                               "in command");
+        return 0;
+}
+
 /* Fills what no source has said. */
 static int complete_agent(struct loader *l, struct config_agent *agent, const struct origin *origin)
 {
@@ -253,6 +282,8 @@ static int complete_agent(struct loader *l, struct config_agent *agent, const st
                     !*(void **)(void *)((char *)agent + o->offset)) /* all are pointers */
                         r = set_from_text(l, o, agent, &table, o->fallback);
         }
+        if (r == 0)
+                r = check_agent_command(l, agent, origin);
         return r < 0 ? r : check_agent_env(l, agent, origin);
 }
 
@@ -613,6 +644,17 @@ static int check_servers(const struct loader *l)
         return 0;
 }
 
+static int check_subnets(const struct loader *l)
+{
+        char *const *s = l->config.network.subnets; /* at least one */
+
+        if (s[1] && !strchr(s[0], ':') == !strchr(s[1], ':'))
+                return origin_error(&l->subnets, l->e,
+                                    "expected one of IPv4 and one of IPv6, found '%s' and '%s'",
+                                    s[0], s[1]);
+        return 0;
+}
+
 /* What one value demands of another. */
 static int check(const struct loader *l)
 {
@@ -622,7 +664,8 @@ static int check(const struct loader *l)
         if (!runtime)
                 return origin_expected(&l->runtime, l->e, c->runtime,
                                        "runc, runsc or a name given under 'runtimes'");
-        return str_eq(runtime->type, "runsc") ? check_servers(l) : 0;
+        int r = check_subnets(l);
+        return r == 0 && str_eq(runtime->type, "runsc") ? check_servers(l) : r;
 }
 
 static int load(struct loader *l, const struct config_file *files)

@@ -90,7 +90,9 @@ static bool is_rule(const char *s)
 static bool is_subnet(const char *s)
 {
         struct net_rule rule;
-        return net_rule_parse(s, strlen(s), &rule, NULL) == 0 && net_rule_is_subnet(&rule);
+        if (net_rule_parse(s, strlen(s), &rule, NULL) < 0 || !net_rule_is_subnet(&rule))
+                return false;
+        return rule.prefix + 2 <= (rule.v6 ? 128 : 32); /* host-local takes no smaller one */
 }
 
 /* As daemon/egress.h has it. */
@@ -144,7 +146,8 @@ static const struct text_type {
         [OPTION_ADDRESS] = {"an IPv4 or IPv6 address", is_address},
         [OPTION_DOMAIN] = {"a DNS name", is_domain},
         [OPTION_WORD] = {"a word of at most 64 printable ASCII characters", is_word},
-        [OPTION_SUBNET] = {"a subnet such as 10.0.0.0/8, without bits beyond its prefix",
+        [OPTION_SUBNET] = {"a subnet such as 10.0.0.0/8, of at least four addresses, without bits "
+                           "beyond its prefix",
                            is_subnet},
         [OPTION_RULE] =
                 {"ADDRESS[/PREFIX][:PORT[-PORT]][/tcp|/udp], IPv6 in brackets before a port",

@@ -244,6 +244,15 @@ static const struct wrong {
          "t.yaml:2:3: agents.mine: expected a command below it; found none"},
         {"agents:\n  shell: {env: [a]}\n",
          "t.yaml:2:3: agents.shell: expected NAME=value in env, found 'a'"},
+        {"agents:\n  shell: {command: [sh, \"{}\", \"{a b}\", \"{promt}\"]}\n",
+         "t.yaml:2:3: agents.shell: expected {prompt}, {prompt_file}, {model} or {continue} in "
+         "command, found '{promt}'"},
+        {"network: {subnets: [10.0.0.0/24, 10.1.0.0/24]}\n",
+         "t.yaml:1:20: network.subnets: expected one of IPv4 and one of IPv6, found '10.0.0.0/24' "
+         "and '10.1.0.0/24'"},
+        {"network: {subnets: [\"fd00::/127\"]}\n",
+         "t.yaml:1:21: network.subnets: expected a subnet such as 10.0.0.0/8, of at least four "
+         "addresses, without bits beyond its prefix, found 'fd00::/127'"},
         {"agents: {shell: {command: []}}\n",
          "t.yaml:1:27: agents.shell.command: expected 1 to 64 items, found 0"},
         {"agents: {shell: {output: xml}}\n",
