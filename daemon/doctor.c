@@ -480,7 +480,7 @@ static void dns_work(void *data)
 
 static void init_servers_finding(struct finding *f)
 {
-        finding_init(f, "dns.servers", "names are resolved by them, once sandboxes have a network");
+        finding_init(f, "dns.servers", "names are resolved by them, in sandboxes that have a network");
 }
 
 static void judge_servers(const struct name_server *servers, size_t n, struct finding *f)
@@ -546,8 +546,8 @@ static int start_asking(struct doctor *d, struct err *e)
         return r;
 }
 
-/* Those that sandboxes were told of. Without a network in sandboxes nobody asks them, so neither do
- * we unless we are told to: no packet of ours shall surprise anybody. */
+/* Those that sandboxes were told of. Most sandboxes have no network and ask none, so neither do we
+ * unless we are told to: no packet of ours shall surprise anybody. */
 static void ask_name_servers(struct doctor *d)
 {
         struct finding f;
@@ -565,9 +565,7 @@ static void ask_name_servers(struct doctor *d)
         } else {
                 for (size_t i = 0; i < d->n_servers; i++)
                         finding_add(&f, FINDING_OK, "%s", d->servers[i].address);
-                finding_add(&f, FINDING_OK,
-                            "not asked (--ask-dns asks them); sandboxes have no "
-                            "network in this version");
+                finding_add(&f, FINDING_OK, "not asked; --ask-dns asks them");
         }
         tell(d, &f);
         finish(d);

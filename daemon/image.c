@@ -142,7 +142,8 @@ static int reference_path(const char *images_dir, const char *reference, char pa
         if (absolute ? image_path_has_dotdot(reference) : !image_name_is_valid(reference))
                 return err_set(e, STATUS_INVALID_ARGUMENT,
                                "image '%s': expected a name of [a-z0-9._-]{1,63} that does not "
-                               "begin with '.', or an absolute path without '..'",
+                               "begin with '.', or an absolute path without '..'; one of a "
+                               "registry gets a name by `sandboxctl image import`",
                                reference);
         if (!(absolute ? str_format(path, PATH_MAX, "%s", reference)
                        : str_format(path, PATH_MAX, "%s/%s/rootfs", images_dir, reference)))
@@ -159,10 +160,14 @@ int image_resolve(const char *images_dir, const char *reference, char **ret, str
                 return r;
         /* runc refuses a root whose path has a symlink in it. */
         _cleanup_free_ char *rootfs = realpath(path, NULL);
+        if (!rootfs && errno == ENOENT && reference[0] == '/')
+                return err_set(e, STATUS_NOT_FOUND,
+                               "image '%s' not found: there is no such directory", reference);
         if (!rootfs && errno == ENOENT)
                 return err_set(e, STATUS_NOT_FOUND,
-                               "image '%s' not found; unpack a root file system into '%s'",
-                               reference, path);
+                               "image '%s' not found; `sandboxctl image ls` lists those there are, "
+                               "`sandboxctl image import` makes others",
+                               reference);
         if (!rootfs)
                 return err_errno(e, errno, "image '%s'", reference);
         r = check_rootfs(rootfs, e);

@@ -75,7 +75,10 @@ static int look_at_path(struct image_job *j, struct err *e)
         char path[PATH_MAX];
 
         if (stat(s->path, &j->seen) < 0 && errno == ENOENT)
-                return err_set(e, STATUS_NOT_FOUND, "source '%s': there is nothing", s->path);
+                return err_set(e, STATUS_NOT_FOUND, "source '%s': there is nothing%s", s->path,
+                               s->kind == IMAGE_SOURCE_FOUND
+                                       ? "; an image of a registry is docker://REFERENCE"
+                                       : "");
         if (lstat(s->path, &layout) < 0)
                 return err_errno(e, errno, "source '%s'", s->path);
         bool directory = S_ISDIR(j->seen.st_mode);

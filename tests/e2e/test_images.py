@@ -779,3 +779,8 @@ def test_the_command(images, ctl, rootfs):
     ok(ctl, "image", "rm", "mine")
     failed = ctl("image", "rm", "mine")
     assert failed.returncode == 1 and "not found" in failed.stderr
+    failed = ctl("image", "import", "mine", "debian:12")
+    assert failed.returncode == 1 and "docker://" in failed.stderr
+    for image, way_out in {"mine": "image import", "debian:12": "image import", "/none": "directory"}.items():
+        failed = ctl("create", "--image", image)
+        assert failed.returncode == 1 and way_out in failed.stderr
