@@ -147,7 +147,8 @@ static const char task_start_details[] =
         "Prints the task's id. With --follow also what happens, and the exit status tells how it\n"
         "ended: 0: well; 1: not. The task goes on whatever becomes of " PROGRAM ". The\n"
         "program of the agent is for the sandbox's image to bring; 'shell' takes the prompt for\n"
-        "a script. docs/tasks.md\n\n";
+        "a script. It works in the app's directory where there is one, else in /home/sandbox.\n"
+        "docs/tasks.md\n\n";
 
 static const char task_ls_details[] = "Of a sandbox that does not run, or was removed (by its "
                                       "whole id), those that are done.\n\n";
@@ -556,8 +557,15 @@ static const struct command *find_command(char *const *words, int n, int *ret_wo
                 if (*ret_words > 0)
                         return &commands[i];
         }
-        complain("no command '%s'; '" PROGRAM " help' lists them", words[0]);
         return NULL;
+}
+
+/* The first word of commands of two words. */
+static bool is_in_group(const struct command *c, const char *group)
+{
+        size_t n = strlen(group);
+
+        return strncmp(c->name, group, n) == 0 && c->name[n] == ' ';
 }
 
 /* --- help --- */
@@ -567,12 +575,36 @@ static void print_usage(const struct command *c, FILE *out)
         fprintf(out, "usage: " PROGRAM " %s [OPTION]...%s\n", c->name, c->operands);
 }
 
+/* Those of a group, or all; how many there are. */
+static size_t list_commands(const char *group, FILE *out)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+                const struct command *c = &commands[i];
+                if (c->hidden || (group && !is_in_group(c, group)))
+                        continue;
+                fprintf(out, "%s  %-13s%s\n", n++ ? "" : "Commands:\n", c->name, c->help);
+        }
+        return n;
+}
+
+/* The words, n of them, are none. Those of its group are shown, if the first is one. */
+static int no_command(char *const *words, int n)
+{
+        bool asked = n > 1 && (str_eq(words[1], "--help") || str_eq(words[1], "-h"));
+
+        if (asked && list_commands(words[0], stdout) > 0)
+                return EXIT_OK;
+        complain("no command '%s'; '" PROGRAM " help' lists them", words[0]);
+        (void)list_commands(words[0], stderr);
+        return EXIT_USAGE;
+}
+
 static int help_on_all(void)
 {
-        printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\nCommands:\n");
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                if (!commands[i].hidden)
-                        printf("  %-13s%s\n", commands[i].name, commands[i].help);
+        printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\n");
+        (void)list_commands(NULL, stdout);
         printf("\nOptions, before or after the command:\n");
         options_help(stdout, OPTIONS_COMMON | OPTION(VERSION));
         printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
@@ -600,7 +632,11 @@ static int command_help(struct session *s, const struct options *o, char **opera
                 return help_on_all();
         int words;
         const struct command *c = find_command(operands, operands[1] ? 2 : 1, &words);
-        return c ? help_on(c) : EXIT_USAGE;
+        if (c)
+                return help_on(c);
+        if (!operands[1] && list_commands(operands[0], stdout) > 0)
+                return EXIT_OK;
+        return no_command(operands, 1);
 }
 
 /* --- completion --- */
@@ -688,8 +724,13 @@ static int run_command(const struct command *c, struct options *o, int argc, cha
                 return wrong_usage(c);
         if (o->help)
                 return help_on(c);
-        if (argc - first < c->min_operands || argc - first > c->max_operands)
+        if (argc - first < c->min_operands || argc - first > c->max_operands) {
+                if (argc - first < c->min_operands)
+                        complain("something is missing");
+                else
+                        complain("'%s' is too much", argv[first + c->max_operands]);
                 return wrong_usage(c);
+        }
         return c->offline ? c->run(NULL, o, argv + first) : run_connected(c, o, argv + first);
 }
 
@@ -714,7 +755,7 @@ static int run(int argc, char **argv)
         int words;
         const struct command *c = find_command(argv + first, argc - first, &words);
         if (!c)
-                return EXIT_USAGE;
+                return no_command(argv + first, argc - first);
         first += words - 1;
         argv[first] = program;
         return run_command(c, &o, argc - first, argv + first);

@@ -86,7 +86,7 @@ static bool parse_cpus(void *field, char *value)
         return true;
 }
 
-static bool parse_env(void *field, char *value)
+static bool parse_label(void *field, char *value)
 {
         struct env_list *env = field;
         char *equals = strchr(value, '=');
@@ -95,6 +95,20 @@ static bool parse_env(void *field, char *value)
                 return false;
         *equals = '\0';
         env->vars[env->n++] = (struct env_var){.name = value, .value = equals + 1};
+        return true;
+}
+
+/* A name alone has the value that it has here: who looks at our arguments sees no secret. */
+static bool parse_env(void *field, char *value)
+{
+        struct env_list *env = field;
+
+        if (strchr(value, '='))
+                return parse_label(field, value);
+        char *ours = getenv(value);
+        if (!ours || env->n == ENV_MAX || !str_is_utf8(ours, strlen(ours)))
+                return false;
+        env->vars[env->n++] = (struct env_var){.name = value, .value = ours};
         return true;
 }
 
@@ -212,7 +226,9 @@ static const struct option_type type_listen = {
 static const struct option_type type_count = {parse_count, "a whole number"};
 static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
 static const struct option_type type_word = {parse_word, "UTF-8 text, at most 16 times"};
-static const struct option_type type_env = {parse_env, "NAME=VALUE, at most 256 of them"};
+static const struct option_type type_label = {parse_label, "NAME=VALUE, at most 256 of them"};
+static const struct option_type type_env = {
+        parse_env, "NAME=VALUE, or the NAME of a variable that is set here, at most 256 of them"};
 
 #define FIELD(f) offsetof(struct options, f)
 static const struct option_row {
@@ -244,11 +260,12 @@ static const struct option_row {
                          "limit of processors, such as 2 or 0.5"},
         [OPTION_PIDS] = {"pids", 0, "N", &type_count, FIELD(pids),
                          "limit of processes and threads"},
-        [OPTION_ENV] = {"env", 'e', "NAME=VALUE", &type_env, FIELD(env),
-                        "set an environment variable; may be repeated"},
+        [OPTION_ENV] = {"env", 'e', "NAME[=VALUE]", &type_env, FIELD(env),
+                        "set an environment variable, to what it is here without a value; may be "
+                        "repeated"},
         [OPTION_WORKDIR] = {"workdir", 'w', "DIR", &type_string, FIELD(workdir),
-                            "where to run the command (default: /home/sandbox)"},
-        [OPTION_GRACE] = {"grace", 0, "SECONDS", &type_duration, FIELD(grace_ms),
+                            "where to run it (default: as the image says, or /home/sandbox)"},
+        [OPTION_GRACE] = {"grace", 0, "DURATION", &type_duration, FIELD(grace_ms),
                           "how long processes may take to end by themselves"},
         [OPTION_KEEP_WORKSPACE] = {"keep-workspace", 0, NULL, &type_switch, FIELD(keep_workspace),
                                    "keep their workspaces on the host, and print where"},
@@ -287,10 +304,10 @@ static const struct option_row {
         [OPTION_DETACH] = {"detach", 'd', NULL, &type_switch, FIELD(detach),
                            "leave it running, and print its pid"},
         [OPTION_USER] = {"user", 'u', "USER", &type_string, FIELD(user),
-                         "as whom; a sandbox has one user, 1000:1000"},
+                         "as whom; a sandbox has one user, its image's or 1000:1000"},
         [OPTION_TAG] = {"tag", 0, "TAG", &type_string, FIELD(tag),
                         "a name for the process, of letters, digits, '.', '-' and '_'"},
-        [OPTION_LABEL] = {"label", 0, "NAME=VALUE", &type_env, FIELD(labels),
+        [OPTION_LABEL] = {"label", 0, "NAME=VALUE", &type_label, FIELD(labels),
                           "a note that ps --json shows; may be repeated"},
         [OPTION_RUN_TIMEOUT] = {"run-timeout", 0, "DURATION", &type_long_duration,
                                 FIELD(run_timeout_ms),
@@ -309,7 +326,7 @@ static const struct option_row {
                                FIELD(kill_after_ms),
                                "with --tree: KILL for those that are left after so long"},
         [OPTION_FOLLOW] = {"follow", 'f', NULL, &type_switch, FIELD(follow),
-                           "go on with what is printed from now on"},
+                           "go on with what comes from now on"},
         [OPTION_SINCE_OFFSET] = {"since-offset", 0, "BYTE", &type_offset, FIELD(since_offset),
                                  "from this byte of stdout on (default: 0)"},
         [OPTION_STDERR_OFFSET] = {"stderr-offset", 0, "BYTE", &type_offset, FIELD(stderr_offset),

@@ -63,6 +63,21 @@ def test_usage(ctl, args):
     assert done.returncode == 2 and done.stderr and done.stdout == ""
 
 
+def test_usage_says_what_is_wrong(ctl):
+    assert "'box' is too much" in ctl("create", "box").stderr
+    assert "something is missing" in ctl("exec", "box").stderr
+
+
+def test_the_first_word_of_two(ctl):
+    for args in (["help", "task"], ["task", "--help"], ["task", "-h"]):
+        done = ctl(*args)
+        assert done.returncode == 0 and done.stderr == ""
+        assert "task revert" in done.stdout and "app build" not in done.stdout
+    for args in (["task"], ["task", "begin"]):
+        done = ctl(*args)
+        assert done.returncode == 2 and "task start" in done.stderr and done.stdout == ""
+
+
 def test_no_daemon(make_daemon):
     daemon = make_daemon(start=False)
     done = daemon.ctl("ls")

@@ -171,7 +171,7 @@ static void bad_values(void **state)
                 "x --memory 1MB",
                 "x --pids x",
                 "x --pids 4294967296",
-                "x --env A",
+                "x --env NOT_SET_HERE",
                 "x --env =1",
                 "x --grace 50d",
                 "x --timeout 1194h",
@@ -198,6 +198,20 @@ static void bad_values(void **state)
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, bad[i]), -EINVAL);
+}
+
+static void a_variable_of_ours(void **state)
+{
+        struct line l;
+
+        (void)state;
+        assert_int_equal(setenv("SET_HERE", "a=b", 1), 0);
+        assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, "x -e SET_HERE"), 3);
+        assert_int_equal(l.o.env.n, 1);
+        assert_string_equal(l.o.env.vars[0].name, "SET_HERE");
+        assert_string_equal(l.o.env.vars[0].value, "a=b");
+        assert_int_equal(parse(&l, ALL, OPTIONS_ANYWHERE, "x --label SET_HERE"), -EINVAL);
+        assert_int_equal(unsetenv("SET_HERE"), 0);
 }
 
 static void only_what_is_allowed(void **state)
@@ -261,11 +275,17 @@ static void socket_path(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(every_type),     cmocka_unit_test(cpus),
-                cmocka_unit_test(bad_values),     cmocka_unit_test(only_what_is_allowed),
-                cmocka_unit_test(order),          cmocka_unit_test(too_much_environment),
-                cmocka_unit_test(socket_path),    cmocka_unit_test(of_a_life),
-                cmocka_unit_test(of_processes),   cmocka_unit_test(since),
+                cmocka_unit_test(every_type),
+                cmocka_unit_test(cpus),
+                cmocka_unit_test(bad_values),
+                cmocka_unit_test(only_what_is_allowed),
+                cmocka_unit_test(order),
+                cmocka_unit_test(too_much_environment),
+                cmocka_unit_test(a_variable_of_ours),
+                cmocka_unit_test(socket_path),
+                cmocka_unit_test(of_a_life),
+                cmocka_unit_test(of_processes),
+                cmocka_unit_test(since),
                 cmocka_unit_test(what_was_given),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
