@@ -11,6 +11,11 @@
 #define REQUEST_MAX 1280 /* bytes; the path has at most 1,024 */
 #define STATUS_LEN  12   /* "HTTP/1.1 200": no more is needed */
 
+/* What comes behind it is taken and thrown away: a server that is hung up on would say so in its
+ * log, each time. Not for long, and not much. */
+#define REST_MAX    (64 * KiB)
+#define REST_MAX_MS 100
+
 struct probe {
         uv_timer_t deadline;
         uv_tcp_t tcp;
@@ -23,7 +28,7 @@ struct probe {
         uint16_t port;
         char request[REQUEST_MAX];
         char answer[STATUS_LEN];
-        size_t n_answer;
+        size_t n_answer, n_rest;
         void (*done)(void *data, const struct probe_result *result);
         void *data;
 };
@@ -78,26 +83,44 @@ static bool read_status(const struct probe *p, int *ret)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
+        static char rest[4 * KiB]; /* of all: nobody looks at it */
         struct probe *p = CONTAINER((uv_tcp_t *)handle, struct probe, tcp);
 
         (void)suggested;
-        *buf = uv_buf_init(p->answer + p->n_answer, (unsigned)(STATUS_LEN - p->n_answer));
+        if (p->n_answer < STATUS_LEN)
+                *buf = uv_buf_init(p->answer + p->n_answer, (unsigned)(STATUS_LEN - p->n_answer));
+        else
+                *buf = uv_buf_init(rest, sizeof(rest));
+}
+
+static void judge(struct probe *p)
+{
+        struct probe_result result = {.outcome = PROBE_ANSWERED};
+
+        if (!read_status(p, &result.status))
+                result.outcome = p->n_answer > 0 ? PROBE_NOT_HTTP : PROBE_SILENT;
+        finish(p, &result);
+}
+
+static void on_enough(uv_timer_t *timer)
+{
+        judge(CONTAINER(timer, struct probe, deadline));
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
         struct probe *p = CONTAINER((uv_tcp_t *)stream, struct probe, tcp);
-        struct probe_result result = {.outcome = PROBE_ANSWERED};
 
         (void)buf;
-        if (n >= 0) {
+        if (n >= 0 && p->n_answer < STATUS_LEN) {
                 p->n_answer += (size_t)n;
-                if (p->n_answer < STATUS_LEN)
-                        return;
+                if (p->n_answer == STATUS_LEN) /* never fails */
+                        (void)uv_timer_start(&p->deadline, on_enough, REST_MAX_MS, 0);
+                return;
         }
-        if (!read_status(p, &result.status))
-                result.outcome = p->n_answer > 0 ? PROBE_NOT_HTTP : PROBE_SILENT;
-        finish(p, &result);
+        p->n_rest += n > 0 ? (size_t)n : 0;
+        if (n < 0 || p->n_rest >= REST_MAX)
+                judge(p);
 }
 
 /* --- the question -------------------------------------------------------------------------- */

@@ -294,6 +294,7 @@ static void wait_until_ready(struct rpc_call *call, const uint8_t *message, size
         }
         *w = (struct waiting){.waiter = {.on_health = on_health}, .app = ctx, .call = call};
         rpc_call_set_ops(call, &ops, w);
+        app_look(ctx);
         app_health_wait(ctx, &w->waiter, UINT_MAX); /* the call's deadline comes before */
 }
 

@@ -68,8 +68,7 @@ def test_web(api, sandbox):
     assert not app.HasField("web") and not app.workers and not app.problems
     write(api, sandbox, "hello\n", "index.html", f"{APP}/www")
     write(api, sandbox, WEB)
-    wait_until(lambda: api.app(sandbox.id).has_manifest, "it is seen")
-    app = api.wait_for_app(sandbox.id)
+    app = api.wait_for_app(sandbox.id)  # which sees the file itself
     assert health(app) == "READY" and app.health_detail == "" and not app.problems
     assert (state(app.web), app.web.port, app.web.starts) == ("RUNNING", 8080, 1)
     assert api.sh(sandbox.id, "wget -qO- http://127.0.0.1:8080/") == "hello\n"

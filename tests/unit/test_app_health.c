@@ -6,7 +6,8 @@
 struct web {
         uv_tcp_t server;
         const char *answer; /* NULL: none, ever; "": hangs up */
-        unsigned requests;
+        uv_buf_t body;      /* sent behind it, by itself; the visitor has to hang up then */
+        unsigned requests, taken, reset;
         char request[REQUEST_MAX]; /* the last one */
         size_t n;
 };
@@ -14,6 +15,7 @@ struct web {
 struct visitor {
         uv_tcp_t tcp;
         uv_write_t write;
+        bool has_body; /* sent */
         struct web *web;
 };
 
@@ -25,8 +27,16 @@ static void on_visitor_closed(uv_handle_t *handle)
 static void on_answered(uv_write_t *write, int status)
 {
         struct visitor *v = CONTAINER(write, struct visitor, write);
+        struct web *w = v->web;
 
-        (void)status;
+        if (status == 0 && w->body.len > 0 && !v->has_body) {
+                v->has_body = true;
+                assert_int_equal(uv_write(write, (uv_stream_t *)&v->tcp, &w->body, 1, on_answered),
+                                 0);
+                return;
+        }
+        if (status == 0 && v->has_body)
+                return;
         if (!uv_is_closing((uv_handle_t *)&v->tcp))
                 uv_close((uv_handle_t *)&v->tcp, on_visitor_closed);
 }
@@ -54,6 +64,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
         (void)buf;
         if (n < 0) {
+                w->taken += v->has_body && n == UV_EOF;
+                w->reset += v->has_body && n == UV_ECONNRESET;
                 if (!uv_is_closing((uv_handle_t *)stream))
                         uv_close((uv_handle_t *)stream, on_visitor_closed);
                 return;
@@ -157,6 +169,25 @@ static void test_answers(void **state)
         }
         write_manifest(a, "version: 1\n");
         APP_UNTIL(a, is_value(a, APP_HEALTH_NONE));
+}
+
+/* A server is not hung up on while it sends what nobody wants, unless it is too much. */
+static void test_whole_answers(void **state)
+{
+        static char body[8 * MiB];
+        struct app_fixture *a = *state;
+        struct web w;
+
+        unsigned port = web_open(&w, a, "127.0.0.1", 0);
+        w.body = uv_buf_init(body, 48 * KiB);
+        run_web(a, port, "");
+        APP_UNTIL(a, w.taken > 1);
+        assert_true(is_value(a, APP_HEALTH_READY));
+        assert_int_equal(w.reset, 0);
+        w.body = uv_buf_init(body, sizeof(body));
+        APP_UNTIL(a, w.reset > 1);
+        assert_true(is_value(a, APP_HEALTH_READY));
+        web_close(&w, a);
 }
 
 static void test_comes_and_goes(void **state)
@@ -307,6 +338,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_answers, app_setup, app_teardown),
+                cmocka_unit_test_setup_teardown(test_whole_answers, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_comes_and_goes, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting_in_a_chain, app_setup, app_teardown),
