@@ -459,6 +459,15 @@ static int start_agent(struct task *t, struct err *e)
         return run(t, &spec, on_agent_over, e);
 }
 
+static void tell_agent_runs(struct task *t)
+{
+        char note[sizeof(t->checkpoint_error) + 16] = "";
+
+        if (t->checkpoint_error[0])
+                (void)str_format(note, sizeof(note), "no checkpoint: %s", t->checkpoint_error);
+        task_tell_phase(t, PHASE(AGENT_RUNNING), note);
+}
+
 static void run_agent(struct task *t)
 {
         struct err e;
@@ -467,9 +476,12 @@ static void run_agent(struct task *t)
                 find_changes(t);
                 return;
         }
-        task_tell_phase(t, PHASE(AGENT_RUNNING), t->checkpoint_error);
+        tell_agent_runs(t);
         if (start_agent(t, &e) < 0) {
-                task_fail(t, FAILURE(AGENT_NOT_STARTED), "%s", e.msg);
+                task_fail(t, FAILURE(AGENT_NOT_STARTED), "%s%s", e.msg,
+                          e.errnum == ENOENT ? "; the program of an agent is for the sandbox's "
+                                               "image to bring, in PATH"
+                                             : "");
                 find_changes(t);
                 return;
         }

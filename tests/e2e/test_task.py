@@ -75,7 +75,8 @@ def test_a_task(api, sandbox):
     # Without git it runs all the same, and says so.
     assert not task.checkpoint and "no git" in task.checkpoint_error
     assert not task.result.files_known
-    assert "no git" in [e.phase.note for e in events if e.HasField("phase")][1]
+    note = [e.phase.note for e in events if e.HasField("phase")][1]
+    assert note.startswith("no checkpoint: ") and "no git" in note
 
 
 @RUNC
@@ -87,7 +88,7 @@ def test_failures(api, sandbox):
     assert (failure(task), task.result.exit_code) == ("AGENT_FAILED", 137)
     _, task = api.run_task(sandbox.id, "hello", agent="codex")
     assert (status(task), failure(task)) == ("FAILED", "AGENT_NOT_STARTED")
-    assert "codex" in task.result.error
+    assert "codex" in task.result.error and "image" in task.result.error
 
 
 @RUNC
