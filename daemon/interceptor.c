@@ -81,7 +81,7 @@ static const struct interceptor_row rows[] = {
         {HOST, "Reload", FOR_ADMINS, true},
         {HOST, "Drain", FOR_ADMINS, true},
         {IMAGE, "Import", FOR_ADMINS, true},
-        {IMAGE, "List", FOR_OBSERVERS, false},
+        {IMAGE, "List", FOR_ANY_ROLE, false},
         {IMAGE, "Remove", FOR_ADMINS, true},
         {PROCESS, "Start", FOR_OWNER, true},
         {PROCESS, "Attach", FOR_OWNER, true},
