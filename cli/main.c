@@ -560,67 +560,18 @@ static const struct command *find_command(char *const *words, int n, int *ret_wo
         return NULL;
 }
 
-/* The first word of commands of two words. */
-static bool is_in_group(const struct command *c, const char *group)
-{
-        size_t n = strlen(group);
-
-        return strncmp(c->name, group, n) == 0 && c->name[n] == ' ';
-}
-
 /* --- help --- */
-
-static void print_usage(const struct command *c, FILE *out)
-{
-        fprintf(out, "usage: " PROGRAM " %s [OPTION]...%s\n", c->name, c->operands);
-}
-
-/* Those of a group, or all; how many there are. */
-static size_t list_commands(const char *group, FILE *out)
-{
-        size_t n = 0;
-
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-                const struct command *c = &commands[i];
-                if (c->hidden || (group && !is_in_group(c, group)))
-                        continue;
-                fprintf(out, "%s  %-13s%s\n", n++ ? "" : "Commands:\n", c->name, c->help);
-        }
-        return n;
-}
 
 /* The words, n of them, are none. Those of its group are shown, if the first is one. */
 static int no_command(char *const *words, int n)
 {
         bool asked = n > 1 && (str_eq(words[1], "--help") || str_eq(words[1], "-h"));
 
-        if (asked && list_commands(words[0], stdout) > 0)
+        if (asked && help_list(commands, ARRAY_SIZE(commands), words[0], stdout) > 0)
                 return EXIT_OK;
         complain("no command '%s'; '" PROGRAM " help' lists them", words[0]);
-        (void)list_commands(words[0], stderr);
+        (void)help_list(commands, ARRAY_SIZE(commands), words[0], stderr);
         return EXIT_USAGE;
-}
-
-static int help_on_all(void)
-{
-        printf("usage: " PROGRAM " [OPTION]... COMMAND ...\n\n");
-        (void)list_commands(NULL, stdout);
-        printf("\nOptions, before or after the command:\n");
-        options_help(stdout, OPTIONS_COMMON | OPTION(VERSION));
-        printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
-               "'" PROGRAM " help COMMAND' tells more.\n\n"
-               "Exit status: 0; 1: the daemon answered with an error; 2: wrong usage;\n"
-               "3: the daemon cannot be reached. exec has its own.\n");
-        return EXIT_OK;
-}
-
-static int help_on(const struct command *c)
-{
-        print_usage(c, stdout);
-        printf("\n%s\n\n%sOptions:\n", c->help, c->details ? c->details : "");
-        options_help(stdout, c->options);
-        options_help(stdout, OPTIONS_COMMON);
-        return EXIT_OK;
 }
 
 static int command_help(struct session *s, const struct options *o, char **operands)
@@ -628,13 +579,16 @@ static int command_help(struct session *s, const struct options *o, char **opera
         (void)s;
         if (o->json)
                 return printed(print_json(help_json(commands, ARRAY_SIZE(commands)), stdout));
-        if (!operands[0])
-                return help_on_all();
+        if (!operands[0]) {
+                help_on_all(commands, ARRAY_SIZE(commands));
+                return EXIT_OK;
+        }
         int words;
         const struct command *c = find_command(operands, operands[1] ? 2 : 1, &words);
         if (c)
-                return help_on(c);
-        if (!operands[1] && list_commands(operands[0], stdout) > 0)
+                help_on(c);
+        if (c ||
+            (!operands[1] && help_list(commands, ARRAY_SIZE(commands), operands[0], stdout) > 0))
                 return EXIT_OK;
         return no_command(operands, 1);
 }
@@ -667,7 +621,7 @@ static int command_complete(struct session *s, const struct options *o, char **o
 
 static int wrong_usage(const struct command *c)
 {
-        print_usage(c, stderr);
+        help_usage(c, stderr);
         return EXIT_USAGE;
 }
 
@@ -722,8 +676,10 @@ static int run_command(const struct command *c, struct options *o, int argc, cha
         int first = parse_operands(c, o, argc, argv);
         if (first < 0)
                 return wrong_usage(c);
-        if (o->help)
-                return help_on(c);
+        if (o->help) {
+                help_on(c);
+                return EXIT_OK;
+        }
         if (argc - first < c->min_operands || argc - first > c->max_operands) {
                 if (argc - first < c->min_operands)
                         complain("something is missing");
@@ -746,8 +702,10 @@ static int run(int argc, char **argv)
                 return EXIT_USAGE;
         if (o.version)
                 return printf(PROGRAM " " SANDBOXD_VERSION "\n") < 0 ? EXIT_REFUSED : EXIT_OK;
-        if (o.help)
-                return help_on_all();
+        if (o.help) {
+                help_on_all(commands, ARRAY_SIZE(commands));
+                return EXIT_OK;
+        }
         if (first == argc) {
                 complain("no command; '" PROGRAM " help' lists them");
                 return EXIT_USAGE;

@@ -122,7 +122,8 @@ int sandbox_keepalive(struct sandbox *s, uint64_t ttl_ms, bool forever, sandbox_
                 r = sandbox_may(s, OPERATION_NONE, e);
         if (r == 0 && !forever && !ttl_ms && !s->rec.ttl_ms)
                 r = err_set(e, STATUS_FAILED_PRECONDITION,
-                            "sandbox %s has no time to live; give it one: ttl_millis, or --ttl", s->rec.id);
+                            "sandbox %s has no time to live; give it one: ttl_millis, or --ttl",
+                            s->rec.id);
         struct keepalive *k = r == 0 ? malloc(sizeof(*k)) : NULL;
         if (!k)
                 return r < 0 ? r : err_oom(e);
