@@ -480,7 +480,8 @@ static void dns_work(void *data)
 
 static void init_servers_finding(struct finding *f)
 {
-        finding_init(f, "dns.servers", "names are resolved by them, in sandboxes that have a network");
+        finding_init(f, "dns.servers",
+                     "names are resolved by them, in sandboxes that have a network");
 }
 
 static void judge_servers(const struct name_server *servers, size_t n, struct finding *f)
