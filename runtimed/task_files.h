@@ -17,7 +17,7 @@
 
 #define TASK_RECORD_MAX (16 * 1024) /* bytes of a Task */
 #define TASKS_KEPT_MAX  64
-#define TASK_NUMBER_MAX (INT64_MAX / 2) /* of those that were not begun here; there is room above */
+#define TASK_NUMBER_MAX (INT64_MAX / 2) /* of those that were not begun here: room is above */
 
 /* "<tasks>/<id>/<name>"; the caller frees; NULL: there is no memory. */
 char *task_path(const char *tasks, const char *id, const char *name);

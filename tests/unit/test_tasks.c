@@ -452,10 +452,11 @@ static void end_waits_for_no_flood(void **state)
         struct task_fixture *t = *state;
         struct task_spec spec =
                 task_spec_of("line=$(head -c 1000 /dev/zero | tr '\\0' x); echo own;"
-                             "(ulimit -m 4194304; exec yes $line) & echo $! >pid");
+                             "(ulimit -m 4194304; exec yes $line) & printf %s $! >pid");
         struct slow_pool pool = {0};
-        _cleanup_free_ char *pid = NULL;
+        _cleanup_free_ char *text = NULL;
         struct arena arena;
+        uint64_t pid;
 
         spec.cwd = t->dir.path;
         slow_down(&pool, &t->f->loop);
@@ -464,8 +465,9 @@ static void end_waits_for_no_flood(void **state)
         pool.stopped = true;
         while (pool.n > 0)
                 run_once(t);
-        assert_int_equal(io_read_file(temp_dir_file(&t->dir, "pid"), 64, &pid, NULL, NULL), 0);
-        assert_int_equal(kill(atoi(pid), SIGKILL), 0);
+        assert_int_equal(io_read_file(temp_dir_file(&t->dir, "pid"), 64, &text, NULL, NULL), 0);
+        assert_true(str_to_u64(text, INT_MAX, &pid));
+        assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
         const Sandboxd__V1__Task *task = read_task(t, &arena);
         assert_int_equal(task->result->status, SANDBOXD__V1__TASK_STATUS__TASK_STATUS_SUCCEEDED);
         assert_true(task->last_event < 8000);
