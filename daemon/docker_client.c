@@ -44,7 +44,8 @@ struct docker_call {
         struct curl_slist *headers;
         char *url, *body, *what; /* what: for people, "GET /info" */
         size_t answer_max;
-        uint64_t until; /* uv_now; 0: no matter when */
+        bool peeks, saw_enough; /* saw_enough: answer_max was reached, and that is fine */
+        uint64_t until;         /* uv_now; 0: no matter when */
         void (*on_line)(void *data, char *line, size_t n);
         void (*on_done)(void *data, const struct docker_answer *answer, const struct err *e);
         void *data;
@@ -190,6 +191,8 @@ static void finish(struct docker_call *call, CURLcode code)
         struct err e;
         bool failed = true;
 
+        if (code == CURLE_WRITE_ERROR && call->saw_enough)
+                code = CURLE_OK;
         if (code == CURLE_OK && buf_append(&call->in, "", 1, SIZE_MAX) < 0) {
                 (void)err_oom(&e);
         } else if (code != CURLE_OK) {
@@ -245,10 +248,16 @@ static size_t on_write(char *bytes, size_t size, size_t n, void *data)
                 return CURL_WRITEFUNC_PAUSE;
         }
         size_t out = left_out(call, bytes, n);
+        size_t room = room_for(call) - MIN(call->in.len, room_for(call));
+        call->saw_enough = call->peeks && is_good(status_of(call)) && n - out >= room;
+        if (call->saw_enough)
+                n = out + room;
         if (buf_append(&call->in, bytes + out, n - out, room_for(call)) < 0) {
+                call->saw_enough = false;
                 call->too_long = true;
-                return 0; /* which ends it */
         }
+        if (call->saw_enough || call->too_long)
+                return 0; /* which ends it */
         if (is_stream(call) && !call->is_fresh) {
                 call->is_fresh = true;
                 TAILQ_INSERT_TAIL(&c->fresh, call, fresh);
@@ -561,6 +570,7 @@ static struct docker_call *call_new(struct docker_client *c, const struct docker
                 return NULL;
         call->client = c;
         call->answer_max = q->answer_max ? q->answer_max : DOCKER_ANSWER_MAX;
+        call->peeks = q->peeks;
         call->until = q->timeout_ms ? uv_now(c->loop) + q->timeout_ms : 0;
         call->on_line = q->on_line;
         call->on_done = q->on_done;

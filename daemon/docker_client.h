@@ -34,6 +34,7 @@ struct docker_request {
         unsigned timeout_ms;      /* of the whole call; 0: none, for a stream */
         unsigned silence_ms;      /* at most so long between two bytes; 0: no limit */
         size_t answer_max;        /* bytes; 0: DOCKER_ANSWER_MAX */
+        bool peeks;               /* a longer answer is good, and ends there */
         /* Makes it a stream: one line without its end, which ends in a NUL. One that is longer than
          * DOCKER_LINE_MAX does not come. It may start calls and cancel them. */
         void (*on_line)(void *data, char *line, size_t n);

@@ -58,12 +58,19 @@ static bool is_in(const char *path, const char *directory)
                (str_starts(path, directory) && (path[n] == '/' || !path[n]));
 }
 
-/* What is in its way; NULL: nothing is. */
-static const char *find_obstacle(const char *path)
+bool docker_volumes_is_covered(const char *path)
 {
         for (size_t i = 0; i < ARRAY_SIZE(covered); i++)
                 if (str_eq(path, covered[i]))
-                        return NULL;
+                        return true;
+        return false;
+}
+
+/* What is in its way; NULL: nothing is. */
+static const char *find_obstacle(const char *path)
+{
+        if (docker_volumes_is_covered(path))
+                return NULL;
         for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
                 if (is_in(path, kept[i]) || is_in(kept[i], path))
                         return kept[i];

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 
@@ -12,3 +13,6 @@
  * the caller frees it with strv_free. FAILED_PRECONDITION: one would cover what makes a sandbox
  * one, or they are too many or too long. */
 int docker_volumes_read(const json_t *config, const char *image, char ***ret, struct err *e);
+
+/* Does the sandbox have something of its own at such a path? */
+bool docker_volumes_is_covered(const char *path);

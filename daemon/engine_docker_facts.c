@@ -5,8 +5,8 @@
  *   <data_dir>/docker/<hash>/rootfs/etc/{passwd,group}, rootfs/opt/sandbox-skel
  *
  * so that image_config.c and seed.c read it. It is copied, once for each image, out of a container
- * that is never started. Whoever made the image wrote it: tar gets little freedom and little room,
- * and who reads here trusts nothing. */
+ * that is never started, in which its VOLUMEs are looked at, too. Whoever made the image wrote it:
+ * tar gets little freedom and little room, and who reads here trusts nothing. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +32,12 @@
 #define FACTS_MAX     256              /* images */
 #define FACTS_KEPT_MS (10 * 60 * 1000) /* after its last use one may make room for another */
 #define TAR_MS        20000
+#define PEEK_MAX      (32 * 1024) /* bytes of an archive whose first entry is looked at */
+/* pax(1), ustar interchange format. */
+#define TAR_BLOCK     512
+#define TAR_SIZE      124 /* where the octal digits begin */
+#define TAR_TYPE      156
+#define TAR_DIRECTORY '5'
 #define REMOVE_MS     60000
 
 static const struct part {
@@ -50,6 +56,7 @@ struct docker_facts_job {
         char hash[65], id[ID_LEN + 1]; /* of the image; of the container, as of a sandbox */
         char *config;                  /* the text of image.json */
         char **volumes;                /* its VOLUMEs */
+        size_t volume, prefix;         /* which is looked at, and how many bytes of its path */
         char *staging, *rootfs;        /* host paths */
         size_t part;
         bool works;     /* those that want the same follow it, others may wait for it */
@@ -358,13 +365,101 @@ static void copy_next(struct docker_facts_job *j)
                 fail(j, &err);
 }
 
+/* --- volumes ------------------------------------------------------------------------------- */
+
+/* What docker_volumes.h says of a path is true of what it leads to only where no part of it is a
+ * link of the image's: each part is looked at, by the beginning of the archive of it. */
+
+static void look_at_next(struct docker_facts_job *j);
+
+/* Of the first entry, behind what is said ahead of it (pax(1): x); 0: there is none. */
+static char type_of_archive(const char *bytes, size_t n)
+{
+        while (n >= TAR_BLOCK) {
+                const char *type = bytes + TAR_TYPE;
+                char size[13] = "";
+                if (*type != 'x')
+                        return *type;
+                (void)str_format(size, sizeof(size), "%.12s", bytes + TAR_SIZE); /* it fits */
+                size_t skip = strtoul(size, NULL, 8);
+                skip = TAR_BLOCK + (skip + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
+                if (skip > n)
+                        return 0;
+                bytes += skip;
+                n -= skip;
+        }
+        return 0;
+}
+
+static void look_at_next_volume(struct docker_facts_job *j)
+{
+        j->volume++;
+        j->prefix = 0;
+        look_at_next(j);
+}
+
+static void on_looked_at(void *data, const struct docker_answer *answer, const struct err *err)
+{
+        struct docker_facts_job *j = data;
+        const char *path = j->volumes[j->volume];
+        struct err e;
+
+        if (err && answer->status == 404) { /* nor is there anything below */
+                look_at_next_volume(j);
+        } else if (err) {
+                fail(j, err);
+        } else if (type_of_archive(answer->body, answer->n) == TAR_DIRECTORY) {
+                look_at_next(j);
+        } else {
+                (void)err_set(
+                        &e, STATUS_FAILED_PRECONDITION,
+                        "its VOLUME '%s' leads through '%.*s', which is no directory: declare "
+                        "the place itself",
+                        path, (int)j->prefix, path);
+                fail(j, &e);
+        }
+}
+
+static void look_at_next(struct docker_facts_job *j)
+{
+        const char *path = j->volumes[j->volume];
+        struct err err;
+
+        if (!path) {
+                copy_next(j);
+                return;
+        }
+        if (!path[j->prefix] || docker_volumes_is_covered(path)) {
+                look_at_next_volume(j);
+                return;
+        }
+        j->prefix += 1 + strcspn(path + j->prefix + 1, "/");
+        _cleanup_free_ char *prefix = strndup(path, j->prefix);
+        _cleanup_free_ char *escaped = prefix ? docker_escape(prefix) : NULL;
+        _cleanup_free_ char *url =
+                escaped ? str_printf("/containers/sandboxd-%s/archive?path=%s", j->id, escaped)
+                        : NULL;
+        const struct docker_request request = {
+                .method = "GET",
+                .path = url,
+                .timeout_ms = time_left(j),
+                .answer_max = PEEK_MAX,
+                .peeks = true,
+                .on_done = on_looked_at,
+                .data = j,
+        };
+        int r = url ? docker_call(j->engine->client, &request, NULL, &err) : err_oom(&err);
+        if (r < 0)
+                fail(j, &err);
+}
+
 static void on_created(void *data, const struct docker_answer *answer, const struct err *err)
 {
         (void)answer;
         if (err)
                 fail(data, err);
         else
-                copy_next(data);
+                look_at_next(data);
 }
 
 static int make_staging(const struct docker_facts_job *j, struct err *e)

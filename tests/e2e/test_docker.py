@@ -73,7 +73,7 @@ def test_volumes_of_an_image(make_daemon, dockerd, tmp_path, runtime):
     rootfs = shutil.copytree(dockerd.busybox, tmp_path / "rootfs", symlinks=True)
     for path in "data", "var/deep/er":
         (rootfs / path).mkdir(parents=True)
-        (rootfs / path / "inside").write_text("of the image")
+        (rootfs / path / "inside").write_text("of the image" * 100000)
     volumes = ["/data/", "/var//deep/er", "/srv/new", "/home/gradle/.gradle"]
     own = ["/tmp", "/run", "/home/sandbox"]
     dockerd.load(rootfs, "volumes", [f"VOLUME {json.dumps(volumes + own)}"])
@@ -105,6 +105,22 @@ def test_volume_that_no_sandbox_can_have(api, dockerd, path):
     with refused(FAILED_PRECONDITION, "image 'hostile' declares the VOLUME", f"'{path}'"):
         api.create(image="hostile", runtime="runc")
     assert list(api.list()) == [] and dockerd.containers() == [] and dockerd.volumes() == []
+
+
+@pytest.mark.parametrize("path, through, to", [
+    ("/link", "/link", "/etc"), ("/link/y", "/link", "/home/sandbox"), ("/a/link/sys", "/a/link", "/proc"),
+    ("/link/y", "/link", "x/" * 150), ("/bin/busybox", "/bin/busybox", None)])
+def test_volume_that_leads_elsewhere(api, dockerd, tmp_path, path, through, to):
+    """It would be somewhere else than it says: in the workspace, over /etc, ..."""
+    rootfs = shutil.copytree(dockerd.busybox, tmp_path / "rootfs", symlinks=True)
+    (rootfs / "a").mkdir()
+    if to:
+        (rootfs / through[1:]).symlink_to(to)
+    dockerd.load(rootfs, "leads", [f"VOLUME {json.dumps(['/tmp', path])}"])
+    with refused(FAILED_PRECONDITION, f"VOLUME '{path}' leads through '{through}'"):
+        api.create(image="leads", runtime="runc")
+    wait_until(lambda: dockerd.containers() == [], "no container")
+    assert list(api.list()) == [] and dockerd.volumes() == []
 
 
 # --- its runtimes ----------------------------------------------------------------------------

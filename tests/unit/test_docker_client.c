@@ -385,6 +385,31 @@ static void an_answer_has_a_bound(void **state)
         assert_int_equal(f->err.code, STATUS_RESOURCE_EXHAUSTED);
 }
 
+static void the_beginning_of_an_answer_may_be_enough(void **state)
+{
+        static char large[200 * 1024] = CHUNKED "30000\r\n";
+        const struct docker_request request = {.answer_max = 1000, .peeks = true};
+        struct fixture *f = *state;
+        size_t n = strlen(large);
+
+        memset(large + n, 'x', sizeof(large) - n);
+        f->says = large;
+        f->says_n = sizeof(large);
+        ask_and_wait(f, request);
+        assert_int_equal(f->err.code, STATUS_OK);
+        assert_int_equal(f->status, 200);
+        assert_int_equal(f->body_n, 1000);
+        f->says = CHUNKED "3\r\nabc\r\n0\r\n\r\n";
+        f->says_n = 0;
+        ask_and_wait(f, request);
+        assert_int_equal(f->err.code, STATUS_OK);
+        assert_string_equal(f->body, "abc");
+        f->says = CHUNKED "3\r\nabc\r\n"; /* it breaks off by itself */
+        f->hang_up = true;
+        ask_and_wait(f, request);
+        assert_int_equal(f->err.code, STATUS_UNAVAILABLE);
+}
+
 static void a_stream_comes_by_lines(void **state)
 {
         struct fixture *f = *state;
@@ -520,6 +545,7 @@ int main(void)
                 TEST(garbage_and_half_an_answer_are_unavailable),
                 TEST(an_engine_that_hangs_is_waited_for_so_long),
                 TEST(an_answer_has_a_bound),
+                TEST(the_beginning_of_an_answer_may_be_enough),
                 TEST(a_stream_comes_by_lines),
                 TEST(a_flood_of_lines_all_arrive_and_one_that_is_too_long_does_not),
                 TEST(a_call_is_cancelled_from_outside_and_from_its_own_line),
