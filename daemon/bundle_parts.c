@@ -12,7 +12,8 @@
 
 static const char *const base_env[] = {
         "HOME=" BUNDLE_WORKSPACE,
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" BUNDLE_WORKSPACE
+        "/.local/bin", /* where pip and, if told so, npm put programs of a user */
         "TERM=xterm",
 };
 

@@ -54,6 +54,7 @@ def test_workspace(api, sandbox):
     """It begins with what the image has for it."""
     assert api.sh(sandbox.id, "cd /opt/sandbox-skel; for f in .*rc .profile .gitconfig; do"
                               " cmp $f ~/$f && stat -c %U ~/$f; done") == "sandbox\n" * 3
+    assert api.sh(sandbox.id, "echo ${PATH##*:}") == "/home/sandbox/.local/bin\n"
     got = api.run(sandbox.id, "bash", "-lc", "echo $LANG ${PATH%%:*}; npm prefix --global")
     assert got.stdout == b"C.UTF-8 /home/sandbox/.local/bin\n/home/sandbox/.local\n", got
 

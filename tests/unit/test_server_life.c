@@ -484,12 +484,12 @@ static void long_upload_in_pieces(void **state)
 {
         struct peer_run *t = *state;
 
-        t->f->limits.request_ms = 300;
+        t->f->limits.request_ms = 1000;
         begin(t);
         struct peer_call *c = open_stream(t);
         send_half(c);
         for (unsigned i = 1; i <= 40; i++) {
-                peer_run_for(&t->peer, 20);
+                peer_run_for(&t->peer, 50);
                 send_piece(c, true);
         }
         PEER_UNTIL(&t->peer, probe.calls[0].messages == 41 || peer_has_ended(c));
