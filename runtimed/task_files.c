@@ -20,8 +20,9 @@
 #define EVENTS       "events"
 #define PROMPT       "prompt"
 #define ARENA_BUDGET (256 * KiB)
-#define EVENTS_FIELD 1    /* of a frame of the events */
-#define DONE_FIELD   10   /* of TaskEvent */
+#define EVENTS_FIELD 1 /* of a frame of the events */
+#define PHASE_FIELD  3 /* of TaskEvent */
+#define DONE_FIELD   10
 #define ENTRIES_MAX  4096 /* of the directory: what others put there, too */
 
 #define TASK_TYPE (&sandboxd__v1__task__descriptor)
@@ -138,19 +139,37 @@ int task_files_remove(const char *tasks, const char *id, struct err *e)
 
 /* --- after a crash, or a stop -------------------------------------------------------------- */
 
-/* Where the whole events end, and the result that the last of them tells, which was told to clients
- * then: a copy, NULL for none. */
-static uint8_t *read_events(int fd, struct task_reader *r, size_t *ret_n)
+/* The record is of before there was one. */
+static void learn_of_checkpoint(Sandboxd__V1__Task *task, struct arena *arena, const uint8_t *phase,
+                                size_t n)
 {
-        const uint8_t *frame, *event, *done = NULL;
+        bool exhausted;
+        const Sandboxd__V1__TaskPhaseEvent *m = (const void *)arena_unpack(
+                arena, &sandboxd__v1__task_phase_event__descriptor, phase, n, &exhausted);
+
+        if (!m || m->phase != SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING)
+                return;
+        task->checkpoint = *m->note == '\0';
+        task->checkpoint_error = m->note;
+}
+
+/* Where the whole events end, and the result that the last of them tells, which was told to clients
+ * then: a copy, NULL for none. Of a checkpoint that they tell of the task knows afterwards. */
+static uint8_t *read_events(int fd, struct task_reader *r, Sandboxd__V1__Task *task,
+                            struct arena *arena, size_t *ret_n)
+{
+        const uint8_t *frame, *event, *phase, *done = NULL;
         uint8_t *result = NULL;
-        size_t n, n_event;
+        size_t n, n_event, n_phase;
 
         *r = (struct task_reader){.fd = fd, .next = 1};
-        while ((frame = task_reader_next(r, TASK_LOG_SIZE_MAX, &n)))
-                if (protowire_find(frame, n, EVENTS_FIELD, &event, &n_event) &&
-                    protowire_find(event, n_event, DONE_FIELD, &done, ret_n) && done)
-                        break;
+        while (!done && (frame = task_reader_next(r, TASK_LOG_SIZE_MAX, &n))) {
+                if (!protowire_find(frame, n, EVENTS_FIELD, &event, &n_event) || !event)
+                        continue;
+                if (protowire_find(event, n_event, PHASE_FIELD, &phase, &n_phase) && phase)
+                        learn_of_checkpoint(task, arena, phase, n_phase);
+                (void)protowire_find(event, n_event, DONE_FIELD, &done, ret_n); /* NULL then */
+        }
         if (done && (result = malloc(*ret_n + 1)))
                 memcpy(result, done, *ret_n);
         task_reader_rest(r);
@@ -250,7 +269,8 @@ static void finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *ar
         size_t n;
 
         _cleanup_close_ int fd = task_events_open(tasks, task->id, true, NULL);
-        _cleanup_free_ uint8_t *told = fd >= 0 ? read_events(fd, &reader, &n) : NULL;
+        task->checkpoint_error = (char *)"it was not made yet";
+        _cleanup_free_ uint8_t *told = fd >= 0 ? read_events(fd, &reader, task, arena, &n) : NULL;
         Sandboxd__V1__TaskResult *result =
                 told ? (void *)arena_unpack(arena, &sandboxd__v1__task_result__descriptor, told, n,
                                             &exhausted)

@@ -299,8 +299,10 @@ def test_a_daemon_does_not_outlive_the_task(api, sandbox):
 
 
 @RUNTIMES
-def test_a_stop_in_the_middle(api, sandbox):
-    """The task is finished as failed at the next start, and not taken up again."""
+def test_a_stop_in_the_middle(api, git_sandbox):
+    """The task is finished as failed at the next start, and not taken up again; what it has done may
+    be reverted."""
+    sandbox = git_sandbox
     task = api.start_task(sandbox.id, "touch again-$(date +%s%N); echo begun; sleep 100")
     wait_until(lambda: said(api.follow_task(sandbox.id, until_now=True)) == ["begun"], "a message")
     api.stop(sandbox.id, grace_millis=500)
@@ -313,6 +315,7 @@ def test_a_stop_in_the_middle(api, sandbox):
     assert done.last_event == len(events)
     time.sleep(0.5)
     assert api.sh(sandbox.id, "ls again-* | wc -l") == "1\n"
+    assert done.checkpoint and api.revert_task(sandbox.id, task.id) == (0, 1)
     _, second = api.run_task(sandbox.id, "true")
     assert second.number == 2 and status(second) == "SUCCEEDED"
 

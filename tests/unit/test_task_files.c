@@ -206,6 +206,50 @@ static void a_full_disk_loses_events(void **state)
         assert_int_equal(count_events(f), 2);
 }
 
+static void append_phase(struct fixture *f, Sandboxd__V1__TaskPhase phase, const char *note)
+{
+        Sandboxd__V1__TaskEvent event = SANDBOXD__V1__TASK_EVENT__INIT;
+        Sandboxd__V1__TaskPhaseEvent body = SANDBOXD__V1__TASK_PHASE_EVENT__INIT;
+
+        body.phase = phase;
+        body.note = (char *)note;
+        event.event_case = SANDBOXD__V1__TASK_EVENT__EVENT_PHASE;
+        event.phase = &body;
+        task_log_append(&f->log, &event, true);
+}
+
+/* What was made before the interruption may be reverted to after it. */
+static void a_checkpoint_outlives_the_task(void **state)
+{
+        static const struct {
+                Sandboxd__V1__TaskPhase phase;
+                const char *note;
+                bool made;
+                const char *error;
+        } cases[] = {
+                {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, "", true, ""},
+                {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, "no git", false, "no git"},
+                {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_CHECKPOINT, "", false, "it was not made yet"},
+        };
+        struct fixture *f = *state;
+        struct arena arena;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                open_log(f);
+                append_phase(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_CHECKPOINT, "");
+                append_phase(f, cases[i].phase, cases[i].note);
+                settle(f);
+                save(f, SANDBOXD__V1__TASK_PHASE__TASK_PHASE_CHECKPOINT);
+                task_log_done(&f->log);
+                const Sandboxd__V1__Task *task = recover(f, &arena);
+                assert_int_equal(task->checkpoint, cases[i].made);
+                assert_string_equal(task->checkpoint_error, cases[i].error);
+                arena_done(&arena);
+                assert_int_equal(task_files_remove(f->dir.path, id, NULL), 0);
+                f->log = (struct task_log){0};
+        }
+}
+
 static void the_interrupted_is_finished(void **state)
 {
         struct fixture *f = *state;
@@ -377,6 +421,7 @@ int main(void)
                 TEST(large_events_cross_the_window),
                 TEST(a_full_disk_loses_events),
                 TEST(the_interrupted_is_finished),
+                TEST(a_checkpoint_outlives_the_task),
                 TEST(what_was_told_counts),
                 TEST(strange_files_are_no_tasks),
                 TEST(a_full_disk_keeps_nothing_running),
