@@ -24,6 +24,9 @@
 #define PHASE_FIELD  3 /* of TaskEvent */
 #define DONE_FIELD   10
 #define ENTRIES_MAX  4096 /* of the directory: what others put there, too */
+/* Whose events are read at the start, which waits for it. One is active at a time; some may have
+ * found the disk full. */
+#define UNFINISHED_MAX 4
 
 #define TASK_TYPE (&sandboxd__v1__task__descriptor)
 
@@ -260,15 +263,15 @@ static void finish_failed(const char *tasks, Sandboxd__V1__Task *task, int event
         task->result = NULL; /* the message outlives it */
 }
 
-/* The arena is that of the task. */
+/* The arena is that of the task. Without its events it is failed, and has no checkpoint. */
 static void finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *arena,
-                   struct task_found *found)
+                   bool has_events, struct task_found *found)
 {
         struct task_reader reader = {0};
         bool exhausted;
         size_t n;
 
-        _cleanup_close_ int fd = task_events_open(tasks, task->id, true, NULL);
+        _cleanup_close_ int fd = has_events ? task_events_open(tasks, task->id, true, NULL) : -1;
         task->checkpoint_error = (char *)"it was not made yet";
         _cleanup_free_ uint8_t *told = fd >= 0 ? read_events(fd, &reader, task, arena, &n) : NULL;
         Sandboxd__V1__TaskResult *result =
@@ -283,28 +286,62 @@ static void finish(const char *tasks, Sandboxd__V1__Task *task, struct arena *ar
         finish_with(tasks, task, result, found);
 }
 
-/* False: there is no such task. */
-static bool recover_one(const char *tasks, const char *id, struct task_found *ret)
+/* NULL: there is no such task. */
+static Sandboxd__V1__Task *read_task(const char *tasks, const char *id, struct arena *arena)
 {
         _cleanup_free_ uint8_t *bytes = NULL;
-        struct arena arena;
         size_t n;
-        bool exhausted, sound = false;
+        bool exhausted;
 
         if (task_record_read(tasks, id, &bytes, &n, NULL) < 0)
-                return false;
+                return NULL;
+        Sandboxd__V1__Task *task = (void *)arena_unpack(arena, TASK_TYPE, bytes, n, &exhausted);
+        bool is_it =
+                task && str_eq(task->id, id) && task->number > 0 && task->number <= TASK_NUMBER_MAX;
+        return is_it ? task : NULL;
+}
+
+/* False: there is no such task. */
+static bool find_one(const char *tasks, const char *id, struct task_found *ret)
+{
+        struct arena arena;
+        bool sound = false;
+
         arena_init(&arena, ARENA_BUDGET);
-        Sandboxd__V1__Task *task = (void *)arena_unpack(&arena, TASK_TYPE, bytes, n, &exhausted);
-        if (task && str_eq(task->id, id) && task->number > 0 && task->number <= TASK_NUMBER_MAX) {
-                *ret = (struct task_found){.number = task->number, .done = true};
+        const Sandboxd__V1__Task *task = read_task(tasks, id, &arena);
+        if (task) {
+                *ret = (struct task_found){
+                        .number = task->number,
+                        .done = task->phase == SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE,
+                };
                 sound = str_format(ret->id, sizeof(ret->id), "%s", id) &&
                         str_format(ret->request_key, sizeof(ret->request_key), "%s",
                                    task->request_key);
-                if (sound && task->phase != SANDBOXD__V1__TASK_PHASE__TASK_PHASE_DONE)
-                        finish(tasks, task, &arena, ret);
         }
         arena_done(&arena);
         return sound;
+}
+
+static void finish_one(const char *tasks, struct task_found *found, bool has_events)
+{
+        struct arena arena;
+
+        arena_init(&arena, ARENA_BUDGET);
+        Sandboxd__V1__Task *task = read_task(tasks, found->id, &arena);
+        if (task)
+                finish(tasks, task, &arena, has_events, found);
+        found->done = true;
+        arena_done(&arena);
+}
+
+/* The newest first. */
+static void finish_all(const char *tasks, struct task_found *found, size_t n)
+{
+        unsigned unfinished = 0;
+
+        while (n-- > 0)
+                if (!found[n].done)
+                        finish_one(tasks, &found[n], unfinished++ < UNFINISHED_MAX);
 }
 
 static int by_number(const void *a, const void *b)
@@ -346,18 +383,17 @@ int task_files_recover(const char *tasks, struct task_found **ret, size_t *ret_n
         if (!found)
                 return err_oom(e);
         for (size_t i = 0; i < n_ids; i++) {
-                if (recover_one(tasks, ids[i], &found[n]))
+                if (find_one(tasks, ids[i], &found[n]))
                         n++;
                 else
                         (void)task_files_remove(tasks, ids[i], NULL); /* at the next start then */
         }
         qsort(found, n, sizeof(*found), by_number);
         size_t old = n - MIN(n, (size_t)TASKS_KEPT_MAX);
-        for (size_t i = 0; i < old; i++) {
-                free(found[i].unsaved);
+        for (size_t i = 0; i < old; i++)
                 (void)task_files_remove(tasks, found[i].id, NULL); /* at the next start then */
-        }
         memmove(found, found + old, (n - old) * sizeof(*found));
+        finish_all(tasks, found, n - old);
         *ret = TAKE(found);
         *ret_n = n - old;
         return 0;

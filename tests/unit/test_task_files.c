@@ -339,6 +339,41 @@ static void strange_files_are_no_tasks(void **state)
         assert_int_equal(access(temp_dir_file(&f->dir, "not an id"), F_OK), 0);
 }
 
+/* However many claim that they were interrupted: the sandbox's start waits for their events. */
+static void the_start_is_not_held_up(void **state)
+{
+        struct fixture *f = *state;
+        Sandboxd__V1__Task task = SANDBOXD__V1__TASK__INIT;
+        char name[] = "01hzzzzzzzzzzzzzzzzzzzzz00";
+        struct task_found *found;
+        unsigned n_told = 0;
+        uint8_t bytes[256];
+        size_t n;
+        int fd;
+
+        for (uint64_t i = 0; i < 9; i++) {
+                name[ID_LEN - 1] = (char)('0' + i);
+                task.id = name;
+                task.number = i + 1;
+                n = sandboxd__v1__task__pack(&task, bytes);
+                assert_int_equal(task_files_make(f->dir.path, name, NULL, &fd, NULL), 0);
+                (void)close(fd); /* nothing was written */
+                assert_int_equal(task_record_write(f->dir.path, name, bytes, n, NULL), 0);
+        }
+        assert_int_equal(task_files_recover(f->dir.path, &found, &n, NULL), 0);
+        assert_int_equal(n, 9);
+        for (size_t i = 0; i < n; i++) {
+                struct stat st;
+                assert_true(found[i].done);
+                fd = task_events_open(f->dir.path, found[i].id, false, NULL);
+                assert_true(fd >= 0 && fstat(fd, &st) == 0);
+                n_told += st.st_size > 0;
+                (void)close(fd); /* nothing was written */
+        }
+        assert_int_equal(n_told, 4);
+        free(found);
+}
+
 /* It is done all the same. */
 static void a_full_disk_keeps_nothing_running(void **state)
 {
@@ -417,17 +452,12 @@ static void nothing_is_nothing(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(events_are_numbered_and_durable),
-                TEST(large_events_cross_the_window),
-                TEST(a_full_disk_loses_events),
-                TEST(the_interrupted_is_finished),
-                TEST(a_checkpoint_outlives_the_task),
-                TEST(what_was_told_counts),
-                TEST(strange_files_are_no_tasks),
-                TEST(a_full_disk_keeps_nothing_running),
-                TEST(the_last_number_is_none),
-                TEST(strange_times_are_no_duration),
-                TEST(nothing_is_nothing),
+                TEST(events_are_numbered_and_durable),   TEST(large_events_cross_the_window),
+                TEST(a_full_disk_loses_events),          TEST(the_interrupted_is_finished),
+                TEST(a_checkpoint_outlives_the_task),    TEST(what_was_told_counts),
+                TEST(strange_files_are_no_tasks),        TEST(the_start_is_not_held_up),
+                TEST(a_full_disk_keeps_nothing_running), TEST(the_last_number_is_none),
+                TEST(strange_times_are_no_duration),     TEST(nothing_is_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
