@@ -461,10 +461,11 @@ static int start_agent(struct task *t, struct err *e)
 
 static void tell_agent_runs(struct task *t)
 {
-        char note[sizeof(t->checkpoint_error) + 16] = "";
+        char note[sizeof(TASK_NO_CHECKPOINT) + sizeof(t->checkpoint_error)] = "";
 
         if (t->checkpoint_error[0])
-                (void)str_format(note, sizeof(note), "no checkpoint: %s", t->checkpoint_error);
+                (void)str_format(note, sizeof(note), TASK_NO_CHECKPOINT "%s",
+                                 t->checkpoint_error); /* fits */
         task_tell_phase(t, PHASE(AGENT_RUNNING), note);
 }
 

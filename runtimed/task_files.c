@@ -152,8 +152,9 @@ static void learn_of_checkpoint(Sandboxd__V1__Task *task, struct arena *arena, c
 
         if (!m || m->phase != SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING)
                 return;
-        task->checkpoint = *m->note == '\0';
-        task->checkpoint_error = m->note;
+        task->checkpoint = !str_starts(m->note, TASK_NO_CHECKPOINT);
+        task->checkpoint_error =
+                m->note + (task->checkpoint ? strlen(m->note) : strlen(TASK_NO_CHECKPOINT));
 }
 
 /* Where the whole events end, and the result that the last of them tells, which was told to clients

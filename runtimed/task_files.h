@@ -19,6 +19,9 @@
 #define TASKS_KEPT_MAX  64
 #define TASK_NUMBER_MAX (INT64_MAX / 2) /* of those that were not begun here: room is above */
 
+/* How the note of the phase AGENT_RUNNING begins where there is no checkpoint; then comes why. */
+#define TASK_NO_CHECKPOINT "no checkpoint: "
+
 /* "<tasks>/<id>/<name>"; the caller frees; NULL: there is no memory. */
 char *task_path(const char *tasks, const char *id, const char *name);
 

@@ -228,7 +228,8 @@ static void a_checkpoint_outlives_the_task(void **state)
                 const char *error;
         } cases[] = {
                 {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, "", true, ""},
-                {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, "no git", false, "no git"},
+                {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_AGENT_RUNNING, "no checkpoint: no git", false,
+                 "no git"},
                 {SANDBOXD__V1__TASK_PHASE__TASK_PHASE_CHECKPOINT, "", false, "it was not made yet"},
         };
         struct fixture *f = *state;
