@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/str.h"
 #include "base/util.h"
 
 #define HEADER 12 /* bytes, RFC 1035, section 4.1.1 */

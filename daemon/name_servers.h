@@ -5,8 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/str.h"
-
 #define NAME_SERVERS_MAX 6
 #define NAME_SERVER_PORT 53
 

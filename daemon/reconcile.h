@@ -6,7 +6,6 @@
 #include <uv.h>
 
 #include "base/err.h"
-#include "base/str.h"
 #include "daemon/registry.h"
 
 #define RECONCILE_PERIOD_MS 5000

@@ -10,8 +10,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/err.h"
-
 #define MANIFEST_FILE        "sandbox.yaml"
 #define MANIFEST_SIZE_MAX    (64 * 1024) /* bytes */
 #define MANIFEST_WORKERS_MAX 32

@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "base/err.h"
 #include "ttrpc/ttrpc.pb-c.h"
 
 #define TTRPC_HEADER_LEN  10

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/err.h"
 #include "runtimed/agent_output.h"
 
 #define AGENTS_MAX 32
