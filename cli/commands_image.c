@@ -91,7 +91,7 @@ static char *absolute(const char *source)
                 k++;
         const char *path = source + strlen(kinds[k]);
         if (str_starts(source, "docker://") || path[0] == '/')
-                return str_printf("%s", source);
+                return strdup(source);
         if (!getcwd(here, sizeof(here)))
                 return NULL;
         while (str_starts(path, "./"))
@@ -111,7 +111,7 @@ int command_image_import(struct session *s, const struct options *o, char **oper
 
         /* On another host our directory means nothing. */
         _cleanup_free_ char *source =
-                s->dialer.over_ssh ? str_printf("%s", operands[1]) : absolute(operands[1]);
+                s->dialer.over_ssh ? strdup(operands[1]) : absolute(operands[1]);
         if (!source)
                 return printed(-ENOMEM);
         request.name = operands[0];

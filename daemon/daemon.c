@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -112,20 +113,13 @@ static int find_runtimed(char **ret, struct err *e)
                        installed);
 }
 
-static int make_dir(const char *base, const char *name, mode_t mode, struct err *e)
-{
-        _cleanup_free_ char *path = str_printf("%s/%s", base, name);
-
-        return path ? io_mkdir_all(path, mode, e) : err_oom(e);
-}
-
 static int make_directories(const struct config *c, struct err *e)
 {
-        _cleanup_free_ char *socket = str_printf("%s", c->socket);
-        int r = socket ? 0 : err_oom(e);
+        _cleanup_free_ char *images = image_directory(c->data_dir);
+        _cleanup_free_ char *bundles = str_printf("%s/bundles", c->state_dir);
+        _cleanup_free_ char *socket = strdup(c->socket);
+        int r = images && bundles && socket ? io_mkdir_all(images, 0700, e) : err_oom(e);
 
-        if (r == 0)
-                r = make_dir(c->data_dir, "images", 0700, e);
         if (r == 0)
                 r = workspaces_prepare(c, e);
         if (r == 0)
@@ -133,7 +127,7 @@ static int make_directories(const struct config *c, struct err *e)
         if (r == 0)
                 r = io_mkdir_all(c->state_dir, 0755, e);
         if (r == 0)
-                r = make_dir(c->state_dir, "bundles", 0700, e);
+                r = io_mkdir_all(bundles, 0700, e);
         return r == 0 ? io_mkdir_all(dirname(socket), 0755, e) : r;
 }
 
@@ -178,7 +172,7 @@ static int lock_instance(struct daemon *d, struct err *e)
 /* A host whose default image cannot be made still serves the others. */
 static int make_default_image(const struct config *c, struct err *e)
 {
-        _cleanup_free_ char *images = str_printf("%s/images", c->data_dir);
+        _cleanup_free_ char *images = image_directory(c->data_dir);
         struct err why;
 
         if (!images)

@@ -226,7 +226,7 @@ void doctor_check_runtimed(const struct doctor_subject *s, struct finding *f)
 
 void doctor_check_image(const struct doctor_subject *s, struct finding *f)
 {
-        _cleanup_free_ char *images = str_printf("%s/images", s->data_dir);
+        _cleanup_free_ char *images = image_directory(s->data_dir);
         _cleanup_free_ char *rootfs = NULL;
         struct err e = {0};
 
@@ -280,7 +280,7 @@ static int try_overlay(const struct doctor_subject *s, const char *image, struct
 void doctor_check_overlay(const struct doctor_subject *s, struct finding *f)
 {
         enum finding_status severity = s->overlays ? FINDING_FAIL : FINDING_WARN;
-        _cleanup_free_ char *images = str_printf("%s/images", s->data_dir);
+        _cleanup_free_ char *images = image_directory(s->data_dir);
         _cleanup_free_ char *image = NULL;
         struct err e = {0};
 

@@ -27,6 +27,11 @@ static const char *const mount_points[] = {"dev", "etc", "home", "proc", "run", 
 
 /* --- finding one ---------------------------------------------------------------------------- */
 
+char *image_directory(const char *data_dir)
+{
+        return str_printf("%s/images", data_dir);
+}
+
 bool image_name_is_valid(const char *s)
 {
         size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789._-");

@@ -9,6 +9,9 @@
 #define IMAGE_DEFAULT  "busybox"
 #define IMAGE_NAME_MAX 63
 
+/* Host path of the images directory. The caller frees; NULL when there is no memory. */
+char *image_directory(const char *data_dir);
+
 /* Names are [a-z0-9._-]{1,63} and begin with no dot. */
 bool image_name_is_valid(const char *s);
 int image_name_check(const char *s, struct err *e); /* INVALID_ARGUMENT says what is expected */

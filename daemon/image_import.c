@@ -598,7 +598,7 @@ static struct image_job *make_job(const struct registry *r, const struct image_i
         j->stop = p->stop;
         j->max_size = r->config->images.max_size;
         j->max_files = r->config->images.max_files;
-        j->images = str_printf("%s/images", r->config->data_dir);
+        j->images = image_directory(r->config->data_dir);
         j->name = strdup(p->name);
         j->text = strdup(p->source);
         if (j->images && j->name && j->text && id_new(j->id) == 0)

@@ -107,7 +107,7 @@ static int find_rootfs(const struct preparation *p, char **ret, struct err *e)
 {
         const struct config *config = p->registry->config;
         const struct record *rec = &p->record;
-        _cleanup_free_ char *images = str_printf("%s/images", config->data_dir), *below = NULL;
+        _cleanup_free_ char *images = image_directory(config->data_dir), *below = NULL;
 
         if (p->rootfs) {
                 *ret = strdup(p->rootfs);

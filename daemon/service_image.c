@@ -82,7 +82,7 @@ static struct job *job_new(const struct registry *r, const char *name)
 
         if (!j)
                 return NULL;
-        j->images = str_printf("%s/images", r->config->data_dir);
+        j->images = image_directory(r->config->data_dir);
         j->bundles = str_printf("%s/bundles", r->config->state_dir);
         j->overlays = overlay_path(r->config, "");
         j->name = strdup(name);
@@ -419,7 +419,7 @@ static bool has_image(const struct record *rec, const char *directory, const cha
 /* A stopped one needs it too, when it is started again. */
 static int check_users(struct registry *r, const char *name, struct err *e)
 {
-        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
+        _cleanup_free_ char *images = image_directory(r->config->data_dir);
         char ids[NAMED_MAX * (ID_LEN + 2) + 1] = "";
         size_t n = 0, len = 0;
 
@@ -487,7 +487,7 @@ static const rpc_handler handlers[] = {
 int service_image_add(struct service_image *s, struct rpc_server *server, struct registry *r,
                       struct err *e)
 {
-        _cleanup_free_ char *images = str_printf("%s/images", r->config->data_dir);
+        _cleanup_free_ char *images = image_directory(r->config->data_dir);
 
         if (!images)
                 return err_oom(e);
