@@ -134,27 +134,28 @@ static void probe_one(struct engine_oci *e, size_t i)
 {
         const struct config_runtime *configured = &e->config->runtimes[i];
         struct engine_runtime *r = &e->runtimes[i];
-        struct probe *probe = malloc(sizeof(*probe));
         char *path = engine_find_program(configured->path);
-        struct err err = {0};
+        struct err err;
 
-        if (path) {
-                free(r->path);
-                r->path = path;
-                const char *const argv[] = {path, "--version", NULL};
-                if (probe &&
-                    proc_run(e->proc, argv, -1, PROBE_TIMEOUT_MS, on_version, probe, &err) == 0) {
-                        *probe = (struct probe){.engine = e, .i = i};
-                        e->probes++;
-                        return;
-                }
-                set_problem(r, str_printf("'%s' %s", path, err.msg));
-        } else {
+        if (!path) {
                 set_problem(r, str_printf("there is no program '%s'; install the package %s or set "
                                           "runtimes.%s.path",
                                           configured->path, configured->type, r->name));
+                return;
         }
-        free(probe);
+        free(r->path);
+        r->path = path;
+        const char *const argv[] = {path, "--version", NULL};
+        struct probe *probe = malloc(sizeof(*probe));
+        int k = probe ? proc_run(e->proc, argv, -1, PROBE_TIMEOUT_MS, on_version, probe, &err)
+                      : err_oom(&err);
+        if (k < 0) {
+                set_problem(r, str_printf("'%s' %s", path, err.msg));
+                free(probe);
+                return;
+        }
+        *probe = (struct probe){.engine = e, .i = i};
+        e->probes++;
 }
 
 static void probe_all(struct engine_oci *e)
@@ -238,7 +239,7 @@ static int oci_prepare(struct engine *base, const struct engine_spec *spec, stru
 {
         struct engine_oci *e = (struct engine_oci *)base;
         _cleanup_free_ char *dir = oci_bundle_path(e, spec->id, NULL);
-        _cleanup_free_ char *resolv_conf = oci_bundle_path(e, spec->id, "resolv.conf");
+        _cleanup_free_ char *resolv_conf = oci_bundle_path(e, spec->id, BUNDLE_RESOLV_CONF);
         _cleanup_free_ char *rootfs = oci_bundle_path(e, spec->id, "rootfs");
         struct oci_cgroups cgroups;
 
@@ -258,6 +259,54 @@ static int oci_set_resolv_conf(struct engine *base, const char *id, const char *
                                struct err *err)
 {
         return bundle_set_resolv_conf(((struct engine_oci *)base)->state_dir, id, text, err);
+}
+
+/* --- its processes ------------------------------------------------------------------------- */
+
+static void oci_thaw(struct engine *base, const char *id)
+{
+        struct oci_cgroups paths;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &paths);
+        cgroup_thaw(paths.now);
+        cgroup_thaw(paths.before);
+}
+
+void oci_kill_all(struct engine *base, const char *id)
+{
+        struct oci_cgroups paths;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &paths);
+        cgroup_kill(paths.now);
+        cgroup_kill(paths.before);
+}
+
+static bool oci_holds(struct engine *base, const char *id, pid_t pid)
+{
+        struct oci_cgroups cgroups;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
+        return cgroup_holds(cgroups.now, pid) || cgroup_holds(cgroups.before, pid);
+}
+
+static int oci_usage(struct engine *base, const char *id, struct engine_usage *ret, struct err *err)
+{
+        struct oci_cgroups cgroups;
+        struct cgroup_usage usage;
+
+        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
+        int r = cgroup_usage(cgroups.now, &usage, err);
+        if (r == -ENOENT)
+                r = cgroup_usage(cgroups.before, &usage, err);
+        if (r == 0)
+                *ret = (struct engine_usage){
+                        .cpu_nanos = usage.cpu_nanos,
+                        .memory = usage.memory,
+                        .memory_cache = usage.memory_cache,
+                        .oom_kills = usage.oom_kills,
+                        .pids = usage.pids,
+                };
+        return r;
 }
 
 /* --- run ----------------------------------------------------------------------------------- */
@@ -285,32 +334,6 @@ static int read_pid(const char *path, pid_t *ret, struct err *err)
                                "run: it reported success, but '%s' holds no process id", path);
         *ret = (pid_t)pid;
         return 0;
-}
-
-static void oci_thaw(struct engine *base, const char *id)
-{
-        struct oci_cgroups paths;
-
-        oci_cgroups_of((struct engine_oci *)base, id, &paths);
-        cgroup_thaw(paths.now);
-        cgroup_thaw(paths.before);
-}
-
-void oci_kill_all(struct engine *base, const char *id)
-{
-        struct oci_cgroups paths;
-
-        oci_cgroups_of((struct engine_oci *)base, id, &paths);
-        cgroup_kill(paths.now);
-        cgroup_kill(paths.before);
-}
-
-static bool oci_holds(struct engine *base, const char *id, pid_t pid)
-{
-        struct oci_cgroups cgroups;
-
-        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
-        return cgroup_holds(cgroups.now, pid) || cgroup_holds(cgroups.before, pid);
 }
 
 /* A runtime that names another process must not make us send it signals. One that has ended by now
@@ -405,6 +428,8 @@ static int oci_run(struct engine *base, const struct engine_runtime *runtime, co
         return 0;
 }
 
+/* --- what was written ---------------------------------------------------------------------- */
+
 /* The Go runtime says on the first line why it breaks down, then shows where every thread was. */
 static char *oci_read_log(struct engine *base, const char *id)
 {
@@ -421,28 +446,6 @@ static char *oci_read_log(struct engine *base, const char *id)
 static char *oci_read_resolv_conf(struct engine *base, const char *id)
 {
         return bundle_read(((struct engine_oci *)base)->state_dir, id, BUNDLE_RESOLV_CONF);
-}
-
-/* --- looking ------------------------------------------------------------------------------- */
-
-static int oci_usage(struct engine *base, const char *id, struct engine_usage *ret, struct err *err)
-{
-        struct oci_cgroups cgroups;
-        struct cgroup_usage usage;
-
-        oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
-        int r = cgroup_usage(cgroups.now, &usage, err);
-        if (r == -ENOENT)
-                r = cgroup_usage(cgroups.before, &usage, err);
-        if (r == 0)
-                *ret = (struct engine_usage){
-                        .cpu_nanos = usage.cpu_nanos,
-                        .memory = usage.memory,
-                        .memory_cache = usage.memory_cache,
-                        .oom_kills = usage.oom_kills,
-                        .pids = usage.pids,
-                };
-        return r;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

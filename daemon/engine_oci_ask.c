@@ -133,12 +133,24 @@ static int read_status(const struct proc_result *result, char *ret, size_t size,
 static int begin(struct pause_job *job, struct err *err);
 
 /* On a busy host runc may not get all processes to stand at once ("unable to freeze"). */
-static bool try_again(struct pause_job *job, struct err *e)
+static bool try_again(struct pause_job *job)
 {
+        const struct err first = job->err;
+        struct err e;
+
         if (uv_now(job->engine->loop) - job->began > PAUSE_RETRY_MS)
                 return false;
         job->err.code = STATUS_OK;
-        return begin(job, e) == 0;
+        if (begin(job, &e) == 0)
+                return true;
+        job->err = first;
+        return false;
+}
+
+static void pause_failed(struct pause_job *job, struct err *e)
+{
+        (void)err_prefix(e, "%s", job->runtime->path);
+        pause_done(job, e);
 }
 
 /* The exit code of the first command tells little: who pauses what is paused already is refused,
@@ -150,24 +162,16 @@ static void on_state(void *data, const struct proc_result *result)
         struct err e;
 
         if (read_status(result, status, sizeof(status), &e) < 0) {
-                if (job->err.code)
-                        e = job->err; /* the cause, most likely */
-                (void)err_prefix(&e, "%s", job->runtime->path);
-                pause_done(job, &e);
+                pause_failed(job, job->err.code ? &job->err : &e); /* the cause, most likely */
         } else if (str_eq(status, job->on ? "paused" : "running")) {
                 pause_done(job, NULL);
-        } else if (job->err.code) {
-                struct err first = job->err;
-                if (try_again(job, &e))
-                        return;
-                e = first;
-                (void)err_prefix(&e, "%s", job->runtime->path);
-                pause_done(job, &e);
-        } else {
+        } else if (!job->err.code) {
                 (void)err_set(&e, STATUS_INTERNAL,
                               "%s %s: it claims success, but the container is %s",
                               job->runtime->path, verb_of(job), status);
                 pause_done(job, &e);
+        } else if (!try_again(job)) {
+                pause_failed(job, &job->err);
         }
 }
 
