@@ -214,8 +214,7 @@ static int print_programs(const Sandboxd__V1__App *app, int64_t now, FILE *out)
         if (!app->web && app->n_workers == 0)
                 return 0;
         fputc('\n', out);
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         if (app->web)
                 add_program(&t, app->web, now);
         for (size_t i = 0; i < app->n_workers; i++)

@@ -59,8 +59,7 @@ static int print_runtimes(const Sandboxd__V1__HostServiceInfoResponse *info)
         static const char *const head[] = {"RUNTIME", "TYPE", "VERSION", "PATH", "PROBLEM"};
         struct table t = {.columns = ARRAY_SIZE(head)};
 
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         for (size_t i = 0; i < info->n_runtimes; i++) {
                 table_add(&t, info->runtimes[i]->name);
                 table_add(&t, info->runtimes[i]->type);

@@ -143,8 +143,7 @@ static int print_images(const Sandboxd__V1__ImageServiceListResponse *reply)
         struct table t = {.columns = ARRAY_SIZE(head)};
         char text[SIZE_TEXT_MAX];
 
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         for (size_t i = 0; i < reply->n_images; i++) {
                 const Sandboxd__V1__Image *image = reply->images[i];
                 bool imported = image->digest[0] != '\0';

@@ -87,8 +87,7 @@ int events_print(const json_t *events, FILE *out)
         static const char *const head[] = {"EVENT", "TIME", "STATE", "BY", "REASON"};
         struct table t = {.columns = ARRAY_SIZE(head)};
 
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         for (size_t i = 0; i < json_array_size(events); i++)
                 add_event(&t, json_array_get(events, i));
         return table_print(&t, out);

@@ -38,6 +38,12 @@ void table_add(struct table *t, const char *cell)
                 t->cells.failed = true;
 }
 
+void table_add_row(struct table *t, const char *const *cells)
+{
+        for (size_t i = 0; i < t->columns; i++)
+                table_add(t, cells[i]);
+}
+
 void table_add_field(struct table *t, const char *key, const char *value)
 {
         if (!value || !*value)

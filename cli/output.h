@@ -21,6 +21,8 @@ struct table {
         struct strv_builder cells;
 };
 void table_add(struct table *t, const char *cell);
+/* As many as it has columns. */
+void table_add_row(struct table *t, const char *const *cells);
 /* "key:" and a value, for a table of two columns; no row at all for an empty value. */
 void table_add_field(struct table *t, const char *key, const char *value);
 /* Prints and empties the table. 0 or -ENOMEM. */

@@ -166,8 +166,7 @@ int processes_print(Sandboxd__V1__Process *const *list, size_t n, int64_t now, F
         static const char *const head[] = {"PID", "TAG", "STATE", "STARTED", "CLIENTS", "COMMAND"};
         struct table t = {.columns = ARRAY_SIZE(head)};
 
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         for (size_t i = 0; i < n; i++)
                 add_row(&t, list[i], now);
         return table_print(&t, out);

@@ -372,8 +372,7 @@ int task_list_print(Sandboxd__V1__Task *const *tasks, size_t n, int64_t now, FIL
                                            "TOOK", "FILES", "PROMPT"};
         struct table t = {.columns = ARRAY_SIZE(head)};
 
-        for (size_t i = 0; i < ARRAY_SIZE(head); i++)
-                table_add(&t, head[i]);
+        table_add_row(&t, head);
         for (size_t i = 0; i < n; i++)
                 add_row(&t, tasks[i], now);
         return table_print(&t, out);
