@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "daemon/bundle.h"
 #include "daemon/bundle_parts.h"
+#include "daemon/json.h"
 #include "daemon/seccomp.h"
 
 /* The functions below return a new reference, or NULL when there is no memory: the strings are
@@ -83,7 +84,7 @@ static bool is_target(const json_t *mounts, const char *path)
 
         json_array_foreach(mounts, i, mount)
         {
-                if (str_eq(json_string_value(json_object_get(mount, "Target")), path))
+                if (str_eq(json_text(mount, "Target"), path))
                         return true;
         }
         return false;

@@ -91,16 +91,17 @@ int tasks_read(const struct tasks *t, const char *id, uint8_t **ret, size_t *ret
 {
         const struct task_entry *entry = find_entry(t, id);
 
-        if (!tasks_is_active(t, id) && !(entry && entry->found.unsaved))
+        if (tasks_is_active(t, id)) {
+                *ret = task_pack(t->active, ret_n);
+                return *ret ? 0 : err_oom(e);
+        }
+        if (!entry || !entry->found.unsaved)
                 return task_record_read(t->directory, id, ret, ret_n, e);
-        *ret = tasks_is_active(t, id) ? task_pack(t->active, ret_n)
-                                      : malloc(entry->found.n_unsaved);
+        *ret = malloc(entry->found.n_unsaved);
         if (!*ret)
                 return err_oom(e);
-        if (!tasks_is_active(t, id)) {
-                memcpy(*ret, entry->found.unsaved, entry->found.n_unsaved);
-                *ret_n = entry->found.n_unsaved;
-        }
+        memcpy(*ret, entry->found.unsaved, entry->found.n_unsaved);
+        *ret_n = entry->found.n_unsaved;
         return 0;
 }
 
