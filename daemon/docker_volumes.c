@@ -1,6 +1,5 @@
 #include "daemon/docker_volumes.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/str.h"

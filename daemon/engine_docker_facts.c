@@ -9,10 +9,8 @@
  * tar gets little freedom and little room, and who reads here trusts nothing. */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/id.h"

@@ -1,7 +1,6 @@
 /* Images by Docker's references: found, or pulled where they are missing and that is allowed. */
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

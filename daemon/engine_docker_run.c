@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/io.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "base/util.h"
 #include "daemon/bundle_files.h"

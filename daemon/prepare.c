@@ -6,7 +6,6 @@
 
 #include "base/failpoint.h"
 #include "base/offload.h"
-#include "base/str.h"
 #include "base/util.h"
 #include "daemon/image.h"
 #include "daemon/image_config.h"

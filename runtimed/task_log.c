@@ -1,8 +1,6 @@
 #include "runtimed/task_log.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/io.h"

@@ -11,7 +11,6 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "base/err.h"
 #include "base/util.h"
 #include "sandboxd/v1/task.pb-c.h"
 

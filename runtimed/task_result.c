@@ -1,8 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "base/str.h"
 #include "runtimed/task_private.h"
 #include "runtimed/text.h"
 #include "runtimed/timestamp.h"

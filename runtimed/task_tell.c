@@ -1,7 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/str.h"
 #include "runtimed/secrets.h"
 #include "runtimed/task_private.h"
 #include "runtimed/text.h"
