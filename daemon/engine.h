@@ -178,6 +178,10 @@ struct engine_ops {
         int (*survey)(struct engine *e, struct engine_remains **ret, size_t *ret_n,
                       struct err *err);
 
+        /* Is this of something that the engine itself has under way, and of no sandbox? On the
+         * loop. NULL: it has nothing of the kind. */
+        bool (*is_helper)(struct engine *e, const char *id);
+
         /* Asks a runtime what it knows of. done comes once, never before the return, 10 s later at
          * most; with an error also when what it prints is no list. */
         int (*list)(struct engine *e, const struct engine_runtime *runtime,

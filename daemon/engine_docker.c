@@ -460,6 +460,13 @@ static int docker_survey(struct engine *base, struct engine_remains **ret, size_
         return 0;
 }
 
+bool docker_is_helper(struct engine *base, const char *id)
+{
+        const struct engine_docker *e = (struct engine_docker *)base;
+
+        return docker_facts_has(e, id) || docker_trial_has(e, id);
+}
+
 /* --- life ---------------------------------------------------------------------------------- */
 
 static void docker_destroy(struct engine *base)
@@ -529,6 +536,7 @@ static const struct engine_ops docker_ops = {
         .usage = docker_usage,
         .holds = docker_holds,
         .survey = docker_survey,
+        .is_helper = docker_is_helper,
         .list = docker_list,
         .close = docker_close,
         .destroy = docker_destroy,

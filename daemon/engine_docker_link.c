@@ -159,7 +159,7 @@ static void remove_stray(struct engine_docker *e, const char *id)
 static void heed_new(struct engine_docker *e, const char *id)
 {
         const struct engine_listener *listener = e->base.listener;
-        bool ours = docker_facts_has(e, id) || docker_trial_has(e, id);
+        bool ours = docker_is_helper(&e->base, id);
 
         docker_know(e, id, NULL, false);
         if (!ours && listener && !e->closing && !listener->knows(e->base.listener_data, id))
@@ -286,7 +286,7 @@ static void on_list(void *data, const struct docker_answer *answer, const struct
                 tell_paused(e, id, str_eq(json_text(one, "State"), "paused"));
                 if (str_eq(json_text(json_object_get(one, "Labels"), DOCKER_LABEL_HELPER),
                            "true") &&
-                    !docker_facts_has(e, id) && !docker_trial_has(e, id))
+                    !docker_is_helper(&e->base, id))
                         remove_stray(e, id); /* an earlier daemon's */
         }
         json_decref(list);

@@ -128,6 +128,8 @@ void docker_forget(struct engine_docker *e, const char *id);
 bool docker_is_known(struct engine_docker *e, const char *id);
 void docker_forget_all(struct engine_docker *e);
 
+/* As engine_ops.is_helper has it. */
+bool docker_is_helper(struct engine *base, const char *id);
 /* Another text in place of one; it is taken over, NULL (no memory): the old one stays. */
 void docker_set_text(char **to, char *text);
 /* Likewise a problem of a runtime; "" for none. */

@@ -92,9 +92,17 @@ static bool has(char *const *list, const char *id)
         return false;
 }
 
+static bool is_accounted_for(const struct reconciler *c, const char *id)
+{
+        struct engine *engine = c->registry->engine;
+
+        return registry_find_id(c->registry, id) ||
+               (engine->ops->is_helper && engine->ops->is_helper(engine, id));
+}
+
 static void take_note(struct reconciler *c, struct strv_builder *list, const char *id)
 {
-        if (!registry_find_id(c->registry, id) && !has(list->v, id) && list->n < ORPHANS_MAX)
+        if (!is_accounted_for(c, id) && !has(list->v, id) && list->n < ORPHANS_MAX)
                 strv_add(list, id);
 }
 

@@ -27,6 +27,7 @@ CALLS = {name: re.compile(rf"{pattern}$") for name, pattern in {
     "unpause": "POST /containers/[^/]+/unpause",
     "remove": "DELETE /containers/[^/]+",
     "logs": "GET /containers/[^/]+/logs",
+    "archive": "GET /containers/[^/]+/archive",
     "image": "GET /images/.+/json",
     "pull": "POST /images/create",
     "network": "GET /networks/[^/]+",
@@ -93,6 +94,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def slow(self, body, seconds=0.8):
         time.sleep(seconds)
+        self.none(body)
+
+    def held_up(self, body):
+        """An answer when all is well again."""
+        while not self.server.front.over(self.name):
+            time.sleep(0.02)
         self.none(body)
 
     def drip(self, body):

@@ -7,6 +7,7 @@ import time
 
 import grpc
 import pytest
+from sandboxd.v1 import sandbox_pb2
 
 from dockerd import DockerEngine
 from fake_docker import FakeDocker
@@ -122,6 +123,20 @@ def test_slow(daemon, fake, trouble):
     fake.trouble(trouble, "create")
     box = daemon.api.create()
     assert daemon.api.sh(box.id, "echo up") == "up\n"
+
+
+def test_an_image_takes_long_to_read(fake, make_daemon):
+    """The container that is made for it is nobody's orphan, however often the daemon looks around."""
+    daemon = make_daemon(on=DockerEngine(fake.dockerd, fake.socket))
+    fake.trouble("held_up", "archive")
+    request = sandbox_pb2.SandboxServiceCreateRequest(runtime="runc")
+    call = daemon.api.sandboxes.Create.future(request, timeout=60)
+    helper, = wait_until(fake.dockerd.containers, "a container to read from")
+    time.sleep(11)  # two looks, and some
+    assert [c["Id"] for c in fake.dockerd.containers()] == [helper["Id"]]
+    fake.heal()
+    assert daemon.api.sh(call.result().sandbox.id, "echo up") == "up\n"
+    assert "not in the database" not in daemon.log()
 
 
 def test_nobody_waits_for_one_that_is_stuck(daemon, fake, pool):
