@@ -1,4 +1,5 @@
-"""A Docker Engine of the tests' own: real dockerd and containerd, which `make deps` has unpacked.
+"""A Docker Engine of the tests' own: real dockerd and containerd, which `make deps` has unpacked, or
+those that DOCKER names.
 
 They live in a mount and a network namespace of their own, where /run is empty: the machine's own
 Docker, its links and its firewall are neither seen nor touched, and what was mounted or configured
@@ -7,6 +8,7 @@ paths are what the host sees."""
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -17,7 +19,7 @@ from urllib.parse import urlencode
 
 from harness import DEPS, ENVIRON, Daemon, cgroups, find_runtime, kill, wait_until
 
-ROOT = DEPS / "docker"
+ROOT = Path(os.environ.get("DOCKER", DEPS / "docker"))
 LIBRARIES = ":".join(map(str, ROOT.glob("lib/*-linux-gnu")))
 PATH = f"{ROOT}/usr/bin:{ROOT}/usr/sbin:{ENVIRON['PATH']}"
 START_MAX = 30  # seconds, until it answers
@@ -96,12 +98,22 @@ class Dockerd:
                                          "sh", "-c", NAMESPACES)
             wait_until(lambda: "sleep" in Path(f"/proc/{self.namespaces.pid}/comm").read_text(),
                        "namespaces for dockerd")
+            if "userns-remap" in self.config:
+                self.map_users()
             (self.dir / "containerd.toml").write_text(CONTAINERD)
             self.containerd = self.spawn_inside(
                 "containerd", f"--config={self.dir}/containerd.toml", f"--address={self.dir}/containerd.sock",
                 f"--root={self.dir}/containerd", f"--state={self.dir}/containerd-state")
         self.launch()
         wait_until(self.answers, "dockerd answers", START_MAX)
+
+    def map_users(self):
+        """Users to map those of containers to: in the namespaces `daemon` has some."""
+        users = self.dir / "users"
+        users.write_text("daemon:200000:65536\n")
+        for file in "/etc/subuid", "/etc/subgid":
+            self.inside("mount", "--bind", str(users), file)
+        self.dir.chmod(0o711)  # for what is root in a container
 
     def launch(self):
         """dockerd alone; does not wait until it answers."""

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from pathlib import Path
 
 import grpc
 import pytest
@@ -121,6 +122,37 @@ def test_volume_that_leads_elsewhere(api, dockerd, tmp_path, path, through, to):
         api.create(image="leads", runtime="runc")
     wait_until(lambda: dockerd.containers() == [], "no container")
     assert list(api.list()) == [] and dockerd.volumes() == []
+
+
+def uid_map(pid):
+    return Path(f"/proc/{pid}/uid_map").read_text().split()
+
+
+def test_engine_that_maps_users(daemon_on, make_docker):
+    """userns-remap. Those of a sandbox keep their numbers: its workspace is the host's."""
+    docker = make_docker(**{"userns-remap": "daemon"})
+    plain = docker.api("GET", f"/containers/{docker.run('plain', ['sleep', '1000'])}/json")
+    assert uid_map(plain["State"]["Pid"])[:2] == ["0", "200000"]
+    (docker.busybox / "opt/sandbox-skel").mkdir(parents=True)
+    (docker.busybox / "opt/sandbox-skel/begun").write_text("with\n")
+    docker.load(docker.busybox, "own")
+    daemon = daemon_on(docker)
+    api = daemon.api
+    for runtime in "runc", "runsc":
+        box = api.create(runtime=runtime, image="own")
+        assert daemon.engine.container(daemon, box)["HostConfig"]["UsernsMode"] == "host"
+        assert api.sh(box.id, "cat begun; echo more >>begun; touch own; id -u") == "with\n1000\n"
+        assert api.sh(box.id, "stat -c %u:%g . begun own") == 3 * "1000:1000\n"
+        workspace = daemon.data / "workspaces" / box.id
+        assert {path.stat().st_uid for path in (workspace, *workspace.iterdir())} == {1000}
+        api.stop(box.id)
+        api.start(box.id)
+        assert api.sh(box.id, "cat begun") == "with\nmore\n"
+        if runtime == "runc":
+            assert uid_map(daemon.init_pid(box))[:2] == ["0", "0"]
+    daemon.restart("SIGKILL")
+    assert {state_name(s) for s in daemon.api.list()} == {"RUNNING"}
+    docker.remove("plain")
 
 
 # --- its runtimes ----------------------------------------------------------------------------
