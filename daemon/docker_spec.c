@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <string.h>
 
 #include "base/str.h"
 #include "base/util.h"
@@ -21,20 +22,17 @@
 
 /* Docker before 23 answers EPERM to calls that the profile does not list, whatever it says: then
  * libc would not try the older call in place of clone3. */
-static json_t *seccomp_text(void)
+char *docker_spec_seccomp(void)
 {
         json_t *profile = seccomp_profile();
         json_t *clone3 = json_pack("{s:[s], s:s, s:i}", "names", "clone3", "action",
                                    "SCMP_ACT_ERRNO", "errnoRet", ENOSYS);
-        _cleanup_free_ char *text = NULL;
-        json_t *option = NULL;
+        char *text = NULL;
 
         if (profile && json_array_append_new(json_object_get(profile, "syscalls"), clone3) == 0)
                 text = json_dumps(profile, JSON_COMPACT);
         json_decref(profile);
-        if (text)
-                option = json_sprintf("seccomp=%s", text);
-        return option;
+        return text;
 }
 
 /* Every one that we read: what is not said here the image would say. */
@@ -150,13 +148,40 @@ static int put_limits(json_t *h, const struct docker_spec *s)
         return failed;
 }
 
+/* Podman reads the profile from a file, and MaskedPaths not at all: podman-create(1) has mask= in
+ * their place. */
+static json_t *security_options(const struct docker_spec *s)
+{
+        _cleanup_free_ char *seccomp =
+                s->podman_seccomp ? strdup(s->podman_seccomp) : docker_spec_seccomp();
+        json_t *options = seccomp ? json_pack("[s, o]", "no-new-privileges",
+                                              json_sprintf("seccomp=%s", seccomp))
+                                  : NULL;
+        json_t *masked = s->podman_seccomp ? bundle_masked_paths() : json_array();
+        const json_t *path;
+        size_t i;
+        int failed = !options || !masked;
+
+        json_array_foreach(masked, i, path)
+        {
+                json_t *option = json_sprintf("mask=%s", json_string_value(path));
+                failed |= json_array_append_new(options, option);
+        }
+        json_decref(masked);
+        if (failed) {
+                json_decref(options);
+                return NULL;
+        }
+        return options;
+}
+
 static int put_walls(json_t *h, const struct docker_spec *s)
 {
         int failed = 0;
 
         failed |= put(h, "Privileged", json_false());
         failed |= put(h, "CapDrop", json_pack("[s]", "ALL"));
-        failed |= put(h, "SecurityOpt", json_pack("[s, o]", "no-new-privileges", seccomp_text()));
+        failed |= put(h, "SecurityOpt", security_options(s));
         failed |= put(h, "ReadonlyRootfs", json_true());
         failed |= put(h, "MaskedPaths", bundle_masked_paths());
         failed |= put(h, "ReadonlyPaths", bundle_readonly_paths());

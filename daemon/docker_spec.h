@@ -36,10 +36,17 @@ struct docker_spec {
         uint64_t tmp_size; /* bytes, of /tmp and of each volume */
         bool helper;       /* see DOCKER_LABEL_HELPER */
         bool userns_host;  /* the engine maps users; not those of a sandbox */
+        /* The engine is Podman: host path of a file with docker_spec_seccomp in it. NULL: it is
+         * Docker, which is told the profile itself. */
+        const char *podman_seccomp;
 };
 
 /* The caller's reference. INVALID_ARGUMENT: a string is not UTF-8, or an entry of env not "K=V". */
 int docker_spec_json(const struct docker_spec *spec, json_t **ret, struct err *e);
+
+/* The profile of what a sandbox may call, as JSON; NULL when there is no memory. The caller frees.
+ */
+char *docker_spec_seccomp(void);
 
 /* For a container that is never started: its files are read. volumes: as above. */
 json_t *docker_spec_shell(const char *instance, const char *id, const char *image,

@@ -104,16 +104,22 @@ void docker_set_problem(struct engine_runtime *r, char *text, bool passes)
 }
 
 /* Its other arguments stay as they are. */
-char *docker_daemon_json(const struct engine_docker *e, const struct engine_runtime *r)
+#define DAEMON_JSON "put this into /etc/docker/daemon.json, then run 'systemctl reload docker': "
+
+char *docker_way_to_register(const struct engine_docker *e, const struct engine_runtime *r)
 {
         const char *args = e->docker_runtimes[r - e->runtimes].args;
 
+        if (e->is_podman)
+                return str_printf("run it as 'podman --runtime=%s%s system service ...'", r->name,
+                                  r->netstack ? " --runtime-flag=host-uds=create" : "");
         if (!r->netstack)
-                return str_printf("{\"runtimes\": {\"%s\": {\"path\": \"%s\"}}}", r->name, r->path);
+                return str_printf(DAEMON_JSON "{\"runtimes\": {\"%s\": {\"path\": \"%s\"}}}",
+                                  r->name, r->path);
         if (strstr(args, "\"--host-uds="))
                 args = "";
-        return str_printf("{\"runtimes\": {\"%s\": {\"path\": \"%s\", \"runtimeArgs\": "
-                          "[\"--host-uds=create\"%s%s]}}}",
+        return str_printf(DAEMON_JSON "{\"runtimes\": {\"%s\": {\"path\": \"%s\", \"runtimeArgs\": "
+                                      "[\"--host-uds=create\"%s%s]}}}",
                           r->name, r->path, *args ? ", " : "", args);
 }
 
@@ -202,15 +208,41 @@ static const char *network_name(const struct engine_docker *e, const struct engi
         return n->host ? "host" : n->bridge ? e->network : "none";
 }
 
-static int write_create(struct engine_docker *e, const char *dir, const char *resolv_conf,
+static int write_seccomp(const char *path, struct err *err)
+{
+        _cleanup_free_ char *text = docker_spec_seccomp();
+
+        return text ? io_write_in_place(path, text, strlen(text), 0600, err) : err_oom(err);
+}
+
+int docker_write_create(const struct engine_docker *e, struct docker_spec *s, struct err *err)
+{
+        _cleanup_free_ char *path = str_printf("%s/" BUNDLE_DOCKER, s->bundle);
+        _cleanup_free_ char *seccomp = str_printf("%s/" DOCKER_FILE_SECCOMP, s->bundle);
+        json_t *body;
+        int r = path && seccomp ? 0 : err_oom(err);
+
+        s->instance = e->instance;
+        s->userns_host = e->maps_users;
+        if (r == 0 && e->is_podman) {
+                s->podman_seccomp = seccomp;
+                r = write_seccomp(seccomp, err);
+        }
+        if (r == 0)
+                r = docker_spec_json(s, &body, err);
+        if (r < 0)
+                return r;
+        _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
+        json_decref(body);
+        return text ? io_write_atomic(path, text, strlen(text), 0600, err) : err_oom(err);
+}
+
+static int write_create(const struct engine_docker *e, const char *dir, const char *resolv_conf,
                         const struct engine_spec *spec, struct err *err)
 {
-        _cleanup_free_ char *path = str_printf("%s/" BUNDLE_DOCKER, dir);
-        _cleanup_free_ char *text = NULL;
         _cleanup_strv_ char **volumes = NULL;
         char image[72];
         struct docker_spec s = {
-                .instance = e->instance,
                 .id = spec->id,
                 .runtime = spec->runtime,
                 .hostname = spec->hostname,
@@ -227,27 +259,18 @@ static int write_create(struct engine_docker *e, const char *dir, const char *re
                 .pids = spec->pids,
                 .nofile = spec->nofile,
                 .tmp_size = spec->tmp_size,
-                .userns_host = e->maps_users,
         };
-        json_t *body;
 
         if (!docker_facts_image(spec->rootfs, image))
                 return err_set(err, STATUS_INTERNAL, "'%s' is of no image of Docker's",
                                spec->rootfs);
         int r = docker_facts_volumes(spec->rootfs, &volumes, err);
         s.volumes = (const char *const *)volumes;
-        if (r == 0)
-                r = docker_spec_json(&s, &body, err);
-        if (r < 0)
-                return r;
-        text = json_dumps(body, JSON_COMPACT);
-        json_decref(body);
-        if (!text || !path)
-                return err_oom(err);
-        return io_write_atomic(path, text, strlen(text), 0600, err);
+        return r < 0 ? r : docker_write_create(e, &s, err);
 }
 
-/* The network's name does not change without a restart, nor does maps_users while Docker runs. */
+/* The network's name does not change without a restart, nor does what the link has learnt while
+ * Docker runs. */
 static int docker_prepare(struct engine *base, const struct engine_spec *spec, struct err *err)
 {
         struct engine_docker *e = (struct engine_docker *)base;

@@ -252,6 +252,9 @@ static void found_again(struct engine_docker *e)
         l->asking = false;
         l->up = l->begun = true;
         log_info("%s", e->base.about);
+        if (e->is_podman)
+                log_warn("Podman keeps some of what Docker Engine does, and not all: "
+                         "docs/docker.md tells what");
         if (e->base.listener)
                 e->base.listener->on_back(e->base.listener_data);
         docker_trial_begin(e);
@@ -344,24 +347,34 @@ static void on_version(void *data, const struct proc_result *result)
                 docker_set_text(&r->version, engine_parse_version(result->output));
 }
 
-static void take_runtime(struct engine_docker *e, size_t i, const json_t *runtimes)
+/* Why the engine has no such runtime for us; NULL when there is no memory. Podman has more than its
+ * default one, and runs that whatever a container asks for. */
+static char *missing_text(const struct engine_docker *e, const struct engine_runtime *r,
+                          const char *only)
+{
+        _cleanup_free_ char *way = docker_way_to_register(e, r);
+
+        if (e->is_podman)
+                return str_printf(
+                        "Podman runs all containers of its socket with '%s', whatever they "
+                        "ask for; to have '%s' in its place %s",
+                        only, r->name, way ? way : "");
+        return str_printf("Docker Engine knows no runtime '%s'; %s", r->name, way ? way : "");
+}
+
+static void take_runtime(struct engine_docker *e, size_t i, const json_t *info)
 {
         struct engine_runtime *r = &e->runtimes[i];
         struct docker_runtime *d = &e->docker_runtimes[i];
-        const json_t *registered = json_object_get(runtimes, r->name);
+        const json_t *registered = json_object_get(json_object_get(info, "Runtimes"), r->name);
+        const char *only = json_text(info, "DefaultRuntime");
         const char *name = json_text(registered, "path");
 
-        d->registered = registered != NULL;
+        d->registered = registered && (!e->is_podman || str_eq(only, r->name));
         if (*name)
                 docker_set_text(&r->path, engine_find_program(name));
-        if (!registered) {
-                _cleanup_free_ char *lines = docker_daemon_json(e, r);
-                docker_set_problem(r,
-                                   str_printf("Docker Engine knows no runtime '%s'; put this into "
-                                              "/etc/docker/daemon.json, then run 'systemctl reload "
-                                              "docker': %s",
-                                              r->name, lines ? lines : ""),
-                                   false);
+        if (!d->registered) {
+                docker_set_problem(r, missing_text(e, r, only), false);
                 d->proof = DOCKER_UNPROVEN;
                 return;
         }
@@ -380,14 +393,14 @@ static void take_runtime(struct engine_docker *e, size_t i, const json_t *runtim
 
 static void take_about(struct engine_docker *e, const json_t *info)
 {
-        char *about =
-                str_printf("Docker Engine %s at %s; cgroups %s by %s; images on %s; %s",
-                           json_text(info, "ServerVersion"), e->config->docker.socket,
-                           json_text(info, "CgroupVersion"), json_text(info, "CgroupDriver"),
-                           json_text(info, "Driver"),
-                           json_is_true(json_object_get(info, "LiveRestoreEnabled"))
-                                   ? "live-restore is on"
-                                   : "live-restore is off: a restart of it ends all sandboxes");
+        const char *restart = e->is_podman ? "a restart of it ends no sandbox"
+                              : json_is_true(json_object_get(info, "LiveRestoreEnabled"))
+                                      ? "live-restore is on"
+                                      : "live-restore is off: a restart of it ends all sandboxes";
+        char *about = str_printf("%s %s at %s; cgroups %s by %s; images on %s; %s", docker_name(e),
+                                 json_text(info, "ServerVersion"), e->config->docker.socket,
+                                 json_text(info, "CgroupVersion"), json_text(info, "CgroupDriver"),
+                                 json_text(info, "Driver"), restart);
 
         docker_set_text(&e->base.about, about);
 }
@@ -421,7 +434,7 @@ static void on_info(void *data, const struct docker_answer *answer, const struct
         e->maps_users = maps_users(info);
         docker_set_text(&e->base.problem, strdup(""));
         for (size_t i = 0; i < e->base.n_runtimes; i++)
-                take_runtime(e, i, json_object_get(info, "Runtimes"));
+                take_runtime(e, i, info);
         json_decref(info);
         if (!e->link.up) {
                 attempt_list(e);
@@ -452,6 +465,16 @@ static int minor_of(const char *version)
         return str_starts(version, "1.") && str_to_u64(version + 2, 999, &minor) ? (int)minor : -1;
 }
 
+static bool is_podman(const json_t *version)
+{
+        const json_t *components = json_object_get(version, "Components");
+        bool is_so = false;
+
+        for (size_t i = 0; i < json_array_size(components); i++)
+                is_so |= str_eq(json_text(json_array_get(components, i), "Name"), "Podman Engine");
+        return is_so;
+}
+
 static int choose_version(struct engine_docker *e, const json_t *root, struct err *why)
 {
         const char *newest = json_text(root, "ApiVersion");
@@ -469,6 +492,7 @@ static int choose_version(struct engine_docker *e, const json_t *root, struct er
                                API_MIN_MINOR);
         (void)str_format(version, sizeof(version), "1.%d", MIN(max, API_MAX_MINOR)); /* it fits */
         docker_client_set_version(e->client, version);
+        e->is_podman = is_podman(root);
         return 0;
 }
 

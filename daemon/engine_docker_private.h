@@ -17,9 +17,10 @@
 #include "daemon/docker_client.h"
 #include "daemon/json.h"
 
-#define DOCKER_FILE_CONTAINER "container" /* its id, once it is made */
-#define DOCKER_FILE_CGROUP    "cgroup"    /* path in the hierarchies, once it runs */
-#define DOCKER_FILE_LOG       "log"       /* what it printed, once it has ended */
+#define DOCKER_FILE_CONTAINER "container"    /* its id, once it is made */
+#define DOCKER_FILE_CGROUP    "cgroup"       /* path in the hierarchies, once it runs */
+#define DOCKER_FILE_LOG       "log"          /* what it printed, once it has ended */
+#define DOCKER_FILE_SECCOMP   "seccomp.json" /* for an engine that wants a file */
 
 #define DOCKER_ASK_MS    5000  /* of a question that Docker answers from memory */
 #define DOCKER_ID_LEN    64    /* of a container */
@@ -37,6 +38,7 @@ struct docker_known {
 };
 RB_HEAD(docker_knowns, docker_known);
 
+struct docker_spec;
 struct docker_pull;
 struct docker_facts_job;
 struct docker_trial;
@@ -83,6 +85,7 @@ struct engine_docker {
         struct engine_runtime runtimes[CONFIG_RUNTIMES_MAX];
         struct docker_runtime docker_runtimes[CONFIG_RUNTIMES_MAX];
         struct docker_link link;
+        bool is_podman;                   /* and not Docker, whose API it speaks */
         bool maps_users;                  /* of containers to others of the host */
         bool has_network;                 /* docker.network was seen to be there */
         const char *runtimed;             /* host path */
@@ -115,6 +118,9 @@ json_t *docker_parse(const struct docker_answer *answer, const char *what, struc
 /* The path that lists the containers of this instance, that have this label, too; label NULL: all.
  * The caller frees. */
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value);
+/* Writes what the engine is told of a container into its bundle, whose skeleton is there; says what
+ * depends on the engine. Blocks; any thread. */
+int docker_write_create(const struct engine_docker *e, struct docker_spec *s, struct err *err);
 /* The path of a container's cgroup; NULL when it is not known. The caller frees. */
 char *docker_cgroup(const struct engine_docker *e, const char *id);
 /* For a container that was made, and of which Docker has not told whether it runs: one that dies
@@ -128,14 +134,20 @@ void docker_forget(struct engine_docker *e, const char *id);
 bool docker_is_known(struct engine_docker *e, const char *id);
 void docker_forget_all(struct engine_docker *e);
 
+/* Who speaks Docker's API, for people. */
+static inline const char *docker_name(const struct engine_docker *e)
+{
+        return e->is_podman ? "Podman" : "Docker Engine";
+}
 /* As engine_ops.is_helper has it. */
 bool docker_is_helper(struct engine *base, const char *id);
+
 /* Another text in place of one; it is taken over, NULL (no memory): the old one stays. */
 void docker_set_text(char **to, char *text);
 /* Likewise a problem of a runtime; "" for none. */
 void docker_set_problem(struct engine_runtime *r, char *text, bool passes);
-/* The lines of daemon.json that register a runtime as it has to be. The caller frees. */
-char *docker_daemon_json(const struct engine_docker *e, const struct engine_runtime *r);
+/* What an operator does to have a runtime as it has to be. The caller frees. */
+char *docker_way_to_register(const struct engine_docker *e, const struct engine_runtime *r);
 
 /* No trial is under way any more, for now. */
 void docker_trial_ended(struct engine_docker *e);

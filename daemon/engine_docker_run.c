@@ -271,6 +271,18 @@ static int make_network(struct docker_run *run, struct err *err)
                        on_network_made, err);
 }
 
+/* Podman takes the option that keeps the containers of a network apart, and heeds it not. */
+static void refuse_network(struct docker_run *run)
+{
+        struct err e;
+
+        (void)err_set(&e, STATUS_FAILED_PRECONDITION,
+                      "Podman has no network '%s', and keeps the containers of none apart; where "
+                      "sandboxes may reach each other 'podman network create %s' makes one",
+                      run->engine->network, run->engine->network);
+        run_done(run, 0, &e);
+}
+
 static void on_network(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_run *run = data;
@@ -281,6 +293,8 @@ static void on_network(void *data, const struct docker_answer *answer, const str
                 create(run);
         } else if (answer->status != 404) {
                 run_done(run, 0, err);
+        } else if (run->engine->is_podman) {
+                refuse_network(run);
         } else if (make_network(run, &e) < 0) {
                 run_done(run, 0, &e);
         }

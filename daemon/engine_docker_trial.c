@@ -135,15 +135,13 @@ static void on_ready(void *data, const char *boot_id)
 static void on_failed(void *data, const struct err *err, bool no_socket)
 {
         struct docker_trial *t = data;
-        _cleanup_free_ char *lines = docker_daemon_json(t->engine, runtime_of(t));
+        _cleanup_free_ char *way = docker_way_to_register(t->engine, runtime_of(t));
 
         (void)err;
         if (no_socket)
-                t->verdict = str_printf(
-                        "Docker Engine runs it without --host-uds=create: a socket made in a "
-                        "sandbox does not show on the host; put this into /etc/docker/daemon.json, "
-                        "then run 'systemctl reload docker': %s",
-                        lines ? lines : "");
+                t->verdict = str_printf("%s runs it without --host-uds=create: a socket made in a "
+                                        "sandbox does not show on the host; %s",
+                                        docker_name(t->engine), way ? way : "");
         else
                 t->verdict = strdup("");
         clear_up(t);
@@ -213,14 +211,12 @@ static int make_workspace(const struct docker_trial *t, struct err *e)
         return fd < 0 ? fd : workspace_prepare(fd, BUNDLE_UID, BUNDLE_GID, e);
 }
 
-static int write_create(const struct docker_trial *t, const char *bundle, const char *path,
-                        const char *resolv_conf, struct err *e)
+static int write_create(const struct docker_trial *t, const char *bundle, const char *resolv_conf,
+                        struct err *e)
 {
-        const struct engine_docker *engine = t->engine;
         const struct image_config config = {
                 .workdir = (char *)"", .uid = BUNDLE_UID, .gid = BUNDLE_GID};
-        const struct docker_spec spec = {
-                .instance = engine->instance,
+        struct docker_spec spec = {
                 .id = t->id,
                 .runtime = runtime_of(t)->name,
                 .hostname = "trial",
@@ -228,7 +224,7 @@ static int write_create(const struct docker_trial *t, const char *bundle, const 
                 .network = "none",
                 .bundle = bundle,
                 .workspace = t->workspace,
-                .runtimed = engine->runtimed,
+                .runtimed = t->engine->runtimed,
                 .resolv_conf = resolv_conf,
                 .image_config = &config,
                 .memory = MEMORY,
@@ -237,31 +233,23 @@ static int write_create(const struct docker_trial *t, const char *bundle, const 
                 .nofile = 1024,
                 .tmp_size = MiB,
                 .helper = true,
-                .userns_host = engine->maps_users,
         };
-        json_t *body;
-        int r = docker_spec_json(&spec, &body, e);
 
-        if (r < 0)
-                return r;
-        _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
-        json_decref(body);
-        return text ? io_write_in_place(path, text, strlen(text), 0600, e) : err_oom(e);
+        return docker_write_create(t->engine, &spec, e);
 }
 
 static int lay_down(const struct docker_trial *t, struct err *e)
 {
         const char *state_dir = t->engine->state_dir;
         _cleanup_free_ char *bundle = bundle_path(state_dir, t->id, NULL);
-        _cleanup_free_ char *create = bundle_path(state_dir, t->id, BUNDLE_DOCKER);
         _cleanup_free_ char *resolv_conf = bundle_path(state_dir, t->id, BUNDLE_RESOLV_CONF);
-        int r = bundle && create && resolv_conf ? make_workspace(t, e) : err_oom(e);
+        int r = bundle && resolv_conf ? make_workspace(t, e) : err_oom(e);
 
         if (r == 0)
                 r = bundle_make_skeleton(bundle, e);
         if (r == 0)
                 r = io_write_in_place(resolv_conf, "", 0, 0644, e);
-        return r == 0 ? write_create(t, bundle, create, resolv_conf, e) : r;
+        return r == 0 ? write_create(t, bundle, resolv_conf, e) : r;
 }
 
 static void begin(struct docker_trial *t)
@@ -286,13 +274,13 @@ static void on_image_made(void *data, const struct docker_answer *answer, const 
                 begin(data);
 }
 
-/* An archive of nothing: two blocks of zeros, tar(5). */
+/* An archive of nothing: two blocks of zeros, tar(5). Podman leaves tag= unread. */
 static void make_image(struct docker_trial *t)
 {
         static const char nothing[1024];
         const struct docker_request request = {
                 .method = "POST",
-                .path = "/images/create?fromSrc=-&repo=sandboxd%2Ftrial&tag=1",
+                .path = "/images/create?fromSrc=-&repo=sandboxd%2Ftrial%3A1",
                 .body = nothing,
                 .n = sizeof(nothing),
                 .content_type = "application/x-tar",

@@ -175,6 +175,28 @@ static void seccomp_is_ours_and_says_enosys_to_clone3(void **state)
         json_decref(root);
 }
 
+static void podman_has_the_same_walls_in_its_own_words(void **state)
+{
+        struct docker_spec spec = valid;
+
+        (void)state;
+        spec.podman_seccomp = "/bundles/1/seccomp.json";
+        json_t *root = made(&spec);
+        assert_string_equal(at(root, "HostConfig/SecurityOpt/0"), "\"no-new-privileges\"");
+        assert_string_equal(at(root, "HostConfig/SecurityOpt/1"),
+                            "\"seccomp=/bundles/1/seccomp.json\"");
+        const json_t *masked = json_object_get(json_object_get(root, "HostConfig"), "MaskedPaths");
+        char path[64], option[64];
+        for (size_t i = 0; i < json_array_size(masked); i++) {
+                (void)str_format(path, sizeof(path), "HostConfig/SecurityOpt/%zu", i + 2);
+                (void)str_format(option, sizeof(option), "\"mask=%s\"",
+                                 json_string_value(json_array_get(masked, i)));
+                assert_string_equal(at(root, path), option);
+        }
+        assert_true(json_array_size(masked) > 10);
+        json_decref(root);
+}
+
 static void the_image_and_the_creator_say_what_runs(void **state)
 {
         static char *image_env[] = {(char *)"PATH=/opt/bin", (char *)"A=image", NULL};
@@ -274,6 +296,7 @@ int main(void)
                 cmocka_unit_test(everything_is_hardened),
                 cmocka_unit_test(host_paths_are_bound),
                 cmocka_unit_test(seccomp_is_ours_and_says_enosys_to_clone3),
+                cmocka_unit_test(podman_has_the_same_walls_in_its_own_words),
                 cmocka_unit_test(the_image_and_the_creator_say_what_runs),
                 cmocka_unit_test(networks_and_mapped_users),
                 cmocka_unit_test(volumes_lie_in_memory),

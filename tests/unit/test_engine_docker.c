@@ -49,6 +49,29 @@ static void an_engine_that_is_too_old_or_talks_nonsense_is_told_of(void **state)
         }
 }
 
+static void podman_has_one_runtime_whatever_is_asked_for(void **state)
+{
+        struct fixture *f = *state;
+
+        answer(f, "GET /version", 200,
+               "{\"ApiVersion\":\"1.43\",\"Components\":[{\"Name\":\"Podman Engine\"}]}");
+        answer(f, "GET /info", 200,
+               "{\"ServerVersion\":\"4.3.1\",\"DefaultRuntime\":\"runc\",\"Runtimes\":{\"runc\":"
+               "{\"path\":\"runc\"},\"runsc\":{\"path\":\"/opt/runsc\"}}}");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        assert_non_null(strstr(f->engine->about, "Podman 4.3.1 at "));
+        assert_string_equal(f->runc->problem, "");
+        assert_non_null(strstr(f->runsc->problem, "Podman runs all containers of its socket with "
+                                                  "'runc', whatever they ask for"));
+        assert_non_null(
+                strstr(f->runsc->problem, "--runtime=runsc --runtime-flag=host-uds=create"));
+        assert_false(f->runsc->problem_passes);
+        assert_int_equal(f->engine->ops->list(f->engine, f->runc, on_list, f, NULL), 0);
+        WAIT(f); /* long enough for a trial to begin */
+        assert_false(docker_peer_heard(&f->peer, "GET /v1.43/images/sandboxd/trial:1/json"));
+}
+
 static void one_that_is_away_is_found_when_it_comes(void **state)
 {
         struct fixture *f = *state;
@@ -347,6 +370,32 @@ static void a_network_that_is_missing_is_made_once(void **state)
         assert_int_equal(f->peer.n_requests, n + 1); /* the create alone */
 }
 
+static void podman_makes_no_network_and_is_given_files(void **state)
+{
+        struct fixture *f = *state;
+        _cleanup_free_ char *text = NULL, *profile = NULL, *option = NULL;
+
+        answer(f, "GET /version", 200,
+               "{\"ApiVersion\":\"1.43\",\"Components\":[{\"Name\":\"Podman Engine\"}]}");
+        docker_peer_listen(&f->peer, &f->l.loop, f->socket);
+        open_engine(f);
+        lay_down(f, true);
+        run(f, true);
+        assert_int_equal(f->err.code, STATUS_FAILED_PRECONDITION);
+        assert_non_null(strstr(f->err.msg, "podman network create boxes"));
+        assert_false(docker_peer_heard(&f->peer, "POST /v1.43/networks/create"));
+        assert_int_equal(io_read_file(temp_dir_file(&f->dir, "state/bundles/" ID "/create.json"),
+                                      64 * 1024, &text, NULL, NULL),
+                         0);
+        option = str_printf("\"seccomp=%s\"",
+                            temp_dir_file(&f->dir, "state/bundles/" ID "/seccomp.json"));
+        assert_non_null(strstr(text, option));
+        assert_int_equal(io_read_file(temp_dir_file(&f->dir, "state/bundles/" ID "/seccomp.json"),
+                                      64 * 1024, &profile, NULL, NULL),
+                         0);
+        assert_non_null(strstr(profile, "\"defaultAction\":\"SCMP_ACT_ERRNO\""));
+}
+
 static void docker_is_not_believed_everything(void **state)
 {
         static const struct {
@@ -521,6 +570,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(what_docker_says_of_itself_is_known),
                 ALONE(an_engine_that_is_too_old_or_talks_nonsense_is_told_of),
+                ALONE(podman_has_one_runtime_whatever_is_asked_for),
                 ALONE(one_that_is_away_is_found_when_it_comes),
                 TEST(events_that_end_are_heard_again_from_where_they_ended),
                 ALONE(an_engine_that_hangs_holds_nobody_for_ever),
@@ -537,6 +587,7 @@ int main(void)
                 TEST(what_was_laid_down_is_what_docker_is_told),
                 TEST(laying_down_reads_no_configuration),
                 TEST(a_network_that_is_missing_is_made_once),
+                ALONE(podman_makes_no_network_and_is_given_files),
                 TEST(docker_is_not_believed_everything),
                 TEST(a_volume_that_was_made_all_the_same_ends_it),
                 TEST(what_is_gone_is_removed),
