@@ -16,6 +16,7 @@
 #define WAIT_MAX_MS   10000
 #define LIST_MS       20000
 #define VERSION_MS    5000 /* of a runtime's program */
+#define PATIENCE_MS   20000
 /* Of the API: what it must have, and the newest of which we know what it says. */
 #define API_MIN_MINOR 41
 #define API_MAX_MINOR 47
@@ -47,6 +48,14 @@ static int ask(struct engine_docker *e, const char *path, unsigned timeout_ms, s
         };
 
         return path ? docker_call(e->client, &request, &e->link.question, err) : err_oom(err);
+}
+
+/* The daemon's start waits for the first attempt, and what a link serves for a second look; for
+ * other attempts nobody waits. Before it answers, Podman asks the package manager of the host for
+ * the versions of programs, which takes seconds where much is to be done. */
+static unsigned about_ms(const struct engine_docker *e)
+{
+        return e->link.begun && !e->link.up ? PATIENCE_MS : DOCKER_ASK_MS;
 }
 
 /* --- lost ---------------------------------------------------------------------------------- */
@@ -451,7 +460,7 @@ static void attempt_info(struct engine_docker *e)
         struct err why;
 
         e->link.asking = true;
-        if (ask(e, "/info", DOCKER_ASK_MS, 0, on_info, &why) < 0)
+        if (ask(e, "/info", about_ms(e), 0, on_info, &why) < 0)
                 lost(e, &why);
 }
 
@@ -519,7 +528,7 @@ static void attempt(struct engine_docker *e)
 
         e->link.asking = true;
         docker_client_set_version(e->client, "");
-        if (ask(e, "/version", DOCKER_ASK_MS, 0, on_api_version, &why) < 0)
+        if (ask(e, "/version", about_ms(e), 0, on_api_version, &why) < 0)
                 lost(e, &why);
 }
 

@@ -305,6 +305,15 @@ def test_engine_that_is_not_there(make_daemon, dockerd, tmp_path):
     fake.close()
 
 
+def test_engine_that_thinks_long_about_what_it_is(fake, make_daemon):
+    """As Podman does on a busy host. The start does not wait for it; later there is time."""
+    fake.trouble("slow", "version", args=[6])
+    daemon = make_daemon(on=DockerEngine(fake.dockerd, fake.socket))
+    with refused(UNAVAILABLE, "in time"):
+        daemon.api.create(runtime="runc")
+    wait_until(lambda: can_create(daemon), "a create", seconds=20)
+
+
 STARTS = {
     "hang": ("hang", []),
     "500": ("refuse", [500, "it broke"]),
