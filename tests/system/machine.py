@@ -44,9 +44,9 @@ class Machine:
              "--console=pipe", "--boot"],
             stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         console.close()
-        self.leader = wait_until(self.find_leader, "a PID 1", 20)
+        self.leader = wait_until(self.find_leader, "a PID 1", 60)
         wait_until(lambda: self.run("systemctl", "is-system-running").stdout.strip() in
-                   ("running", "degraded"), "the end of the boot", 60)
+                   ("running", "degraded"), "the end of the boot", 120)
         self.sh("for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do"
                 " mount -o remount,bind,rw $d 2>/dev/null || true; done")
 
@@ -54,14 +54,17 @@ class Machine:
         """Once systemd runs there."""
         task = f"/proc/{self.container.pid}/task/{self.container.pid}/children"
         for pid in Path(task).read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
-                return int(pid)
+            try:
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                    return int(pid)
+            except OSError:
+                pass  # it has ended meanwhile
         return None
 
     def power_off(self):
         self.journal()
         self.run("systemctl", "--no-block", "poweroff")
-        assert self.container.wait(60) == 0
+        assert self.container.wait(120) == 0
         self.container = None
 
     def destroy(self):
@@ -115,6 +118,9 @@ class Machine:
 
     def show(self, unit, name):
         return self.sh(f"systemctl show --property={name} --value {unit}").strip()
+
+    def is_alive(self, pid):
+        return self.run("test", "-e", f"/proc/{pid}").returncode == 0
 
     def journal(self, *options):
         if self.container and self.container.poll() is None:
