@@ -418,7 +418,7 @@ static void delete_that_hangs(void **state)
         put(f, "on-delete", "exec sleep 60\n");
         uint64_t begin = uv_hrtime();
         remove_one(f, f->runtime);
-        assert_true(uv_hrtime() - begin < 8 * NSEC_PER_SEC);
+        assert_true(uv_hrtime() - begin < 30 * NSEC_PER_SEC);
         assert_int_equal(f->err.code, STATUS_OK);
         assert_null(strstr(calls(f), "--force"));
         assert_gone(f);

@@ -144,7 +144,7 @@ static void one_that_comes_too_late(void **state)
         uint64_t start = uv_hrtime();
         LOOP_UNTIL(&f->l, o.done);
         assert_int_equal(o.e.code, STATUS_DEADLINE_EXCEEDED);
-        assert_true(uv_hrtime() - start < NSEC_PER_SEC);
+        assert_true(uv_hrtime() - start < TAKE_MS / 2 * NSEC_PER_MSEC);
         give_back(f, a);
 }
 
@@ -206,10 +206,11 @@ static void a_crash_is_survived(void **state)
         give_back(f, d);
 }
 
-/* Links, addresses, routes, mounts, rules, allocated addresses. */
-#define COUNTS                                                                          \
-        "(ip -o link; ip -o addr; ip route; ip -6 route) | grep -v cache | wc -l; "     \
-        "cat /proc/mounts | wc -l; nft list table " TABLE " 2>/dev/null | grep -c . ; " \
+/* Links, addresses, routes, mounts, rules, allocated addresses. Of mounts our own: those that were
+ * copied from the host go when somebody there removes what they are on. */
+#define COUNTS                                                                               \
+        "(ip -o link; ip -o addr; ip route; ip -6 route) | grep -v cache | wc -l; "          \
+        "grep -c \" %s/\" /proc/mounts; nft list table " TABLE " 2>/dev/null | grep -c . ; " \
         "ls %s/network/ipam/* 2>/dev/null | wc -l; ls /var/lib/cni 2>/dev/null | wc -l"
 
 static void nothing_leaks(void **state)
@@ -222,7 +223,7 @@ static void nothing_leaks(void **state)
         network_begin(f->n);
         network_want(f->n);
         LOOP_UNTIL(&f->l, network_pool_free(f->n) == 2);
-        MUST("(" COUNTS ") >%s/before", f->dir.path, f->dir.path);
+        MUST("(" COUNTS ") >%s/before", f->dir.path, f->dir.path, f->dir.path);
         for (int i = 0; i < 50; i++) {
                 LOOP_UNTIL(&f->l, network_pool_free(f->n) == 2);
                 uint64_t start = uv_hrtime();
@@ -236,7 +237,7 @@ static void nothing_leaks(void **state)
                 back += uv_hrtime() - start;
         }
         MUST("(" COUNTS ") >%s/after; cd %s; diff before after", f->dir.path, f->dir.path,
-             f->dir.path);
+             f->dir.path, f->dir.path);
         print_message("take: %.1f ms, at most %.1f ms; give back: %.1f ms\n", (double)sum / 50e6,
                       (double)longest / 1e6, (double)back / 50e6);
 }

@@ -313,11 +313,11 @@ static void deadline_in_the_middle(void **state)
         struct peer_run *t = *state;
 
         probe.on_event = do_nothing;
-        struct peer_call *c = peer_call_within(&t->peer, PROBE_BOTH, "1", 200);
+        struct peer_call *c = peer_call_within(&t->peer, PROBE_BOTH, "1", 1000);
         PEER_UNTIL(&t->peer, probe.n);
         peer_send(c, "2", 1);
         PEER_UNTIL(&t->peer, probe.calls[0].messages == 2);
-        assert_in_range(rpc_call_time_left(probe.calls[0].call), 1, 200 * NSEC_PER_MSEC);
+        assert_in_range(rpc_call_time_left(probe.calls[0].call), 1, 1000 * NSEC_PER_MSEC);
         PEER_UNTIL(&t->peer, peer_has_ended(c));
         peer_assert_status(c, STATUS_DEADLINE_EXCEEDED);
         assert_cancelled_once(t, 0);
@@ -327,10 +327,10 @@ static void deadline_in_the_middle(void **state)
 static void no_deadline_after_the_finish(void **state)
 {
         struct peer_run *t = *state;
-        struct peer_call *c = peer_call_within(&t->peer, PROBE_UNARY, "1", 200);
+        struct peer_call *c = peer_call_within(&t->peer, PROBE_UNARY, "1", 1000);
 
         peer_expect_answer(c, 1);
-        peer_run_for(&t->peer, 250);
+        peer_run_for(&t->peer, 1050);
         assert_int_equal(probe.calls[0].cancels, 0);
 }
 
