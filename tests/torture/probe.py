@@ -16,8 +16,9 @@ WINDOWS = 3   # at least
 # What is faster than this is not told apart from the noise of a machine with two processors, on
 # which runtimes are being started: seconds.
 FLOOR = {"list": 0.003, "exec": 0.010}
-# No single call takes so long, whatever the windows say: one step that blocks would show here.
-SLOWEST = 0.5
+# No single call takes so long, whatever the windows say: what is stuck is so for 2 s at least, and
+# one step that blocks would show here.
+SLOWEST = 1.5
 
 
 class Probe(threading.Thread):
