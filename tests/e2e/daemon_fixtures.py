@@ -15,9 +15,11 @@ from harness import DEPS, Daemon, Oci, find_runtime
 STRICT = os.environ.get("STRICT") == "1"
 DAEMONS = pytest.StashKey[list]()
 
-# In the background of a shell these are ignored, and so they would be in all that a test starts.
+# In the background of a shell, or by nohup, these are ignored, and so they would be in all that a test
+# starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -38,7 +39,7 @@ def shell(box, terminal):
 # --- at a terminal ---
 
 
-def test_a_shell(shell):
+def test_a_shell(shell, ctl):
     """Size, resize, TERM, keys, job control, the exit status; and the terminal as before."""
     shell.ask("stty size", "30 100")
     shell.ask("echo $TERM", "vt100")
@@ -50,7 +51,9 @@ def test_a_shell(shell):
     shell.say("\x03")
     shell.expect(PROMPT)
     shell.say("sleep 1000\r")
-    time.sleep(0.2)
+    words = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    wait_until(lambda: "sleep 1000" in ctl("exec", "box", "--", "sh", "-c", words).stdout,
+               "it is in the foreground")
     shell.say("\x1a")
     shell.expect("Stopped")
     shell.expect(PROMPT)
@@ -277,7 +280,8 @@ def test_a_slow_reader_holds_up_nothing_else(runc_box, popen):
     """Signals pass while the output waits."""
     done = popen("exec", "box", "--", "sh", "-c",
                  "trap 'echo hup >heard' HUP; (trap '' HUP; yes) & wait; wait")
-    time.sleep(1)
+    assert select.select([done.stdout], [], [], 20)[0]
+    time.sleep(1)  # until it waits
     done.send_signal(signal.SIGHUP)
     heard = lambda: popen("exec", "box", "--", "cat", "heard").communicate(timeout=20)[0]
     wait_until(lambda: heard() == b"hup\n", "the signal")

@@ -36,9 +36,9 @@ def fake(dockerd, tmp_path):
 
 @pytest.fixture
 def daemon(fake, make_daemon):
-    """It waits for 3 s for a sandbox to come up."""
+    """It waits for 6 s for a sandbox to come up."""
     daemon = make_daemon(on=DockerEngine(fake.dockerd, fake.socket),
-                         defaults={"start_timeout": "3s"})
+                         defaults={"start_timeout": "6s"})
     yield daemon
     fake.heal()  # so that everything can be removed
 
@@ -101,8 +101,8 @@ def test_create(daemon, fake, trouble, call, args, words):
     bystander = daemon.api.create(name="bystander")
     main = identity(daemon.init_pid(bystander))
     fake.trouble(trouble, call, args=args)
-    with pytest.raises(grpc.RpcError) as info, within(15):
-        daemon.api.create(name="box", timeout=20)
+    with pytest.raises(grpc.RpcError) as info, within(25):
+        daemon.api.create(name="box", timeout=30)
     code, details = info.value.code(), info.value.details()
     assert code not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED), details
     assert "docker" in details.lower() or words
@@ -142,9 +142,9 @@ def test_an_image_takes_long_to_read(fake, make_daemon):
 def test_nobody_waits_for_one_that_is_stuck(daemon, fake, pool):
     box = daemon.api.create(name="box")
     fake.trouble("hang", "create", "start", "inspect", "list", "stop", "kill", "remove")
-    stuck = [pool.submit(daemon.api.create, timeout=30) for _ in range(8)]
+    stuck = [pool.submit(daemon.api.create, timeout=60) for _ in range(8)]
     wait_until(lambda: fake.calls.count("create") >= 2, "creates that hang")
-    with within(2):
+    with within(8):
         assert daemon.api.sh("box", "echo up") == "up\n"
         assert daemon.api.get("box") == box and len(daemon.api.list()) >= 1
         assert daemon.api.info() and daemon.is_running()
@@ -339,8 +339,8 @@ def test_engine_in_trouble_at_the_start(daemon, fake, trouble, args):
     time.sleep(1)
     assert daemon.api.get("box") == box and daemon.memory() < 64 * MIB
     wait_until(lambda: can(daemon, "box"), "a command in it")
-    with pytest.raises(grpc.RpcError) as info, within(12):
-        daemon.api.create(timeout=20)
+    with pytest.raises(grpc.RpcError) as info, within(25):
+        daemon.api.create(timeout=30)
     assert info.value.code() in (UNAVAILABLE, DEADLINE_EXCEEDED, grpc.StatusCode.FAILED_PRECONDITION)
     assert "docker" in info.value.details().lower()
     assert identity(main[0]) == main

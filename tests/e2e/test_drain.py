@@ -65,8 +65,8 @@ def test_all_at_once_and_with_grace(daemon, api):
     for i in range(6):
         api.create(name=f"box-{i}")
         api.spawn(f"box-{i}", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
-    with within(5):
-        list(drain(api, grace_millis=1000))
+    with within(12):
+        list(drain(api, grace_millis=3000))
     assert {s.state for s in api.list()} == {api.get("box-0").state}
     assert api.state("box-0") == "STOPPED"
 

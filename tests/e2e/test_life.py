@@ -259,45 +259,45 @@ def test_workspace_that_is_none(api, runtime):
 
 
 def test_expiry_stops(api, runtime):
-    box = api.create(runtime=runtime, ttl_millis=2000)
-    api.sh(box.id, "echo kept >file")
+    box = api.create(runtime=runtime, ttl_millis=4000)
     left = box.expires_at.ToMilliseconds() - time.time() * 1000
-    assert 500 < left < 2500 and box.ttl_millis == 2000
-    with within(5):
+    assert 500 < left < 4500 and box.ttl_millis == 4000
+    api.sh(box.id, "echo kept >file")
+    with within(15):
         stopped = api.wait(box.id, "STOPPED")
     assert cause_name(stopped) == "STOPPED"
     assert not stopped.HasField("expires_at")  # it has nothing to do
     started = api.start(box.id)  # and it begins anew
     assert started.expires_at.ToMilliseconds() > time.time() * 1000
     assert api.sh(box.id, "cat file") == "kept\n"
-    with within(5):
+    with within(15):
         api.wait(box.id, "STOPPED")
 
 
 def test_expiry_deletes(daemon, api, runtime):
-    fields = {"runtime": runtime, "ttl_millis": 2000,
+    fields = {"runtime": runtime, "ttl_millis": 4000,
               "expiry_action": sandbox_pb2.EXPIRY_ACTION_DELETE}
     running, stopped = api.create(**fields), api.create(**fields)
     api.stop(stopped.id, grace_millis=100)  # it counts in every state
     for box in (running, stopped):
-        with within(5), refused(NOT_FOUND, box.id):
+        with within(15), refused(NOT_FOUND, box.id):
             api.wait(box.id, "FAILED")
     assert list(api.list()) == []
     assert not daemon.workspace(running).exists()
 
 
 def test_expiry_of_a_paused_one(api, sandbox):
-    api.keepalive(sandbox.id, ttl_millis=1500)
+    api.keepalive(sandbox.id, ttl_millis=3000)
     api.pause(sandbox.id)
-    with within(6):
+    with within(15):
         api.wait(sandbox.id, "STOPPED")
 
 
 def test_keepalive(api):
-    api.create(name="box", ttl_millis=2000)
+    api.create(name="box", ttl_millis=4000)
     for _ in range(6):
-        time.sleep(0.5)
-        assert api.keepalive("box").ttl_millis == 2000
+        time.sleep(1)
+        assert api.keepalive("box").ttl_millis == 4000
     assert api.state("box") == "RUNNING"
     longer = api.keepalive("box", ttl_millis=60000)
     assert longer.ttl_millis == 60000
@@ -314,13 +314,13 @@ def test_keepalive(api):
         with refused(INVALID_ARGUMENT, "ttl_millis"):
             api.create(ttl_millis=ttl)
     api.keepalive("box", ttl_millis=1000)  # it has one again
-    with within(4):
+    with within(15):
         api.wait("box", "STOPPED")
 
 
 @HOWS
 def test_expiry_and_a_restart(daemon, api, how):
-    later = api.create(name="later", ttl_millis=6000)
+    later = api.create(name="later", ttl_millis=12000)
     api.create(name="soon", ttl_millis=1000)
     api.create(name="kept", ttl_millis=1000)
     acknowledged = api.keepalive("kept", ttl_millis=60000)  # durable too
@@ -328,13 +328,13 @@ def test_expiry_and_a_restart(daemon, api, how):
     time.sleep(1.5)
     daemon.start()
     api = daemon.api
-    with within(5):
+    with within(15):
         api.wait("soon", "STOPPED")
     assert abs(api.get("later").expires_at.ToMilliseconds() - later.expires_at.ToMilliseconds()) < 50
     assert api.get("kept").expires_at == acknowledged.expires_at
     assert api.state("later") == "RUNNING"
-    api.wait("later", "STOPPED", timeout=10)
-    assert -50 < time.time() * 1000 - later.expires_at.ToMilliseconds() < 4000
+    api.wait("later", "STOPPED", timeout=30)
+    assert -50 < time.time() * 1000 - later.expires_at.ToMilliseconds() < 15000
 
 
 # --- wait ------------------------------------------------------------------------------------
@@ -548,14 +548,14 @@ def deaf(daemon, api, sandbox):
 
 
 def test_operation_under_way_is_seen(api, deaf, pool):
-    stop = pool.submit(api.stop, deaf.id, grace_millis=3000)
+    stop = pool.submit(api.stop, deaf.id, grace_millis=6000)
     seen = wait_until(lambda: operation(api, deaf.id), "the operation")
     assert seen.kind == sandbox_pb2.OPERATION_KIND_STOP and seen.step
     assert api.state(deaf.id) == "STOPPING"
     now = time.time()
-    assert abs(seen.started_at.ToSeconds() - now) < 3
+    assert abs(seen.started_at.ToSeconds() - now) < 6
     # The grace, SIGKILL's ten seconds, and what the runtime may take.
-    assert now + 3 < seen.deadline.ToSeconds() < now + 60
+    assert seen.started_at.ToSeconds() + 6 < seen.deadline.ToSeconds() < now + 60
     start = pool.submit(api.start, deaf.id)
     wait_until(lambda: operation(api, deaf.id).waiting == 1, "one that waits")
     assert not stop.done() and not start.done()
@@ -595,7 +595,7 @@ def test_too_many_operations(api, deaf, pool):
 def test_delete_cuts_the_grace_of_a_stop(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=60000)
     wait_until(lambda: api.state(deaf.id) == "STOPPING", "the stop")
-    with within(5):
+    with within(20):
         api.delete(deaf.id)
         assert state_name(stop.result()) == "STOPPED"
     assert list(api.list()) == []
@@ -604,7 +604,7 @@ def test_delete_cuts_the_grace_of_a_stop(api, deaf, pool):
 def test_stop_cuts_the_grace_of_a_stop(api, deaf, pool):
     stop = pool.submit(api.stop, deaf.id, grace_millis=60000)
     wait_until(lambda: api.state(deaf.id) == "STOPPING", "the stop")
-    with within(5):
+    with within(20):
         assert state_name(api.stop(deaf.id, grace_millis=500)) == "STOPPED"
         assert state_name(stop.result()) == "STOPPED"
 
@@ -618,7 +618,7 @@ def test_create_is_given_up(shimmed, pool, verb):
     wait_until(lambda: daemon.traces("pid"), "its main process")
     time.sleep(0.2)
     assert api.state("box") == "CREATING"
-    with within(10):
+    with within(20):
         try:
             getattr(api, verb)("box")
         except grpc.RpcError as e:  # a create that fails leaves nothing
@@ -640,7 +640,7 @@ def test_start_is_given_up(shimmed, pool, verb):
     wait_until(lambda: daemon.traces("pid"), "its main process")
     time.sleep(0.2)
     assert api.state("box") == "STARTING"
-    with within(10):
+    with within(20):
         getattr(api, verb)("box")
         with refused(grpc.StatusCode.ABORTED):
             start.result()

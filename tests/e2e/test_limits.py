@@ -201,7 +201,7 @@ def test_silent_connections(make_daemon):
             start = time.monotonic()
             assert not before or is_served(client)
             assert is_closed(client, data)
-            assert seconds - 0.1 < time.monotonic() - start < seconds + 0.5
+            assert seconds - 0.1 < time.monotonic() - start < seconds + 5
 
 
 def test_idle_timeout_and_open_calls(make_daemon):
@@ -255,7 +255,7 @@ def test_unfinished_messages(make_daemon):
     """All clients share what there is for them."""
     daemon = make_daemon(rpc={"unfinished_size": "8MiB"})
     half = struct.pack(">IIBB", 4 * MIB, 1, REQUEST, 0) + bytes(3 * MIB)
-    clients = [Client(daemon.socket, timeout=1) for _ in range(3)]
+    clients = [Client(daemon.socket, timeout=seconds) for seconds in (1, 1, 20)]
     assert [is_closed(client, half) for client in clients] == [False, False, True]
     for client in clients:
         client.socket.close()

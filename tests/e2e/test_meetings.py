@@ -224,7 +224,7 @@ def test_stop_right_after_start(shimmed):
         assert start in (None, ABORTED.value[0]) and stop is None
         assert api.state(box.id) == "STOPPED"
     shim.trouble("freeze", "run")  # it would not come up for half a minute
-    with within(5):
+    with within(15):
         assert meet(daemon, *requests) == [ABORTED.value[0], None]
     assert api.state(box.id) == "STOPPED"
     shim.heal()
@@ -255,7 +255,7 @@ def test_delete_that_keeps_meets_a_create(shimmed, pool):
     shim.trouble("freeze", "run")
     create = pool.submit(api.create, name="box")
     wait_until(lambda: daemon.traces("pid"), "its main process")
-    with within(10), refused(NOT_FOUND):
+    with within(20), refused(NOT_FOUND):
         api.delete("box", keep_workspace=True)
     with refused(ABORTED):
         create.result()

@@ -176,7 +176,7 @@ def test_a_supervisor_that_does_not_answer(daemon, api):
     box = api.create()
     os.kill(daemon.init_pid(box), signal.SIGSTOP)
     daemon.restart("SIGTERM")
-    with within(2):
+    with within(8):
         assert daemon.api.metrics().get("sandboxd_sandboxes_unreachable") == 1
     os.kill(daemon.init_pid(box), signal.SIGCONT)
     wait_until(lambda: daemon.api.metrics().get("sandboxd_sandboxes_unreachable") == 0,

@@ -15,7 +15,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 def test_zombies(api, daemon, runtime):
-    """100,000 orphans that end are reaped, and others do not wait meanwhile."""
+    """100,000 orphans that end are reaped, and others do not wait until they are."""
     n = 100000
     # On a busy machine more may come in one turn than the default limit has room for.
     sandbox = api.create(runtime=runtime, resources={"pids": 4096})
@@ -23,17 +23,23 @@ def test_zombies(api, daemon, runtime):
     assert api.run(sandbox.id, "true").code == 0
     call = api.stream(sandbox.id, "./inside", "zombies", str(n), "100", timeout=120)
     got = Received().until(call, lambda got: got.pid)
-    slowest, asked = 0, 0
+    times = [time.monotonic()]
     while not api.process(sandbox.id, got.pid).HasField("end"):
-        began = time.monotonic()
         assert api.run(sandbox.id, "true").code == 0
-        slowest, asked = max(slowest, time.monotonic() - began), asked + 1
-    assert got.all(call).stdout == b"done\n" and asked > 3
-    assert slowest < 1, slowest
+        times.append(time.monotonic())
+    assert got.all(call).stdout == b"done\n"
+    slowest = max(after - before for before, after in zip(times, times[1:]))
+    assert len(times) > 4 and slowest < max(1, (times[-1] - times[0]) / 4), times
     count = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ' || true"
-    wait_until(lambda: api.sh(sandbox.id, count) == "0\n", "none left", seconds=2)
+    wait_until(lambda: api.sh(sandbox.id, count) == "0\n", "none left")
     if sandbox.runtime == "runc":
         assert Supervisor(daemon, sandbox).zombies() == []
+
+
+def sleeps(supervisor, seconds):
+    before = supervisor.switches()
+    time.sleep(seconds)
+    return supervisor.switches() == before
 
 
 @RUNC
@@ -62,12 +68,9 @@ def test_idle(api, sandbox, daemon):
         if not i % 2:
             list(call)
     wait_until(lambda: api.ps(sandbox.id, all=True) == [], "nothing kept")
-    wait_until(lambda: supervisor.descriptors() == before, f"open as at first: {before}", seconds=3)
+    wait_until(lambda: supervisor.descriptors() == before, f"open as at first: {before}")
     assert supervisor.files() == set() and supervisor.zombies() == []
-    time.sleep(1.5)
-    slept = supervisor.switches()
-    time.sleep(3)
-    assert supervisor.switches() == slept
+    wait_until(lambda: sleeps(supervisor, 3), "it sleeps", seconds=30)
     assert supervisor.memory() <= 1536 * KIB
 
 
@@ -75,12 +78,12 @@ def test_idle(api, sandbox, daemon):
 def test_kept_output_lies_in_no_file(api, sandbox, daemon):
     """that has a name; and its room is given back."""
     supervisor = Supervisor(daemon, sandbox)
-    pid = api.spawn(sandbox.id, "head", "-c", str(8 * MIB), "/dev/zero", keep_millis=2000)
+    pid = api.spawn(sandbox.id, "head", "-c", str(8 * MIB), "/dev/zero", keep_millis=5000)
     api.wait_process(sandbox.id, pid)
     assert supervisor.files() == set()
     assert 7 * MIB < supervisor.deleted() < 10 * MIB
     assert supervisor.memory() < 4 * MIB
-    wait_until(lambda: supervisor.deleted() == 0, "its room given back", seconds=4)
+    wait_until(lambda: supervisor.deleted() == 0, "its room given back", seconds=15)
     with refused(grpc.StatusCode.NOT_FOUND):
         api.wait_process(sandbox.id, pid)
 
@@ -97,7 +100,7 @@ def test_no_room_for_files(api, daemon, runtime):
         shown = api.process(sandbox.id, pid)
         kept.append(shown.stdout_size - shown.stdout_kept_from)
     assert sum(kept) <= 1024 * MIB + 5 * MIB and min(kept) >= 128 * KIB
-    with within(5):
+    with within(20):
         got = api.follow(sandbox.id, pids[-1], gaps=True, until_now=True,
                          stdout_offset=300 * MIB - 128 * KIB)
     assert (len(got.stdout), got.gaps) == (128 * KIB, [])

@@ -18,7 +18,7 @@ MIB = 1 << 20
 # session of its own, an orphan, and an orphan in a session of its own that minds no SIGTERM. The
 # number is how they are found.
 TREE = """sleep 98760 & setsid sleep 98760 & (sleep 98760 &); (setsid sh -c '
-trap "" TERM; exec sleep 98760' &); sleep 0.3; echo ready; wait; wait; sleep 98760"""
+trap "" TERM; exec sleep 98760' &); echo ready; wait; wait; sleep 98760"""
 
 
 def alive(api, ref, word="98760"):
@@ -27,10 +27,13 @@ def alive(api, ref, word="98760"):
     return lines.splitlines().count(f"sleep {word} ")
 
 
-def plant(api, ref, script=TREE, **fields):
-    """A tree that stands: its call, and what came."""
+def plant(api, ref, script=TREE, sleepers={"98760": 4}, **fields):
+    """A tree that stands, with so many that sleep for so long: its call, and what came."""
     call = api.stream(ref, "sh", "-c", script, **fields)
-    return call, Received().until(call, lambda got: b"ready" in got.stdout)
+    got = Received().until(call, lambda got: b"ready" in got.stdout)
+    for word, n in sleepers.items():
+        wait_until(lambda: alive(api, ref, word) == n, f"{n} that sleep for {word} s")
+    return call, got
 
 
 # --- signals ---------------------------------------------------------------------------------
@@ -48,8 +51,8 @@ def test_scopes(api, sandbox):
     assert alive(api, sandbox.id) >= 4
     api.signal(sandbox.id, got.pid, 9, "TREE")
 
-    call, got = plant(api, sandbox.id, "sleep 98765 & setsid sleep 98766 & sleep 0.3; echo ready;"
-                                       "wait")
+    call, got = plant(api, sandbox.id, "sleep 98765 & setsid sleep 98766 & echo ready; wait",
+                      {"98765": 1, "98766": 1})
     assert api.signal(sandbox.id, got.pid, 15, "GROUP") == 0  # they are not counted
     assert got.all(call).end.signal == 15
     assert (alive(api, sandbox.id, "98765"), alive(api, sandbox.id, "98766")) == (0, 1)
@@ -63,11 +66,9 @@ def test_scopes(api, sandbox):
 def test_tree_kill(api, sandbox):
     """It is answered when none is left."""
     call, got = plant(api, sandbox.id)
-    with within(5):
-        assert api.signal(sandbox.id, got.pid, 9, "TREE") == 5
+    assert api.signal(sandbox.id, got.pid, 9, "TREE") == 5
     assert alive(api, sandbox.id) == 0
-    with within(2):
-        got.all(call)
+    got.all(call)
     assert (got.end.exit_code, got.end.signal, got.end.output_open) == (137, 9, False)
 
 
@@ -88,20 +89,21 @@ def test_first_term_then_kill(api, sandbox):
     call, got = plant(api, sandbox.id)
     began = time.monotonic()
     assert api.signal(sandbox.id, got.pid, 15, "TREE", kill_after_millis=1000) == 5
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 9
     assert alive(api, sandbox.id) == 0
     assert got.all(call).end.signal == 15
 
-    call, got = plant(api, sandbox.id, "sleep 98761 & setsid sleep 98761 & sleep 0.3; echo ready;"
-                                       "exec sleep 98761")
-    with within(5):
+    call, got = plant(api, sandbox.id, "sleep 98761 & setsid sleep 98761 & echo ready;"
+                                       "exec sleep 98761", {"98761": 3})
+    with within(20):
         assert api.signal(sandbox.id, got.pid, 15, "TREE", kill_after_millis=60000) == 3
     assert alive(api, sandbox.id, "98761") == 0
 
 
 def test_term_alone(api, sandbox):
     """is answered when it was sent."""
-    call, got = plant(api, sandbox.id, "trap 'echo told' TERM; echo ready; while :; do sleep 0.1; done")
+    call, got = plant(api, sandbox.id, "trap 'echo told' TERM; echo ready; while :; do sleep 0.1; done",
+                      {})
     assert api.signal(sandbox.id, got.pid, 15, "TREE") in (1, 2)
     got.until(call, lambda got: b"told" in got.stdout)
     assert api.signal(sandbox.id, got.pid, 9) == 1
@@ -112,9 +114,9 @@ def test_term_alone(api, sandbox):
 def test_stopped_children(api, sandbox):
     """do not hold a kill up."""
     call, got = plant(api, sandbox.id, "sleep 98760 & a=$!; setsid sleep 98760 & sleep 0.3;"
-                                       "kill -STOP $a $!; echo ready; kill -STOP $$")
+                                       "kill -STOP $a $!; echo ready; kill -STOP $$", {"98760": 2})
     time.sleep(0.3)
-    with within(5):
+    with within(20):
         assert api.signal(sandbox.id, got.pid, 15, "TREE", kill_after_millis=300) == 3
     assert alive(api, sandbox.id) == 0
     assert got.all(call).end.signal in (9, 15)
@@ -122,9 +124,11 @@ def test_stopped_children(api, sandbox):
 
 def test_stop_and_go_on(api, sandbox):
     """A stopped program has not ended."""
-    call, got = plant(api, sandbox.id, "echo ready; sleep 0.3; echo went on; exit 8")
+    call, got = plant(api, sandbox.id, "echo ready; read x; echo went on; exit 8", {},
+                      stdin_open=True)
     api.signal(sandbox.id, got.pid, 19)
-    time.sleep(0.7)
+    api.send_input(sandbox.id, got.pid, b"\n")
+    time.sleep(0.5)
     shown = api.process(sandbox.id, got.pid)
     assert not shown.HasField("end") and shown.stdout_size == len("ready\n")
     api.signal(sandbox.id, got.pid, 18)
@@ -174,7 +178,7 @@ def test_fork_bomb(api, daemon, runtime):
     with within(12):
         api.signal(sandbox.id, got.pid, 9, "TREE", timeout=30)
     assert got.all(call).end.signal == 9
-    wait_until(lambda: api.stats(sandbox.id).pids < 10, "the last of them reaped", seconds=1)
+    wait_until(lambda: api.stats(sandbox.id).pids < 10, "the last of them reaped")
     assert api.run(sandbox.id, "true").code == 0
 
 
@@ -201,7 +205,7 @@ def test_fork_bomb_in_gvisor(api, daemon, runtime):
 def test_timeout(api, sandbox):
     began = time.monotonic()
     got = Received().all(api.stream(sandbox.id, "sleep", "1000", timeout_millis=500))
-    assert 0.4 < time.monotonic() - began < 2.5
+    assert 0.4 < time.monotonic() - began < 15
     assert got.end.timed_out and (got.end.exit_code, got.end.signal) == (143, 15)
 
 
@@ -209,21 +213,21 @@ def test_timeout_of_who_minds_no_sigterm(api, sandbox):
     """SIGKILL 2 s later, to the whole tree."""
     began = time.monotonic()
     call, got = plant(api, sandbox.id, "trap '' TERM; setsid sleep 98760 & (setsid sleep 98760 &);"
-                                       "sleep 0.3; echo ready; while :; do sleep 1; done",
-                      timeout_millis=1000)
+                                       "echo ready; while :; do sleep 1; done",
+                      {}, timeout_millis=1000)
     got.all(call)
-    assert 2.5 < time.monotonic() - began < 6
+    assert 2.5 < time.monotonic() - began < 15
     assert got.end.timed_out and got.end.signal == 9
-    wait_until(lambda: alive(api, sandbox.id) == 0, "the tree gone", seconds=1)
+    gone(api, sandbox.id)
 
 
 def test_timeout_of_a_leader_only(api, sandbox):
     """It ends at once; what minds no SIGTERM in its tree ends later, also without a client."""
-    call, got = plant(api, sandbox.id, timeout_millis=1000)
+    call, got = plant(api, sandbox.id, sleepers={}, timeout_millis=1000)
     call.cancel()
     end = api.wait_process(sandbox.id, got.pid)
     assert end.timed_out and end.signal == 15
-    wait_until(lambda: alive(api, sandbox.id) == 0, "the tree gone", seconds=5)
+    gone(api, sandbox.id)
 
 
 def test_in_time(api, sandbox):
@@ -236,42 +240,42 @@ def test_in_time(api, sandbox):
 # --- clients that go -------------------------------------------------------------------------
 
 
-def gone(api, ref, seconds=5):
-    wait_until(lambda: alive(api, ref) == 0, "the tree gone", seconds)
+def gone(api, ref):
+    wait_until(lambda: alive(api, ref) == 0, "the tree gone", 20)
 
 
 @RUNTIMES
 def test_kill_on_disconnect(api, sandbox):
     """The whole tree, once the time to come back is over."""
-    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=1000)
+    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=3000)
     began = time.monotonic()
     call.cancel()
     assert alive(api, sandbox.id) >= 4
     gone(api, sandbox.id)
-    assert time.monotonic() - began > 0.9
+    assert time.monotonic() - began > 2.9
     end = api.wait_process(sandbox.id, got.pid)
     assert end.signal == 9 and not end.timed_out
 
 
 def test_a_deadline_is_a_disconnect(api, sandbox):
-    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=1, timeout=2)
+    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=1, timeout=4)
     with refused(Code.DEADLINE_EXCEEDED):
         got.all(call)
-    gone(api, sandbox.id, seconds=2)
+    gone(api, sandbox.id)
 
 
 def test_who_comes_back_in_time(api, sandbox):
     """keeps it alive, and is the client that counts then."""
-    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=1500)
+    call, got = plant(api, sandbox.id, kill_on_disconnect=True, disconnect_grace_millis=4000)
     for _ in range(3):
         call.cancel()
-        time.sleep(0.7)
+        time.sleep(1.5)
         call = api.attach(sandbox.id, got.pid)
         Received().until(call, lambda got: got.pid)
     second = api.attach(sandbox.id, got.pid)
     Received().until(second, lambda got: got.pid)
     call.cancel()  # not the last one
-    time.sleep(2)
+    time.sleep(4.5)
     assert alive(api, sandbox.id) >= 4
     second.cancel()
     gone(api, sandbox.id)
@@ -290,7 +294,7 @@ def test_a_restart_of_the_daemon(daemon, api, sandbox, how):
     """kills nothing whose client comes back; and what nobody comes back for."""
     fields = {"kill_on_disconnect": True, "disconnect_grace_millis": 4000}
     call, got = plant(api, sandbox.id, **fields)
-    other, lost = plant(api, sandbox.id, "echo ready; exec sleep 98769", **fields)
+    other, lost = plant(api, sandbox.id, "echo ready; exec sleep 98769", {"98769": 1}, **fields)
     daemon.restart(how)
     for broken in call, other:
         with refused(Code.UNAVAILABLE):
@@ -298,32 +302,32 @@ def test_a_restart_of_the_daemon(daemon, api, sandbox, how):
     api = daemon.api
     call = api.attach(sandbox.id, got.pid, stdout_offset=len(got.stdout))
     Received(stdout_offset=len(got.stdout)).until(call, lambda got: got.pid)
-    assert api.wait_process(sandbox.id, lost.pid, timeout=10).signal == 9
+    assert api.wait_process(sandbox.id, lost.pid, timeout=20).signal == 9
     time.sleep(0.5)
     assert alive(api, sandbox.id) >= 4 and alive(api, sandbox.id, "98769") == 0
     call.cancel()
-    gone(api, sandbox.id, seconds=8)
+    gone(api, sandbox.id)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_while_no_daemon_runs(daemon, api, sandbox, how):
     """nobody can come back: the time to do so begins with the next one."""
-    fields = {"kill_on_disconnect": True, "disconnect_grace_millis": 2000}
+    fields = {"kill_on_disconnect": True, "disconnect_grace_millis": 3000}
     call, got = plant(api, sandbox.id, **fields)
-    other, lost = plant(api, sandbox.id, "echo ready; exec sleep 98769", **fields)
+    other, lost = plant(api, sandbox.id, "echo ready; exec sleep 98769", {"98769": 1}, **fields)
     getattr(daemon, how)()
     for broken in call, other:
         with refused(Code.UNAVAILABLE):
             list(broken)
-    time.sleep(3)
+    time.sleep(4)
     daemon.start()
     api = daemon.api
     call = api.attach(sandbox.id, got.pid, stdout_offset=len(got.stdout))
     Received(stdout_offset=len(got.stdout)).until(call, lambda got: got.pid)
-    assert api.wait_process(sandbox.id, lost.pid, timeout=10).signal == 9
+    assert api.wait_process(sandbox.id, lost.pid, timeout=20).signal == 9
     assert alive(api, sandbox.id) >= 4
     call.cancel()
-    gone(api, sandbox.id, seconds=8)
+    gone(api, sandbox.id)
 
 
 def test_a_client_that_ends_with_its_program(api, sandbox):

@@ -75,7 +75,7 @@ def test_the_same_end_for_all(api, sandbox, pool):
     assert [w.result(20) for w in waiters] == [got.end] * 5
     assert [(f.result(20).end, f.result().stdout, f.result().stderr) for f in followers] == [
         (got.end, b"out\n", b"err\n")] * 5
-    with within(1):
+    with within(10):
         assert api.wait_process(sandbox.id, got.pid) == got.end
         assert api.follow(sandbox.id, got.pid).end == got.end
         assert api.process(sandbox.id, got.pid).end == got.end
@@ -83,7 +83,7 @@ def test_the_same_end_for_all(api, sandbox, pool):
 
 def test_deadline_of_a_wait(api, sandbox):
     pid = api.spawn(sandbox.id, "sleep", "1000")
-    with refused(Code.DEADLINE_EXCEEDED), within(3):
+    with refused(Code.DEADLINE_EXCEEDED), within(10):
         api.wait_process(sandbox.id, pid, timeout=0.5)
     assert [p.pid for p in api.ps(sandbox.id)] == [pid]
     api.signal(sandbox.id, pid, 9)
@@ -92,10 +92,11 @@ def test_deadline_of_a_wait(api, sandbox):
 
 def test_detach(api, sandbox):
     """The stream is a `start` alone, and the program goes on."""
-    with within(5):
-        event, = api.stream(sandbox.id, "sh", "-c", "echo one; sleep 1; echo two", detach=True)
+    event, = api.stream(sandbox.id, "sh", "-c", "echo one; read x; echo two", detach=True,
+                        stdin_open=True)
     shown = api.process(sandbox.id, event.start.pid)
     assert shown.clients == 0 and not shown.HasField("end")
+    api.send_input(sandbox.id, event.start.pid, b"\n")
     assert api.follow(sandbox.id, event.start.pid).stdout == b"one\ntwo\n"
 
 
@@ -300,11 +301,11 @@ def test_clients_are_counted(api, sandbox):
 
 def test_kept_for_a_time(api, sandbox):
     began = time.monotonic()
-    pid = api.spawn(sandbox.id, "echo", "x", tag="t", keep_millis=1500)
+    pid = api.spawn(sandbox.id, "echo", "x", tag="t", keep_millis=3000)
     assert api.wait_process(sandbox.id, pid).exit_code == 0
     assert api.follow(sandbox.id, "t").stdout == b"x\n"
     wait_until(lambda: api.ps(sandbox.id, all=True) == [], "its time to be over")
-    assert 1.4 < time.monotonic() - began < 4
+    assert time.monotonic() - began > 2.9
     for which in pid, "t":
         with refused(Code.NOT_FOUND):
             api.wait_process(sandbox.id, which)
@@ -314,7 +315,7 @@ def test_kept_for_a_time(api, sandbox):
 def test_kept_in_number(api, sandbox):
     """1,024 of them. Those whose end nobody was told stay longest."""
     untold = api.spawn(sandbox.id, "echo", "untold")
-    time.sleep(0.5)
+    wait_until(lambda: api.process(sandbox.id, untold).HasField("end"), "the end of the first")
     first = Received().all(api.stream(sandbox.id, "true")).pid
     for _ in range(1100):
         api.run(sandbox.id, "true")

@@ -81,7 +81,7 @@ def test_sandbox_goes_away_during_a_call(api, sandbox, stopped):
     request = process_pb2.ProcessServiceListRequest(sandbox_id=sandbox.id)
     unary = api.processes.List.future(request, timeout=30)
     stream = api.stream(sandbox.id, "true", timeout=30)
-    time.sleep(0.2)
+    wait_until(lambda: api.metrics().get("sandboxd_routed_calls") == 3, "all three under way")
     os.kill(pid, signal.SIGKILL)
     for call in unary, stream, running:
         with refused(grpc.StatusCode.UNAVAILABLE):
@@ -150,7 +150,7 @@ def test_unary_calls_may_end_while_the_daemon_stops(api, daemon, sandbox, stoppe
     pid = stopped(sandbox)
     call = api.processes.List.future(process_pb2.ProcessServiceListRequest(sandbox_id=sandbox.id),
                                      timeout=30)
-    time.sleep(0.2)
+    wait_until(lambda: api.metrics().get("sandboxd_routed_calls") == 1, "it is under way")
     daemon.process.terminate()
     time.sleep(0.3)
     assert not call.done()

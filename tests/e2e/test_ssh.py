@@ -402,8 +402,12 @@ def test_dial_stdio_without_a_daemon(popen):
 
 
 def test_a_daemon_that_ends_ends_dial_stdio(popen, daemon):
+    def connections():
+        return daemon.api.metrics().get("sandboxd_connections")
+
+    before = connections()
     relay = popen("dial-stdio", env={"SANDBOXD_SOCKET": str(daemon.socket)}, stdin=subprocess.PIPE)
-    time.sleep(0.2)
+    wait_until(lambda: connections() == before + 1, "its connection")
     assert relay.poll() is None
     daemon.restart("SIGTERM")
     assert relay.wait(20) == 0

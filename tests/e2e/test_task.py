@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import grpc
 import pytest
@@ -125,7 +127,7 @@ def test_one_at_a_time(api, sandbox):
         api.revert_task(sandbox.id, first.id)
     assert api.start_task(sandbox.id, "other", request_key="k1").id == first.id
     assert api.task(sandbox.id).id == first.id
-    with within(4):
+    with within(15):
         assert status(api.cancel_task(sandbox.id)) == "CANCELLED"
     assert api.start_task(sandbox.id, "other", request_key="k1").id == first.id
     _, second = api.run_task(sandbox.id, "true", request_key="k2")
@@ -265,15 +267,13 @@ def sleepers(api, sandbox):
 
 @RUNTIMES
 def test_cancel(api, git_sandbox):
-    """The whole tree is gone within two seconds, and what was changed is told."""
+    """The whole tree is gone soon, also who minds no SIGTERM, and what was changed is told."""
     task = api.start_task(git_sandbox.id, leave_children("echo x >made; echo begun; sleep 1002"))
     next(e for e in api.follow_task(git_sandbox.id) if e.HasField("message"))
     wait_until(lambda: sleepers(api, git_sandbox) == 3, "all of it runs")
     with ThreadPoolExecutor() as pool:
-        began = time.monotonic()
         cancel = pool.submit(api.cancel_task, git_sandbox.id)
-        wait_until(lambda: sleepers(api, git_sandbox) == 0, "all of it is gone", 5)
-        assert time.monotonic() - began < 2.5  # with the looking
+        wait_until(lambda: sleepers(api, git_sandbox) == 0, "all of it is gone")
         done = cancel.result()
     assert done.id == task.id and status(done) == "CANCELLED" and done.result.error == ""
     assert changed(api.finish_task(git_sandbox.id)) == {"made": "ADDED"}
@@ -407,10 +407,10 @@ def test_cancel_of_a_build(api, git_sandbox):
     write(api, box, sandbox_yaml="version: 1\nbuild: {command: sleep 1000}")
     api.start_task(box, "echo x >made")
     wait_until(lambda: "BUILD_CHECK" in phases(api.follow_task(box, until_now=True)), "the build")
-    with within(5):
+    with within(15):
         done = api.cancel_task(box)
     assert status(done) == "CANCELLED" and done.result.files_added == 1
-    wait_until(lambda: sleepers(api, git_sandbox) == 0, "it is gone", 3)
+    wait_until(lambda: sleepers(api, git_sandbox) == 0, "it is gone")
 
 
 # --- what the daemon keeps ---------------------------------------------------------------------
@@ -460,6 +460,11 @@ def test_deleted_at_once(api, sandbox):
     assert status(api.task(sandbox.id, task.id)) == "SUCCEEDED"
 
 
+def kept_tasks(daemon):
+    with closing(sqlite3.connect(f"file:{daemon.data}/sandboxd.db?mode=ro", uri=True, timeout=10)) as db:
+        return {row[0] for row in db.execute("SELECT id FROM task")}
+
+
 @RUNC
 def test_more_tasks_than_are_kept(daemon, api, sandbox):
     ids = [api.run_task(sandbox.id, f"echo {i}")[1].id for i in range(70)]
@@ -468,7 +473,7 @@ def test_more_tasks_than_are_kept(daemon, api, sandbox):
     with refused(Code.NOT_FOUND, ids[0]):
         api.task(sandbox.id, ids[0])
     # The daemon asks a sandbox with so much to tell once a second.
-    time.sleep(10)
+    wait_until(lambda: ids[-1] in kept_tasks(daemon), "the daemon has the last one", 30)
     api.stop(sandbox.id)
     assert [t.id for t in api.list_tasks(sandbox.id)] == ids[-64:]
 
