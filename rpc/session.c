@@ -11,8 +11,10 @@
 #include "rpc/peer.h"
 #include "rpc/wire.h"
 
-/* How long a client that was told of the server's end may take to go, in milliseconds. */
-#define DRAINED_MS 100
+/* How long a client may take to go when the server ends, in milliseconds: one that was told, which
+ * a busy machine may keep from reading it; and one that can only find out. */
+#define TOLD_MS   1000
+#define UNTOLD_MS 100
 
 /* --- whose it is --------------------------------------------------------------------------- */
 
@@ -128,13 +130,13 @@ static void finish_when_drained(struct rpc_session *s)
         if (!s->server->draining || s->n_calls > 0 || s->closing)
                 return;
         s->since = uv_now(s->server->loop);
-        rpc_server_look_in(s->server, DRAINED_MS);
+        rpc_server_look_in(s->server, s->told ? TOLD_MS : UNTOLD_MS);
 }
 
 void rpc_session_drain(struct rpc_session *s)
 {
         if (s->wire && !s->closing)
-                (void)s->wire->drain(s); /* told or not, it has to go */
+                s->told = s->wire->drain(s); /* or not: it has to go */
         s->retired = true;
         finish_when_drained(s);
 }
@@ -147,7 +149,7 @@ static uint64_t patience(const struct rpc_session *s)
         if (s->n_calls > 0 && s->greeted)
                 return 0;
         if (s->retired && s->server->draining)
-                return DRAINED_MS;
+                return s->told ? TOLD_MS : UNTOLD_MS;
         if (!s->greeted || s->retired)
                 return limits->greeting_ms;
         return limits->idle_ms;
@@ -253,7 +255,7 @@ static int choose_wire(struct rpc_session *s, uint8_t first_byte)
                         s->wire = *w;
                         int r = s->wire->open(s);
                         if (r == 0 && s->server->draining)
-                                (void)s->wire->drain(s); /* it greets as we go */
+                                s->told = s->wire->drain(s); /* it greets as we go */
                         return r;
                 }
         }

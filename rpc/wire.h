@@ -142,7 +142,8 @@ struct rpc_session {
         uint64_t since; /* uv_now: of the accept, the end of the last call, or the goodbye */
         size_t held;    /* bytes, see rpc_session_hold */
         bool greeted;   /* a whole frame has come */
-        bool retired;   /* the peer was told to go */
+        bool retired;   /* it has to go */
+        bool told;      /* and its client knows that the server ends */
         TAILQ_HEAD(rpc_call_list, rpc_call) calls; /* those still on the wire first */
         unsigned n_calls;
         unsigned round, changes; /* of the list, see rpc_session_for_each */

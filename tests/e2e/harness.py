@@ -517,9 +517,10 @@ class Daemon:
             for sandbox in self.api.list():
                 self.remove(sandbox)
             wait_until(lambda: not self.zombies(), "every child of the daemon reaped")
-            self.stop()
         for api in self.apis:
-            api.close()
+            api.close()  # whoever stays and does not read is waited for
+        if self.process is not None:
+            self.stop()
         return self.leftovers()
 
     def remove(self, sandbox):
