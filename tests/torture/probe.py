@@ -18,7 +18,7 @@ WINDOWS = 3   # at least
 FLOOR = {"list": 0.003, "exec": 0.010}
 # No single call takes so long, whatever the windows say: what is stuck is so for 2 s at least, and
 # one step that blocks would show here.
-SLOWEST = 1.5
+SLOWEST = 1.9
 
 
 class Probe(threading.Thread):
@@ -53,14 +53,14 @@ class Probe(threading.Thread):
         samples.append(time.monotonic() - began)
 
     def finish(self):
-        """For each daemon {what: (p99, slowest)}."""
+        """For each daemon {what: (p99 of a window: the median, and the worst; slowest)}."""
         while len(self.samples[-1]["exec"]) < WINDOW * WINDOWS:
             assert self.is_alive() and len(self.errors) < 100, self.errors[:3]
             time.sleep(0.01)
         self.ending = True
         self.join(60)
-        return [{what: (median(p99s(times)), max(times)) for what, times in samples.items()}
-                for samples in self.samples]
+        return [{what: (median(p99s(times)), max(p99s(times)), max(times))
+                 for what, times in samples.items()} for samples in self.samples]
 
 
 def p99s(times):
@@ -69,7 +69,8 @@ def p99s(times):
 
 @contextmanager
 def probing(daemon, ref, figure, **options):
-    """Around the trouble: others wait no longer than twice what they wait for the daemon beside."""
+    """Around the trouble: others wait no longer than twice what they wait for the daemon beside; on a
+    busy machine, where that is now more and now less, in its worst window."""
     calm = Daemon()
     calm.start()
     probe = Probe([(daemon, ref), (calm, calm.api.create().id)], **options)
@@ -89,8 +90,8 @@ def probing(daemon, ref, figure, **options):
     assert probe.errors == [] and left == []
     text = "; ".join(f"{what} p99 {stuck[what][0] * 1000:.1f} ms beside "
                      f"{undisturbed[what][0] * 1000:.1f} undisturbed (slowest "
-                     f"{stuck[what][1] * 1000:.0f})" for what in stuck)
+                     f"{stuck[what][2] * 1000:.0f})" for what in stuck)
     figure(text)
-    for what, (p99, slowest) in stuck.items():
-        allowed = 2 * max(undisturbed[what][0], FLOOR[what])
-        assert p99 <= allowed and slowest <= max(SLOWEST, 2 * undisturbed[what][1]), (what, text)
+    for what, (p99, _, slowest) in stuck.items():
+        allowed = 2 * max(undisturbed[what][1], FLOOR[what])
+        assert p99 <= allowed and slowest <= max(SLOWEST, 2 * undisturbed[what][2]), (what, text)
