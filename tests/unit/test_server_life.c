@@ -261,6 +261,28 @@ static void late_call_on_an_idle_connection(void **state)
         PEER_UNTIL(&t->peer, t->f->server_closed);
 }
 
+/* By a client that was busy: its call still finds the connection, and it learns that it was not
+ * taken. */
+static void goodbye_that_is_read_late(void **state)
+{
+        struct peer_run *t = *state;
+        const uint8_t *out;
+        ssize_t n;
+
+        begin(t);
+        peer_assert_serves(&t->peer);
+        struct h2 *h = t->peer.h;
+        rpc_server_drain(t->f->server);
+        loop_run_for(&t->f->l, 400);
+        struct h2_reply *late = submit_empty(h, "NotServed", (struct odd){0});
+        while ((n = nghttp2_session_mem_send(h->session, &out)) > 0)
+                assert_true(raw_send(t->f, h->fd, out, (size_t)n));
+        H2_UNTIL(h, h->going);
+        assert_in_range(h->last_stream, 1, late->stream_id - 1);
+        close_server(t, 10000);
+        PEER_UNTIL(&t->peer, t->f->server_closed);
+}
+
 static int listen_at(const char *path)
 {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -665,6 +687,7 @@ int main(void)
                 TESTS_OF("_ttrpc", ttrpc),
                 TESTS_OF("_grpc", grpc),
                 TEST(greets_while_draining, "", grpc),
+                TEST(goodbye_that_is_read_late, "", grpc),
                 TEST(half_a_message_beside_a_paused_call, "", grpc),
                 TEST(ended_call_that_had_not_taken_all, "", grpc),
                 TEST(head_that_never_ends, "", grpc),
