@@ -260,7 +260,8 @@ def test_purge(machine):
     left = machine.files() - STORY["files"]
     assert left == set()
     assert machine.sh("cat /etc/passwd /etc/group") == STORY["users"]
-    assert machine.sh("systemctl list-units --all --no-legend 'sandboxd*'") == ""
+    wait_until(lambda: machine.sh("systemctl list-units --all --no-legend 'sandboxd*'") == "",
+               "systemd has forgotten its units", 30)
     assert not {"sandboxd", "runtimed"} & set(machine.sh("cat /proc/[0-9]*/comm").split())
     assert os.listdir(f"/proc/{machine.leader}/root/sys/class/net") == ["lo"]
     assert machine.sh("nft list tables") == ""
