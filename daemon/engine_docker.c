@@ -103,9 +103,9 @@ void docker_set_problem(struct engine_runtime *r, char *text, bool passes)
         r->problem_passes = passes;
 }
 
-/* Its other arguments stay as they are. */
 #define DAEMON_JSON "put this into /etc/docker/daemon.json, then run 'systemctl reload docker': "
 
+/* Its other arguments stay as they are. */
 char *docker_way_to_register(const struct engine_docker *e, const struct engine_runtime *r)
 {
         const char *args = e->docker_runtimes[r - e->runtimes].args;
