@@ -324,6 +324,23 @@ static int unpack(struct docker_facts_job *j, const struct docker_answer *answer
                   : err_oom(e);
 }
 
+/* Asks for the archive of what lies at this path, escaped; NULL: there is no memory. request: what
+ * is to be done with it. */
+static void get_archive(struct docker_facts_job *j, const char *path, struct docker_request request)
+{
+        _cleanup_free_ char *url =
+                path ? str_printf("/containers/sandboxd-%s/archive?path=%s", j->id, path) : NULL;
+        struct err err;
+
+        request.method = "GET";
+        request.path = url;
+        request.timeout_ms = time_left(j);
+        request.data = j;
+        int r = url ? docker_call(j->engine->client, &request, NULL, &err) : err_oom(&err);
+        if (r < 0)
+                fail(j, &err);
+}
+
 static void on_copied(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_facts_job *j = data;
@@ -341,26 +358,12 @@ static void on_copied(void *data, const struct docker_answer *answer, const stru
 
 static void copy_next(struct docker_facts_job *j)
 {
-        struct engine_docker *e = j->engine;
-        struct err err;
-
-        if (j->part == ARRAY_SIZE(parts)) {
+        if (j->part == ARRAY_SIZE(parts))
                 publish(j);
-                return;
-        }
-        _cleanup_free_ char *path =
-                str_printf("/containers/sandboxd-%s/archive?path=%s", j->id, parts[j->part].path);
-        const struct docker_request request = {
-                .method = "GET",
-                .path = path,
-                .timeout_ms = time_left(j),
-                .answer_max = ARCHIVE_MAX,
-                .on_done = on_copied,
-                .data = j,
-        };
-        int r = path ? docker_call(e->client, &request, NULL, &err) : err_oom(&err);
-        if (r < 0)
-                fail(j, &err);
+        else
+                get_archive(
+                        j, parts[j->part].path,
+                        (struct docker_request){.answer_max = ARCHIVE_MAX, .on_done = on_copied});
 }
 
 /* --- volumes ------------------------------------------------------------------------------- */
@@ -421,7 +424,6 @@ static void on_looked_at(void *data, const struct docker_answer *answer, const s
 static void look_at_next(struct docker_facts_job *j)
 {
         const char *path = j->volumes[j->volume];
-        struct err err;
 
         if (!path) {
                 copy_next(j);
@@ -434,21 +436,9 @@ static void look_at_next(struct docker_facts_job *j)
         j->prefix += 1 + strcspn(path + j->prefix + 1, "/");
         _cleanup_free_ char *prefix = strndup(path, j->prefix);
         _cleanup_free_ char *escaped = prefix ? docker_escape(prefix) : NULL;
-        _cleanup_free_ char *url =
-                escaped ? str_printf("/containers/sandboxd-%s/archive?path=%s", j->id, escaped)
-                        : NULL;
-        const struct docker_request request = {
-                .method = "GET",
-                .path = url,
-                .timeout_ms = time_left(j),
-                .answer_max = PEEK_MAX,
-                .peeks = true,
-                .on_done = on_looked_at,
-                .data = j,
-        };
-        int r = url ? docker_call(j->engine->client, &request, NULL, &err) : err_oom(&err);
-        if (r < 0)
-                fail(j, &err);
+        get_archive(j, escaped,
+                    (struct docker_request){
+                            .answer_max = PEEK_MAX, .peeks = true, .on_done = on_looked_at});
 }
 
 static void on_created(void *data, const struct docker_answer *answer, const struct err *err)
