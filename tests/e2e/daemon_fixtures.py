@@ -93,6 +93,28 @@ def daemon(make_daemon):
 
 
 @pytest.fixture
+def mounted(make_daemon):
+    """A daemon whose data directory lies on a file system of its own, as `mount ARGS` has it."""
+    made = []
+
+    def make(*args, **config):
+        daemon = make_daemon(start=False, **config)
+        daemon.data.mkdir()
+        subprocess.run(["mount", *args, daemon.data], check=True)
+        made.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield make
+    for daemon in made:
+        for sandbox in daemon.api.list():
+            daemon.remove(sandbox)
+        daemon.stop()
+        daemon.process = None
+        subprocess.run(["umount", daemon.data], check=True)
+
+
+@pytest.fixture
 def api(daemon):
     return daemon.api
 

@@ -105,23 +105,14 @@ def test_a_bomb_against_the_memory(daemon, images, tmp_path):
 
 @needs_tools
 @pytest.mark.parametrize("kind", ["tar", "layer"])
-def test_a_full_disk(make_daemon, tmp_path, kind):
+def test_a_full_disk(mounted, tmp_path, kind):
     """Full between two looks at it: whoever meets it first, it is no fault of the image."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", disk)
-    try:
-        daemon = make_daemon(data_dir=str(disk / "data"))
-        images = Images(daemon)
-        images.directory = str(disk / "data/images")
-        source = make_tar(tmp_path / "large.tar", *(regular(f"usr/{i}", os.urandom(1 << 20))
-                                                    for i in range(60)))
-        with refused("RESOURCE_EXHAUSTED", "disk"):
-            images.load("mine", f"tar:{source}" if kind == "tar" else as_layer(tmp_path, source))
-        gone(images)
-        daemon.stop()
-    finally:
-        run("umount", "-l", disk)
+    images = Images(mounted("-t", "tmpfs", "-o", "size=48m", "tmpfs"))
+    source = make_tar(tmp_path / "large.tar", *(regular(f"usr/{i}", os.urandom(1 << 20))
+                                                for i in range(60)))
+    with refused("RESOURCE_EXHAUSTED", "disk"):
+        images.load("mine", f"tar:{source}" if kind == "tar" else as_layer(tmp_path, source))
+    gone(images)
 
 
 # --- what is told of it ---

@@ -300,28 +300,6 @@ def test_a_create_that_fails_leaves_nothing(daemon, api, runtime, image):
     assert overlays(daemon) == [] and not mounts(daemon.dir)
 
 
-@pytest.fixture
-def mounted(make_daemon):
-    """A daemon whose data directory lies on a file system of its own, as `mount ARGS` has it."""
-    made = []
-
-    def make(*args):
-        daemon = make_daemon(start=False)
-        daemon.data.mkdir()
-        subprocess.run(["mount", *args, daemon.data], check=True)
-        made.append(daemon)
-        daemon.start()
-        return daemon
-
-    yield make
-    for daemon in made:
-        for sandbox in daemon.api.list():
-            daemon.remove(sandbox)
-        daemon.stop()
-        daemon.process = None
-        subprocess.run(["umount", daemon.data], check=True)
-
-
 def test_a_file_system_that_cannot(mounted, tmp_path):
     """As in a container, whose own root is an overlay."""
     for name in ("below", "upper", "work"):
