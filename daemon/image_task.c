@@ -220,6 +220,29 @@ static json_t *useful_part(const json_t *config)
         return to;
 }
 
+/* The digest is that of the configuration, which names all layers: umoci holds those that the
+ * manifest has against it one by one, and does not miss the others. It reads "Layers" as well, also
+ * with a long s, and takes the last (https://pkg.go.dev/encoding/json#Unmarshal). */
+static int check_layers(const json_t *manifest, const json_t *config, struct err *e)
+{
+        const json_t *ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
+        bool good = json_array_size(json_object_get(manifest, "layers")) == json_array_size(ids);
+        const char *key;
+        const json_t *value;
+
+        json_object_foreach((json_t *)manifest, key, value)
+        {
+                for (const char *c = key; *c; c++)
+                        good &= (*c & 0x80) == 0;
+                good &= str_eq(key, "layers") || strcasecmp(key, "layers") != 0;
+                good &= str_eq(key, "config") || strcasecmp(key, "config") != 0;
+        }
+        return good ? 0
+                    : err_set(e, STATUS_INVALID_ARGUMENT,
+                              "the image's manifest has not the layers that its configuration "
+                              "names");
+}
+
 /* skopeo wrote the layout, with one image in it. */
 static json_t *read_config(struct image_job *j, struct err *e)
 {
@@ -233,7 +256,7 @@ static json_t *read_config(struct image_job *j, struct err *e)
                                      j->digest, e);
         if (manifest)
                 config = load_blob(j, json_object_get(manifest, "config"), j->digest, e);
-        if (config && !(ret = useful_part(config)))
+        if (config && check_layers(manifest, config, e) == 0 && !(ret = useful_part(config)))
                 (void)err_oom(e);
         json_decref(index);
         json_decref(manifest);

@@ -5,6 +5,7 @@ import http.server
 import json
 import lzma
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -282,3 +283,47 @@ def test_a_blob_that_lies_elsewhere(images, tmp_path, layout, kind):
         images.refuses("INVALID_ARGUMENT", "failed", "mine", source)
         server.shutdown()
     assert asked == []
+
+
+# --- layers ---
+
+
+def blob(layout, descriptor):
+    with open(f"{layout}/blobs/sha256/{descriptor['digest'].split(':')[1]}", "rb") as file:
+        return json.load(file)
+
+
+def put_blob(layout, value):
+    """Of that value, as a descriptor tells of it."""
+    data = json.dumps(value).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    with open(f"{layout}/blobs/sha256/{digest}", "wb") as file:
+        file.write(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
+
+
+@needs_tools
+@pytest.mark.parametrize("changes", [
+    lambda layers: {"layers": layers[:1]}, lambda layers: {"layers": []},
+    lambda layers: {"Layers": layers[:1]}, lambda layers: {"layer\u017f": layers[:1]},
+    lambda layers: {"layers": [layers[0], layers[0]]}])
+def test_an_image_of_other_layers(images, tmp_path, layout, changes):
+    """It would stand for the one whose configuration it has."""
+    path = layout.removesuffix(":one")
+    (tmp_path / "over").mkdir()
+    (tmp_path / "over/marker").write_text("mended\n")
+    run("umoci", "insert", "--image", layout, tmp_path / "over", "/etc")
+    shutil.copytree(path, tmp_path / "short")
+    with open(f"{tmp_path}/short/index.json", "r+", encoding="utf-8") as file:
+        index = json.load(file)
+        manifest = blob(path, index["manifests"][0])
+        assert len(manifest["layers"]) == 2
+        manifest |= changes(manifest["layers"])
+        index["manifests"][0] |= put_blob(tmp_path / "short", manifest)
+        file.seek(0)
+        file.truncate()
+        json.dump(index, file)
+    images.refuses("INVALID_ARGUMENT", "", "short", f"oci:{tmp_path}/short:one")
+    images.load("whole", f"oci:{layout}")
+    with open(images.path("whole/rootfs/etc/marker"), encoding="utf-8") as file:
+        assert file.read() == "mended\n"
