@@ -101,7 +101,6 @@ static void lost(struct engine_docker *e, const struct err *why)
         set_all_problems(e, why);
         l->up = l->asking = l->stale = false;
         l->begun = true;
-        e->has_network = false;
         (void)uv_timer_start(&l->timer, on_timer, l->wait_ms, 0); /* never fails */
         l->wait_ms = MIN(2 * l->wait_ms, (unsigned)WAIT_MAX_MS);
 }

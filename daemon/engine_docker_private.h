@@ -87,7 +87,6 @@ struct engine_docker {
         struct docker_link link;
         bool is_podman;                   /* and not Docker, whose API it speaks */
         bool maps_users;                  /* of containers to others of the host */
-        bool has_network;                 /* docker.network was seen to be there */
         const char *runtimed;             /* host path */
         struct docker_trial *trial;       /* NULL: none is under way */
         TAILQ_HEAD(, docker_run) waiting; /* for a trial */

@@ -242,12 +242,10 @@ static int make_network(struct docker_run *run, struct err *err);
 static void on_network_made(void *data, const struct docker_answer *answer, const struct err *err)
 {
         struct docker_run *run = data;
-        struct engine_docker *e = run->engine;
         struct err again;
 
         /* 409: another run was faster. An engine before 27 has no addresses of IPv6 to give. */
         if (!err || answer->status == 409) {
-                e->has_network = true;
                 create(run);
         } else if (answer->status > 0 && !run->v4_only) {
                 run->v4_only = true;
@@ -289,7 +287,6 @@ static void on_network(void *data, const struct docker_answer *answer, const str
         struct err e;
 
         if (!err) {
-                run->engine->has_network = true;
                 create(run);
         } else if (answer->status != 404) {
                 run_done(run, 0, err);
@@ -300,6 +297,7 @@ static void on_network(void *data, const struct docker_answer *answer, const str
         }
 }
 
+/* Each time: whoever prunes Docker's networks removes it while no sandbox has it. */
 static void find_network(struct docker_run *run)
 {
         struct engine_docker *e = run->engine;
@@ -313,7 +311,7 @@ static void on_begin(uv_timer_t *timer)
 {
         struct docker_run *run = CONTAINER(timer, struct docker_run, timer);
 
-        if (run->bridge && !run->engine->has_network)
+        if (run->bridge)
                 find_network(run);
         else
                 create(run);

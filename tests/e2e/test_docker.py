@@ -355,6 +355,17 @@ def test_labels_of_images_and_of_others(daemon, api, dockerd):
         dockerd.remove(big)
 
 
+def test_somebody_prunes_its_network(daemon_on, make_docker):
+    """Which has no container just then."""
+    docker = make_docker()
+    daemon = daemon_on(docker)
+    box = daemon.api.create(runtime="runc", network="NETWORK_MODE_BRIDGE")
+    daemon.api.stop(box.id)
+    assert docker.api("POST", "/networks/prune")["NetworksDeleted"] == ["sandboxd"]
+    daemon.api.start(box.id)
+    assert "eth0" in daemon.api.sh(box.id, "cat /proc/net/dev")
+
+
 # --- name servers ----------------------------------------------------------------------------
 
 SERVER, NAME, ADDRESS = "10.254.0.53", "there.example", "10.254.1.2"
