@@ -73,6 +73,13 @@ json_t *docker_parse(const struct docker_answer *answer, const char *what, struc
         return NULL;
 }
 
+char *docker_container_path(const struct engine_docker *e, const char *id, const char *what)
+{
+        _cleanup_free_ char *container = docker_container(e, id);
+
+        return container ? str_printf("/containers/%s/%s", container, what) : NULL;
+}
+
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value)
 {
         json_t *filters = json_pack("{s:[o, o*]}", "label",
@@ -311,10 +318,20 @@ char *docker_cgroup(const struct engine_docker *e, const char *id)
         return bundle_read(e->state_dir, id, DOCKER_FILE_CGROUP);
 }
 
+char *docker_container(const struct engine_docker *e, const char *id)
+{
+        char *kept = bundle_read(e->state_dir, id, DOCKER_FILE_CONTAINER);
+
+        if (kept && strlen(kept) == DOCKER_ID_LEN)
+                return kept;
+        free(kept);
+        return str_printf("sandboxd-%s", id);
+}
+
 void docker_find_cgroup(const struct engine_docker *e, const char *id)
 {
         _cleanup_free_ char *known = docker_cgroup(e, id);
-        _cleanup_free_ char *container = bundle_read(e->state_dir, id, DOCKER_FILE_CONTAINER);
+        _cleanup_free_ char *container = docker_container(e, id);
         _cleanup_free_ char *path = bundle_path(e->state_dir, id, DOCKER_FILE_CGROUP);
         _cleanup_free_ char *cgroup = NULL;
 

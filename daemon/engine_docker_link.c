@@ -141,7 +141,7 @@ static void look_whether_paused(struct engine_docker *e, const char *id)
                 return;
         look->engine = e;
         (void)str_format(look->id, sizeof(look->id), "%s", id); /* it fits */
-        if (docker_ask_free(e, "GET", str_printf("/containers/sandboxd-%s/json", id), DOCKER_ASK_MS,
+        if (docker_ask_free(e, "GET", docker_container_path(e, id, "json"), DOCKER_ASK_MS,
                             on_looked, look, NULL) < 0)
                 free(look);
 }

@@ -114,6 +114,11 @@ int docker_ask_free(struct engine_docker *e, const char *method, char *path, uns
                     void *data, struct err *err);
 /* The answer as an object; NULL when it is none, then *err says so. The caller's reference. */
 json_t *docker_parse(const struct docker_answer *answer, const char *what, struct err *err);
+/* What Docker is asked for a sandbox's container by: its id, which nobody changes, or, where that
+ * is not kept (yet), the name that it was made with. The caller frees. */
+char *docker_container(const struct engine_docker *e, const char *id);
+/* The path of the API for it; what: "json", and so on. The caller frees. */
+char *docker_container_path(const struct engine_docker *e, const char *id, const char *what);
 /* The path that lists the containers of this instance, that have this label, too; label NULL: all.
  * The caller frees. */
 char *docker_filters(const struct engine_docker *e, const char *label, const char *value);

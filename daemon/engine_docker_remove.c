@@ -193,7 +193,13 @@ static void on_begin(uv_timer_t *timer)
         }
         docker_find_cgroup(job->engine, job->id);
         docker_kill_all(&job->engine->base, job->id);
-        (void)str_format(job->name, sizeof(job->name), "sandboxd-%s", job->id); /* it fits */
+        _cleanup_free_ char *container = docker_container(job->engine, job->id);
+        if (!container) {
+                (void)err_oom(&e);
+                remove_done(job, &e);
+                return;
+        }
+        (void)str_format(job->name, sizeof(job->name), "%s", container); /* it fits */
         ask_delete(job);
 }
 

@@ -428,8 +428,8 @@ static int end_ask(struct end *end, const char *method, const char *what, unsign
                                 const struct err *err))
 {
         return docker_ask_free(end->engine, method,
-                               str_printf("/containers/sandboxd-%s/%s", end->id, what), timeout_ms,
-                               done, end, NULL);
+                               docker_container_path(end->engine, end->id, what), timeout_ms, done,
+                               end, NULL);
 }
 
 /* A stream of frames: which output, three zeros, four bytes of length, then so many bytes. Returns
@@ -571,7 +571,7 @@ static void on_paused(void *data, const struct docker_answer *answer, const stru
         (void)answer;
         if (err)
                 job->err = *err;
-        if (docker_ask_free(job->engine, "GET", str_printf("/containers/sandboxd-%s/json", job->id),
+        if (docker_ask_free(job->engine, "GET", docker_container_path(job->engine, job->id, "json"),
                             STATE_MS, on_pause_state, job, &e) < 0)
                 pause_done(job, &e);
 }
@@ -587,10 +587,9 @@ int docker_pause(struct engine *base, const struct engine_runtime *runtime, cons
         *job = (struct pause_job){
                 .engine = (struct engine_docker *)base, .on = on, .done = done, .data = data};
         (void)str_format(job->id, sizeof(job->id), "%s", id); /* it fits */
-        int r = docker_ask_free(
-                job->engine, "POST",
-                str_printf("/containers/sandboxd-%s/%s", id, on ? "pause" : "unpause"), PAUSE_MS,
-                on_paused, job, err);
+        int r = docker_ask_free(job->engine, "POST",
+                                docker_container_path(job->engine, id, on ? "pause" : "unpause"),
+                                PAUSE_MS, on_paused, job, err);
         if (r < 0)
                 free(job);
         return r;

@@ -318,6 +318,26 @@ def test_what_others_do_to_a_container(daemon, api, dockerd):
         assert api.sh(box.id, "echo again") == "again\n"
 
 
+def test_a_container_of_another_name(daemon, api, dockerd):
+    """It is the sandbox's, whatever it is called; who has the name now is not."""
+    box = api.create(runtime="runc")
+    container = daemon.engine.container(daemon, box)["Id"]
+    dockerd.api("POST", f"/containers/{container}/rename", name="renamed")
+    other = dockerd.run(f"sandboxd-{box.id}", ["sleep", "1000"])
+    try:
+        dockerd.api("POST", f"/containers/{container}/pause")
+        wait_until(lambda: api.state(box.id) == "PAUSED", "the event of the pause")
+        api.resume(box.id)
+        api.pause(box.id)
+        api.resume(box.id)
+        assert api.sh(box.id, "echo up") == "up\n"
+        api.delete(box.id)
+        assert [c["Id"] for c in dockerd.containers()] == [other]
+        assert dockerd.containers()[0]["State"] == "running"
+    finally:
+        dockerd.remove_containers()
+
+
 def test_what_is_not_ours_stays(daemon, dockerd, make_daemon):
     """A container of another program, and one of another daemon's."""
     other = make_daemon()
