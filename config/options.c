@@ -403,11 +403,13 @@ const struct config_option config_options[] = {
          .type = OPTION_LIST,
          .item = OPTION_RULE,
          .offset = FIELD(network.deny),
-         .fallback = "169.254.0.0/16, fe80::/10, 100.100.100.200, fd00:ec2::254, 168.63.129.16",
+         .fallback = "169.254.0.0/16, fe80::/10, 100.100.100.200, 168.63.129.16, 192.0.0.192, "
+                     "fd00:ec2::254, fd00:ec2::23, fd20:ce::254, fd00:c1::a9fe:a9fe, "
+                     "fd00:42::42, fd00:a9fe:a9fe::1, fd00:100::100:200",
          .max = OPTION_ITEMS_MAX,
          .reloadable = true,
          .help = "What no sandbox reaches, whatever its egress policy: the metadata services of "
-                 "clouds."},
+                 "clouds. Not in force on Docker's networks."},
         {.name = "access.users",
          .type = OPTION_GRANTS,
          .item = OPTION_USER,

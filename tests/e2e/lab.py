@@ -21,7 +21,9 @@ from harness import BUILD, wait_until
 
 REACH = BUILD / "tests/reach"
 BRIDGE = sandbox_pb2.NETWORK_MODE_BRIDGE
-METADATA = "169.254.169.254", "fd00:ec2::254"
+# Of AWS and most others, AWS, Google, Oracle, Scaleway, Linode, Alibaba.
+METADATA = ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42",
+            "fd00:a9fe:a9fe::1", "fd00:100::100:200")
 ECHO, WEB, DNS = 7, 80, 53
 PAGE = "a page of the world\n"
 
@@ -263,8 +265,8 @@ class Lab:
         return server
 
     def route_metadata(self):
-        for address, via in zip(METADATA, (self.world.v4, self.world.v6)):
-            bits = 128 if ":" in address else 32
+        for address in METADATA:
+            bits, via = (128, self.world.v6) if ":" in address else (32, self.world.v4)
             self.world.add(address, "lo", ["-n", self.world.name], bits)
             run("ip", "route", "add", f"{address}/{bits}", "via", via, "metric", self.metric)
 
