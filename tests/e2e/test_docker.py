@@ -13,6 +13,7 @@ from sandboxd.v1 import sandbox_pb2
 
 from dockerd import DockerEngine, Dockerd
 from harness import LONG, identity, output, refused, state_name, wait_until
+from lab import REACH, answers
 from test_doctor import examine, status
 
 pytestmark = pytest.mark.docker_only
@@ -384,6 +385,49 @@ def test_somebody_prunes_its_network(daemon_on, make_docker):
     assert docker.api("POST", "/networks/prune")["NetworksDeleted"] == ["sandboxd"]
     daemon.api.start(box.id)
     assert "eth0" in daemon.api.sh(box.id, "cat /proc/net/dev")
+
+
+METADATA = "169.254.169.254"
+
+
+@pytest.fixture
+def metadata(make_docker):
+    """A Docker Engine on whose network there is a metadata service."""
+    docker = make_docker()
+    script = f"""ip netns add cloud && ip link add cloud0 type veth peer name eth0 netns cloud
+                 ip address add 169.254.0.1/16 dev cloud0 && ip link set cloud0 up
+                 ip -n cloud address add {METADATA}/16 dev eth0 && ip -n cloud link set eth0 up
+                 ip -n cloud route add default via 169.254.0.1"""
+    docker.inside("sh", "-ec", script)
+    serving = [docker.spawn_inside(*enter, REACH, "serve", "80")
+               for enter in (("ip", "netns", "exec", "cloud"), ())]
+    yield docker
+    for process in serving:
+        process.kill()
+        process.wait(20)
+
+
+def test_what_its_network_reaches(metadata, daemon_on, runtime):
+    """Of the host, and the metadata service, unless rules hold it, as docs/docker.md has them."""
+    metadata.api("POST", "/networks/create", {
+        "Name": "sandboxd", "Options": {"com.docker.network.bridge.enable_icc": "false",
+                                        "com.docker.network.bridge.name": "sandboxd0"}})
+    daemon = daemon_on(metadata)
+    box = daemon.api.create(runtime=runtime, network="NETWORK_MODE_BRIDGE")
+    daemon.bring(box, REACH)
+    host = metadata.api("GET", "/networks/sandboxd")["IPAM"]["Config"][0]["Gateway"]
+
+    def reach():
+        return answers(daemon.api.run(box.id, "./reach", *targets).stdout.decode())
+
+    targets = [f"{kind}/{address}/80" for kind in ("tcp", "udp") for address in (METADATA, host)]
+    assert set(reach()) == set(targets)
+    text = (Path(__file__).parents[2] / "docs/docker.md").read_text()
+    rules = re.findall("^    (iptables .*)$", text, re.MULTILINE)
+    assert len(rules) == 2
+    for rule in rules:
+        metadata.inside(*rule.split())
+    assert reach() == {}
 
 
 # --- name servers ----------------------------------------------------------------------------
