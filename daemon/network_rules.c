@@ -54,7 +54,7 @@ static void put_chain(FILE *f, const struct lease *l)
                       l->name);
         for (size_t i = 0; i < l->policy.n; i++) {
                 (void)fprintf(f, "add rule %s p_%s ", table, l->name);
-                put_rule(f, &l->policy.rules[i], "accept");
+                put_rule(f, &l->policy.rules[i], "goto counted");
         }
         /* Its end is not where it was gone to from, but the end of the hook: accepted. */
         (void)fprintf(f, "add rule %s p_%s drop\n", table, l->name);
@@ -73,7 +73,8 @@ static void put_elements(FILE *f, const struct lease *l, const char *verb,
                                 (void)fprintf(f, "goto p_%s }\n", l->name);
                         else
                                 (void)fprintf(f, "%s }\n",
-                                              policy->mode == EGRESS_OPEN ? "accept" : "drop");
+                                              policy->mode == EGRESS_OPEN ? "goto counted"
+                                                                          : "drop");
                 }
 }
 
@@ -97,8 +98,9 @@ static void put_sets(FILE *f)
 /* Where what may pass for any sandbox goes: the policy of this one has the last word. */
 static void put_of_sandbox(FILE *f, const struct network *n)
 {
-        (void)fputs("chain of_sandbox {\n", f);
-        /* The kernel's table of all connections has no room for others when one has it all. */
+        (void)fputs("chain counted {\n", f);
+        /* The kernel's table of all connections has no room for others when one has it all. Of
+         * those that pass: who may say any address (IPV6_FREEBIND) would fill what counts them. */
         for (const char *v = "46"; *v; v++)
                 (void)fprintf(f,
                               "ct state new add @connections%c { ip%s saddr ct count over %llu } "
@@ -106,7 +108,9 @@ static void put_of_sandbox(FILE *f, const struct network *n)
                               *v, *v == '6' ? "6" : "",
                               (unsigned long long)n->config->network.connections);
         /* By interface and address: who takes another's address has no policy. */
-        (void)fputs("iifname . ip saddr vmap @policy4\n"
+        (void)fputs("accept\n}\n"
+                    "chain of_sandbox {\n"
+                    "iifname . ip saddr vmap @policy4\n"
                     "iifname . ip6 saddr vmap @policy6\n"
                     "drop\n}\n",
                     f);

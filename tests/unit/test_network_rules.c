@@ -140,6 +140,33 @@ static void connections_are_bounded(void **state)
         MUST("! nft list set " TABLE " connections4 | grep -q '10[.]199'");
 }
 
+/* Addresses of the link are anybody's to speak by (IPV6_FREEBIND): who counts them has no room for
+ * those that are given, which are counted no more then. */
+static void addresses_of_the_link_are_not_counted(void **state)
+{
+        static const char script[] =
+                "import socket\n"
+                "for i in range(200):\n"
+                "  s=socket.socket(socket.AF_INET6,socket.SOCK_DGRAM)\n"
+                "  s.setsockopt(socket.IPPROTO_IPV6,78,1)\n" /* IPV6_FREEBIND, linux/in6.h */
+                "  s.bind((f'fe80::7:{i:x}',0,0,socket.if_nametoindex('eth0')))\n"
+                "  s.sendto(b'x',('2001:db8:77::1',7777))\n"
+                "  s.close()\n";
+        static const char *const allow[] = {"2001:db8:77::1", NULL};
+        struct fixture *f = *state;
+
+        NEEDS_ALL();
+        make_internet(f);
+        write_file(f, "flood.py", script, 0600);
+        f->config.network.allow = (char **)allow;
+        open_network(f);
+        network_begin(f->n);
+        const struct network_lease *open = take(f, a, "open");
+        MUST("nsenter --net=%s /usr/bin/python3 %s/flood.py", open->netns, f->dir.path);
+        MUST("! nft list set " TABLE " connections6 | grep fe80");
+        give_back(f, a);
+}
+
 /* --- many, and what others do ---------------------------------------------------------------- */
 
 static void save_handle(const struct fixture *f, const char *name)
@@ -181,6 +208,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_reload_is_for_who_comes_later, setup, teardown),
                 cmocka_unit_test_setup_teardown(detours_are_closed, setup, teardown),
                 cmocka_unit_test_setup_teardown(connections_are_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(addresses_of_the_link_are_not_counted, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(others_change_much_at_once, setup, teardown),
         };
         return cmocka_run_group_tests(tests, enter_host, NULL);
