@@ -421,13 +421,14 @@ void lease_load(struct lease *l)
 
         l->mounted = is_namespace(l->netns);
         l->conflist = load_json(l, "conflist");
-        if (l->conflist && check_conflist(l->conflist, l->directory, &e) < 0) {
+        /* Without one its link would stay, and no rule know of it. */
+        if (!l->conflist || check_conflist(l->conflist, l->directory, &e) < 0) {
                 json_decref(l->conflist);
-                l->conflist = NULL;
+                l->conflist = json_incref(l->network->conflist);
         }
         l->tried = true;
         l->result = load_json(l, "result");
-        bool good = l->conflist && l->result && read_result(l, &e) == 0;
+        bool good = l->result && read_result(l, &e) == 0;
         l->linked = good;
         if (good && id_is_valid(json_text(owner, "id")) &&
             egress_parse(json_text(owner, "egress"), &l->policy, &e) == 0)

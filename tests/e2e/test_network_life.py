@@ -123,6 +123,23 @@ def test_the_daemon_goes_and_another_comes(lab, make_box, talks, how):
     assert not set(make_box().addresses()) & {*addresses, *other.addresses()}
 
 
+@pytest.mark.parametrize("file", ["conflist", "result", "sandbox"])
+def test_what_the_daemon_kept_of_it_is_damaged(lab, make_box, file):
+    """Then it reaches less than before, or the same."""
+    box = make_box(egress={"policy": "EGRESS_POLICY_CLOSED"})
+    lease = box.lease()
+    box.daemon.kill()
+    (lease / file).write_text("{")
+    box.daemon.start()
+    if file != "conflist":
+        wait_until(lambda: not lease.exists(), "its network gone")
+    assert box.api.state(box.id) == "RUNNING"
+    assert box.reach("for=1", *world(lab), f"tcp/{lab.world.host4}/{lab.host.port}") == {}
+    box.api.stop(box.id)
+    box.api.start(box.id)
+    assert box.reach("for=1", *world(lab)) == {}
+
+
 def test_the_end_of_a_sandbox(lab, make_box):
     """Whatever it was: nothing stays but the pool."""
     box = make_box({"network": {"pool": 1}, "defaults": {"stop_timeout": "1s"}})
