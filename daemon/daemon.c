@@ -351,6 +351,8 @@ static int open_parts(struct daemon *d, struct err *e)
                 r = read_host_boot_id(d->registry.host_boot_id, e);
         if (r == 0)
                 r = reconcile_open(&d->reconciler, &d->registry, e);
+        if (r == 0 && d->engine->ops->listen)
+                d->engine->ops->listen(d->engine);
         if (r == 0 && !store_problem(d->store))
                 begin_networks(d);
         return r;

@@ -100,6 +100,10 @@ struct engine_container {
 };
 
 struct engine_ops {
+        /* The listener is there, and knows its sandboxes: it is told what was found before. NULL:
+         * nothing ever is. */
+        void (*listen)(struct engine *e);
+
         /* Finds the image that a sandbox names, and fetches it if it must and may be. done comes
          * once, never before the return, timeout_ms later at most: with a directory that holds what
          * the daemon itself needs of it, as image_resolve gives one and image_config_load reads it,

@@ -500,6 +500,27 @@ static int docker_survey(struct engine *base, struct engine_remains **ret, size_
         return 0;
 }
 
+static bool is_paused(struct engine_docker *e, const char *id)
+{
+        (void)pthread_mutex_lock(&e->mutex);
+        const struct docker_known *known = find_known(e, id);
+        bool is_so = known && known->paused;
+        (void)pthread_mutex_unlock(&e->mutex);
+        return is_so;
+}
+
+/* Docker's first answer came when nobody was there to be told. */
+static void docker_listen(struct engine *base)
+{
+        struct engine_docker *e = (struct engine_docker *)base;
+        struct survey s = {0};
+
+        (void)add_containers(e, &s); /* without memory of fewer */
+        for (size_t i = 0; i < s.n; i++)
+                base->listener->on_paused(base->listener_data, s.v[i].id, is_paused(e, s.v[i].id));
+        free(s.v);
+}
+
 bool docker_is_helper(struct engine *base, const char *id)
 {
         const struct engine_docker *e = (struct engine_docker *)base;
@@ -562,6 +583,7 @@ static void docker_close(struct engine *base)
 }
 
 static const struct engine_ops docker_ops = {
+        .listen = docker_listen,
         .find_image = docker_find_image,
         .prepare = docker_prepare,
         .set_resolv_conf = docker_set_resolv_conf,

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import grpc
@@ -317,6 +318,22 @@ def test_what_others_do_to_a_container(daemon, api, dockerd):
         assert api.get(box.id).reason
         api.start(box.id)
         assert api.sh(box.id, "echo again") == "again\n"
+
+
+def test_what_others_do_while_the_daemon_is_away(daemon, api, dockerd):
+    """Longer ago than events are asked for again."""
+    boxes = [api.create(runtime="runc") for _ in range(2)]
+    containers = [daemon.engine.container(daemon, box)["Id"] for box in boxes]
+    api.pause(boxes[1].id)
+    daemon.kill()
+    dockerd.api("POST", f"/containers/{containers[0]}/pause")
+    dockerd.api("POST", f"/containers/{containers[1]}/unpause")
+    time.sleep(3)
+    daemon.start()
+    api = daemon.api
+    wait_until(lambda: [api.state(box.id) for box in boxes] == ["PAUSED", "RUNNING"], "as it is")
+    api.resume(boxes[0].id)
+    assert [api.sh(box.id, "echo up") for box in boxes] == 2 * ["up\n"]
 
 
 def test_a_container_of_another_name(daemon, api, dockerd):
