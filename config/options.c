@@ -171,7 +171,7 @@ const struct config_option config_options[] = {
          .help = "Whether an image that Docker Engine does not have is pulled when a sandbox asks "
                  "for it."},
         {.name = "docker.network",
-         .type = OPTION_NAME,
+         .type = OPTION_NETWORK,
          .offset = FIELD(docker.network),
          .fallback = "sandboxd",
          .max = NAME_MAX_LEN,

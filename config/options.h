@@ -23,6 +23,7 @@ enum option_type {
         OPTION_RULE,          /* one of base/net_rule.h */
         OPTION_EGRESS,        /* "open", "closed", or rules of base/net_rule.h, and commas */
         OPTION_METHOD,        /* of an RPC service: package.Service/Method */
+        OPTION_NETWORK,       /* a name of Docker's */
         OPTION_REGISTRY,      /* of images, or a part of one: HOST[:PORT][/PREFIX] */
         /* Numbers, held as a uint64_t in the unit that is said here. */
         OPTION_SIZE,     /* in bytes */

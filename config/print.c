@@ -100,6 +100,7 @@ static const char *const type_names[] = {
         [OPTION_LIST] = "list",         [OPTION_SIZES] = "sizes",
         [OPTION_MAP] = "mapping",       [OPTION_USER] = "user",
         [OPTION_GROUP] = "group",       [OPTION_REGISTRY] = "registries",
+        [OPTION_NETWORK] = "name",
 };
 
 static void print_type(const struct config_option *o, FILE *f)

@@ -122,6 +122,12 @@ static bool is_method(const char *s)
         return is_word(s) && slash && slash > s && slash[1] && !strchr(slash + 1, '/');
 }
 
+/* To Docker these two are networks like others. */
+static bool is_network(const char *s)
+{
+        return name_is_valid(s) && !str_eq(s, "host") && !str_eq(s, "none");
+}
+
 /* As a reference to an image begins: what could be a name of Docker Hub's is no host. */
 static bool is_registry(const char *s)
 {
@@ -155,6 +161,8 @@ static const struct text_type {
         [OPTION_EGRESS] = {"open, closed, or at most 64 rules such as 10.0.0.0/8,192.0.2.7:443/tcp",
                            is_egress},
         [OPTION_METHOD] = {"a method such as sandboxd.v1.SandboxService/Create", is_method},
+        [OPTION_NETWORK] = {"a name of a-z, 0-9 and, between them, '-', other than host and none",
+                            is_network},
         [OPTION_REGISTRY] = {"a registry such as docker.io or registry.example:5000/team, in lower "
                              "case",
                              is_registry},
@@ -614,6 +622,7 @@ size_t option_size(const struct config_option *o)
         case OPTION_RULE:
         case OPTION_EGRESS:
         case OPTION_METHOD:
+        case OPTION_NETWORK:
         case OPTION_REGISTRY:
                 return sizeof(char *);
         case OPTION_SIZE:

@@ -192,6 +192,9 @@ static const struct wrong {
         {"images: {import_timeout: 0s}\n", "t.yaml:1:26: images.import_timeout: expected a "
                                            "duration such as 500ms, 30s or 5m, from 1s "
                                            "to 24h, found '0s'"},
+        {"docker: {network: host}\n",
+         "t.yaml:1:19: docker.network: expected a name of a-z, 0-9 and, between them, '-', other "
+         "than host and none, of at most 63 bytes, found 'host'"},
         {"images: {registries: [docker.io, debian]}\n",
          "t.yaml:1:34: images.registries: expected a registry such as docker.io or "
          "registry.example:5000/team, in lower case, found 'debian'"},
