@@ -174,10 +174,20 @@ static void heed_new(struct engine_docker *e, const char *id)
                 remove_stray(e, id);
 }
 
-static void heed(struct engine_docker *e, const char *action, const char *id)
+/* Another may bear the same labels: one of an image that somebody made of the container. */
+static bool is_its_own(const struct engine_docker *e, const char *id, const char *container)
+{
+        _cleanup_free_ char *own = docker_container(e, id);
+
+        return !own || strlen(own) != DOCKER_ID_LEN || str_eq(own, container);
+}
+
+static void heed(struct engine_docker *e, const char *action, const char *id, const char *container)
 {
         if (str_eq(action, "create"))
                 heed_new(e, id);
+        else if (!is_its_own(e, id, container))
+                return;
         else if (str_eq(action, "oom"))
                 docker_know(e, id, NULL, true);
         else if (str_eq(action, "pause") || str_eq(action, "unpause"))
@@ -209,7 +219,8 @@ static void on_event(void *data, char *line, size_t n)
                 e->link.stale = true; /* it has read daemon.json again */
                 ask_anew(e);
         } else if (*instance && str_eq(instance, e->instance) && id_is_valid(id)) {
-                heed(e, json_text(root, "Action"), id);
+                heed(e, json_text(root, "Action"), id,
+                     json_text(json_object_get(root, "Actor"), "ID"));
         }
         json_decref(root);
 }
@@ -292,7 +303,7 @@ static void on_list(void *data, const struct docker_answer *answer, const struct
         json_array_foreach(list, i, one)
         {
                 const char *id = json_text(json_object_get(one, "Labels"), DOCKER_LABEL_ID);
-                if (!id_is_valid(id))
+                if (!id_is_valid(id) || !is_its_own(e, id, json_text(one, "Id")))
                         continue;
                 tell_paused(e, id, str_eq(json_text(one, "State"), "paused"));
                 if (str_eq(json_text(json_object_get(one, "Labels"), DOCKER_LABEL_HELPER),

@@ -244,6 +244,24 @@ EVENTS = {
 }
 
 
+def test_labels_of_another(daemon, fake):
+    """As of an image that somebody made of a sandbox's container: what becomes of its containers is
+    nothing of the sandbox's."""
+    box = daemon.api.create()
+    labels = daemon.engine.container(daemon, box)["Config"]["Labels"]
+    other = fake.dockerd.run("other", ["sleep", "1000"], labels)
+    try:
+        fake.dockerd.api("POST", f"/containers/{other}/pause")
+        for _ in range(3):
+            before = fake.calls.count("list")
+            fake.cut("events")
+            wait_until(lambda: fake.calls.count("list") > before, "another list")
+            assert daemon.api.sh(box.id, "sleep 0.5; echo up") == "up\n"
+        assert daemon.api.state(box.id) == "RUNNING"
+    finally:
+        fake.dockerd.remove(other)
+
+
 @cases("trouble, args", EVENTS, short=["garbage", "endless", "hang"])
 def test_events_of_no_sense(daemon, fake, trouble, args):
     box = daemon.api.create()
