@@ -308,6 +308,13 @@ static void lease_network(struct sandbox *s)
                 fail_soon(s);
 }
 
+/* It was given on another engine. */
+static bool lacks_policy(const struct sandbox *s)
+{
+        return s->rec.network == NETWORK_BRIDGE && s->registry->engine->has_networks &&
+               s->rec.egress && *s->rec.egress && !str_eq(s->rec.egress, "open");
+}
+
 /* --- slots --------------------------------------------------------------------------------- */
 
 static void on_slot_over(uv_timer_t *timer)
@@ -321,10 +328,17 @@ static void bring_up_now(struct sandbox *s)
         s->coming_up = true;
         s->registry->n_coming_up++;
         (void)uv_timer_start(&s->timer, on_slot_over, SLOT_MS, 0); /* never fails */
-        if (sandbox_has_lease(s))
+        if (lacks_policy(s)) {
+                (void)err_set(&s->err, STATUS_FAILED_PRECONDITION,
+                              "egress: engine %s has no policy but open, and the sandbox has "
+                              "another; set engine oci again",
+                              s->registry->engine->name);
+                fail_soon(s);
+        } else if (sandbox_has_lease(s)) {
                 lease_network(s);
-        else
+        } else {
                 find_image(s);
+        }
 }
 
 static void leave_the_line(struct sandbox *s)

@@ -13,7 +13,7 @@ import pytest
 from sandboxd.v1 import sandbox_pb2
 
 from dockerd import DockerEngine, Dockerd
-from harness import LONG, identity, output, refused, state_name, wait_until
+from harness import LONG, Oci, identity, output, refused, state_name, wait_until
 from lab import REACH, answers
 from test_doctor import examine, status
 
@@ -402,6 +402,21 @@ def test_somebody_prunes_its_network(daemon_on, make_docker):
     assert docker.api("POST", "/networks/prune")["NetworksDeleted"] == ["sandboxd"]
     daemon.api.start(box.id)
     assert "eth0" in daemon.api.sh(box.id, "cat /proc/net/dev")
+
+
+def test_a_policy_of_the_other_engine(make_daemon, dockerd):
+    """It would be in force no more."""
+    daemon = make_daemon(on=Oci())
+    box = daemon.api.create(runtime="runc", network="NETWORK_MODE_BRIDGE",
+                            egress={"policy": "EGRESS_POLICY_CLOSED"})
+    daemon.api.stop(box.id)
+    daemon.stop()
+    daemon.engine = DockerEngine(dockerd)
+    daemon.config |= daemon.engine.config
+    daemon.start()
+    with refused(FAILED_PRECONDITION, "egress", "engine oci"):
+        daemon.api.start(box.id)
+    assert dockerd.containers() == []
 
 
 METADATA = "169.254.169.254"
