@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "runtimed/secrets.h"
 
 /* Of one line parsed: a line of 1 MiB could else take a hundred times as much. */
 #define JSON_MEMORY_MAX (16 * MiB)
@@ -141,9 +142,13 @@ static void add_usage(struct agent_output *o, const struct agent_usage *part)
 
 static void fail(struct agent_output *o, struct agent_text why)
 {
+        _cleanup_free_ uint8_t *copy = NULL;
+
         o->failed = true;
-        if (!o->error[0] && why.n > 0)
-                (void)str_escape(o->error, sizeof(o->error), why.bytes, why.n);
+        if (o->error[0] || why.n == 0)
+                return;
+        const uint8_t *told = secrets_redact(o->secrets, (const uint8_t *)why.bytes, &why.n, &copy);
+        (void)str_escape(o->error, sizeof(o->error), (const char *)told, why.n);
 }
 
 /* --- claude -------------------------------------------------------------------------------- */

@@ -45,18 +45,19 @@ struct agent_event {
 
 struct agent_output {
         enum agent_format format;
+        char *const *secrets; /* of secrets.h; NULL: none */
         /* What it points to is gone after the return. */
         void (*on_event)(struct agent_output *o, const struct agent_event *event);
 
         /* Read by the owner: */
         struct agent_usage usage;
         bool failed;     /* it said so itself */
-        char error[256]; /* then: in its words, cut; UTF-8 */
+        char error[256]; /* then: in its words, without secrets, cut; UTF-8 */
 
         /* private */
         struct agent_usage before; /* usage without that of the message under way */
         char message_id[64];
 };
 
-/* format and on_event are set, all else is 0. */
+/* format, secrets and on_event are set, all else is 0. */
 void agent_output_line(struct agent_output *o, const void *line, size_t n, uint64_t omitted);

@@ -449,7 +449,11 @@ static int start_agent(struct task *t, struct err *e)
                 .keep_ms = KEEP_MS,
         };
 
-        t->output = (struct agent_output){.format = t->setup.format, .on_event = on_agent_event};
+        t->output = (struct agent_output){
+                .format = t->setup.format,
+                .secrets = t->setup.secrets,
+                .on_event = on_agent_event,
+        };
         t->listener = (struct listener){
                 .on_end = on_program_end,
                 .may_take = may_take,

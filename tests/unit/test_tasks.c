@@ -490,6 +490,11 @@ static void what_is_secret_is_not_decoded(void **state)
         finish(t);
         assert_string_equal(read_task(t, &arena)->result->final_message, "<[redacted]>");
         arena_done(&arena);
+        spec.prompt = "echo '{\"type\":\"result\",\"is_error\":true,\"result\":\"1234\\/678!\"}'";
+        begin(t, &spec);
+        finish(t);
+        assert_string_equal(read_task(t, &arena)->result->error, "the agent says: [redacted]!");
+        arena_done(&arena);
 }
 
 static void on_reverted(struct task_reverter *r, const struct err *e)
