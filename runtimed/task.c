@@ -205,8 +205,9 @@ static bool may_take(const struct listener *l)
 static void on_time_over(uv_timer_t *timer)
 {
         struct task *t = CONTAINER(timer, struct task, timer);
+        const struct process *p = listener_process(&t->listener);
 
-        t->timed_out = true;
+        t->timed_out = p && !process_exit_of(p); /* what it left behind may still be ending */
         end_tree(t);
 }
 

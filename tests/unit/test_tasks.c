@@ -265,6 +265,11 @@ static void failures(void **state)
         begin(t, &spec);
         finish(t);
         ENDED(t, FAILED, TIMED_OUT);
+        /* The time is over while what it left behind is being ended. */
+        spec.prompt = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & sleep 0.4";
+        begin(t, &spec);
+        finish(t);
+        ENDED(t, SUCCEEDED, UNSPECIFIED);
         free(t->agents.items[0].command[0]);
         t->agents.items[0].command[0] = strdup("/nowhere/agent");
         begin(t, &spec);
