@@ -213,9 +213,8 @@ static int object(const struct checkpoint *c, const char *const *args, const str
         return r;
 }
 
-/* The index, and the tree that is made of it, are what there is now. seen, which may be NULL: what
- * there is beside the index, recorded or not. */
-static int record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX + 1], struct err *e)
+static int try_to_record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX + 1],
+                         struct err *e)
 {
         struct buf list = {0}, gone = {0};
         int r = list_files(c, &list, e);
@@ -240,6 +239,21 @@ static int record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX 
         buf_done(&list);
         buf_done(&gone);
         return r;
+}
+
+/* The index, and the tree that is made of it, are what there is now. seen, which may be NULL: what
+ * there is beside the index, recorded or not. */
+static int record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX + 1], struct err *e)
+{
+        int r = try_to_record(c, seen, ret, e);
+
+        if (r == 0 || e->code != STATUS_UNKNOWN)
+                return r;
+        /* git fails: the index may be damaged, or tell of objects that are gone, as those of another
+         * directory's old tasks are after a gc. */
+        if (seen)
+                buf_done(seen);
+        return io_remove_tree(c->index, NULL) < 0 ? r : try_to_record(c, seen, ret, e);
 }
 
 /* --- names --------------------------------------------------------------------------------- */

@@ -217,6 +217,21 @@ static void the_killed_leave_nothing_in_the_way(void **state)
         assert_run("changes", "99", "M a ");
 }
 
+/* An index is only to be faster: one that is damaged, or of objects that are gone, is made anew. */
+static void a_wrong_index_is_in_nobodys_way(void **state)
+{
+        (void)state;
+        sh("echo a >a; mkdir d; echo b >d/b");
+        assert_run("save", "1", "");
+        sh("rm -r ../c/git");
+        assert_run("save", "2", "");
+        sh("echo x >a; for i in ../c/index-*; do echo x >$i; done");
+        assert_run("changes", "2", "M a ");
+        sh("for i in ../c/index-*; do rm $i; mkdir $i; echo x >$i/x; done");
+        assert_run("revert", "2", "restored 1 removed 0 ");
+        sh("[ $(cat a d/b | tr -d '\n') = ab ]");
+}
+
 /* Of a directory of its own each. */
 static void old_indexes_go(void **state)
 {
@@ -257,6 +272,7 @@ int main(void)
                 TEST(what_is_gone_is_made_anew),
                 TEST(a_link_in_its_place_is_not_followed),
                 TEST(the_killed_leave_nothing_in_the_way),
+                TEST(a_wrong_index_is_in_nobodys_way),
                 TEST(old_indexes_go),
                 TEST(pipes_are_not_waited_for),
         };
