@@ -282,6 +282,16 @@ static int get_ref(const struct checkpoint *c, const char *what, char ret[ID_MAX
         return r < 0 ? err_set(e, STATUS_NOT_FOUND, "the checkpoint is not there any more") : r;
 }
 
+/* There is one of us at a time: a lock was left by one that was killed. */
+static int delete_ref(const struct checkpoint *c, const char *name, struct err *e)
+{
+        _cleanup_free_ char *lock = str_printf("%s/%s.lock", c->git.directory, name);
+
+        if (lock)
+                (void)unlink(lock); /* mostly there is none */
+        return git_run(&c->git, GIT_ARGS("update-ref", "-d", name), NULL, NULL, e);
+}
+
 /* Of tasks that are not kept any more. */
 static int forget_old(const struct checkpoint *c, struct err *e)
 {
@@ -296,7 +306,7 @@ static int forget_old(const struct checkpoint *c, struct err *e)
              name = strtok_r(NULL, "\n", &state)) {
                 uint64_t number = strtoull(name + strlen("refs/tasks/"), NULL, 10);
                 if (number + KEPT_MAX < c->number)
-                        r = git_run(&c->git, GIT_ARGS("update-ref", "-d", name), NULL, NULL, e);
+                        r = delete_ref(c, name, e);
         }
         buf_done(&names);
         return r;

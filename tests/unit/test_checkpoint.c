@@ -210,7 +210,8 @@ static void the_killed_leave_nothing_in_the_way(void **state)
         (void)state;
         sh("echo a >a; mkdir -p ../c/git; echo 'ref: refs/heads/none' >../c/git/HEAD");
         assert_run("save", "1", ""); /* of an init that was killed */
-        sh("cd ../c/git; git --git-dir=. pack-refs --all; : >packed-refs.lock");
+        sh("cd ../c/git; git --git-dir=. pack-refs --all; : >packed-refs.lock;"
+           "mkdir -p refs/tasks/1; : >refs/tasks/1/before.lock");
         assert_run("save", "99", ""); /* forgets the first */
         sh("cd ../c/git; [ -z \"$(git --git-dir=. for-each-ref refs/tasks/1)\" ]; : >HEAD");
         sh("echo b >a");
