@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -549,6 +550,19 @@ static void make_way(const char *path)
         }
 }
 
+/* All directories of one, as above, for git to remove it; fts(3) tells of each before it opens it. */
+static void open_tree(const char *path)
+{
+        FTS *fts = fts_open((char *const[]){(char *)path, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+        const FTSENT *entry;
+
+        while (fts && (entry = fts_read(fts)))
+                if (entry->fts_info == FTS_D)
+                        (void)chmod(entry->fts_path, S_IRWXU);
+        if (fts)
+                (void)fts_close(fts); /* it was only read */
+}
+
 /* The directories that become empty with it go, too. */
 static int remove_file(const char *path, struct err *e)
 {
@@ -617,6 +631,7 @@ static int restore(const struct checkpoint *c, const char *now, const char *befo
                 if (*p == 'D')
                         continue;
                 make_way(path);
+                open_tree(path);
                 r = add(&paths, path, e);
                 ++*restored;
         }

@@ -158,6 +158,18 @@ static void rules_do_not_hide_themselves(void **state)
         sh("[ \"$(ls -A)\" = kept ] && [ $(cat kept/data) = 1 ]");
 }
 
+static void a_closed_directory_in_the_place_of_a_file_goes(void **state)
+{
+        (void)state;
+        sh("echo a >a; echo b >b");
+        assert_run("save", "1", "");
+        sh("rm a b; mkdir -p a/d/e b/d; echo x >a/d/e/x; chmod 555 a/d/e a/d; echo x >b/d/x;"
+           "chmod 0 b/d");
+        assert_run("changes", "1", "D a A a/d/e/x D b ");
+        assert_run("revert", "1", "restored 2 removed 0 ");
+        sh("[ $(cat a b | tr -d '\n') = ab ]");
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 static void what_git_says_is_the_reason(void **state)
@@ -269,6 +281,7 @@ int main(void)
                 TEST(names_of_other_systems_are_names),
                 TEST(what_cannot_be_read_any_more_is_no_secret),
                 TEST(rules_do_not_hide_themselves),
+                TEST(a_closed_directory_in_the_place_of_a_file_goes),
                 TEST(what_git_says_is_the_reason),
                 TEST(what_is_gone_is_made_anew),
                 TEST(a_link_in_its_place_is_not_followed),
