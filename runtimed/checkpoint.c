@@ -23,6 +23,7 @@
 #define FILE_MAX        (1024 * MiB) /* bytes of one: more takes minutes to read */
 #define NESTED_MAX      256          /* repositories within the directory */
 #define ID_MAX          64           /* hexadecimal digits of an object's name */
+#define TRIES           3            /* to record what others change meanwhile; the last without index */
 #define RULES_DEPTH_MAX 64           /* directories with rules that hide those of the next one */
 
 struct checkpoint {
@@ -248,13 +249,18 @@ static int record(const struct checkpoint *c, struct buf *seen, char ret[ID_MAX 
 {
         int r = try_to_record(c, seen, ret, e);
 
-        if (r == 0 || e->code != STATUS_UNKNOWN)
-                return r;
-        /* git fails: the index may be damaged, or tell of objects that are gone, as those of another
-         * directory's old tasks are after a gc. */
-        if (seen)
-                buf_done(seen);
-        return io_remove_tree(c->index, NULL) < 0 ? r : try_to_record(c, seen, ret, e);
+        /* git fails, and dies of SIGBUS, when a file is written anew while it is read. Or the index
+         * is damaged, or tells of objects that are gone, as those of another directory's old tasks
+         * are after a gc. */
+        for (unsigned n = 1; r < 0 && e->code == STATUS_UNKNOWN && n < TRIES; n++) {
+                git_remove_locks(&c->git);
+                if (n == TRIES - 1 && io_remove_tree(c->index, NULL) < 0)
+                        break;
+                if (seen)
+                        buf_done(seen);
+                r = try_to_record(c, seen, ret, e);
+        }
+        return r;
 }
 
 /* --- names --------------------------------------------------------------------------------- */

@@ -132,6 +132,9 @@ static int wait_for(pid_t pid, const char *verb, int said, struct err *e)
                 return err_errno(e, errno, "wait for git");
         if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
                 return 0;
+        if (WIFSIGNALED(status))
+                return err_set(e, STATUS_UNKNOWN, "git %s was killed by signal %d", verb,
+                               WTERMSIG(status));
         take_reason(said, reason, sizeof(reason));
         return err_set(e, STATUS_UNKNOWN, "git %s failed%s%s", verb, *reason ? ": " : "", reason);
 }
@@ -184,8 +187,7 @@ static int put(const struct git *g, const char *name, const char *text, struct e
         return path ? io_write_in_place(path, text, strlen(text), 0600, e) : err_oom(e);
 }
 
-/* What was left by one that was killed; there is one at a time. */
-static void remove_locks(const struct git *g)
+void git_remove_locks(const struct git *g)
 {
         _cleanup_free_ char *index = str_printf("%s.lock", g->index);
         _cleanup_free_ char *refs = str_printf("%s/packed-refs.lock", g->directory);
@@ -222,7 +224,7 @@ static int prepare(struct git *g, struct err *e)
         if (r == 0 && !has_all(g))
                 r = git_run(g, GIT_ARGS("init", "--quiet", "--template="), NULL, NULL, e);
         if (r == 0)
-                remove_locks(g);
+                git_remove_locks(g);
         return r;
 }
 

@@ -21,6 +21,8 @@ struct git {
 int git_open(struct git *g, const char *directory, const char *work, const char *index,
              struct err *e);
 void git_close(struct git *g); /* idempotent */
+/* What was left by a git that was killed; there is one at a time. git_open does it, too. */
+void git_remove_locks(const struct git *g);
 
 /* args: behind "git", NULL at the end. input: its standard input; NULL: empty. output: what it
  * prints is appended; NULL: it goes to nowhere. UNKNOWN: it fails; the message has git's own. */
