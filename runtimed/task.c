@@ -328,6 +328,8 @@ static int run_checkpoint(struct task *t, const char *verb, void (*then)(struct 
         return r;
 }
 
+static const char cancelled_before[] = "the task was cancelled before it was made";
+
 /* Whether the program did what it was to do; if not, checkpoint_error says why. */
 static bool checkpoint_succeeded(struct task *t)
 {
@@ -336,8 +338,8 @@ static bool checkpoint_succeeded(struct task *t)
                                  "it took longer than %d minutes",
                                  CHECKPOINT_TIMEOUT_MS / 60000); /* fits */
         else if (t->listener.exit.code != 0 && t->cancelled)
-                (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
-                                 "the task was cancelled before it was made"); /* fits */
+                (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error), "%s",
+                                 cancelled_before); /* fits */
         else if (t->listener.exit.code != 0 && !t->checkpoint_error[0])
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
                                  "it ended with status %d", t->listener.exit.code); /* fits */
@@ -510,6 +512,8 @@ static void make_checkpoint(struct task *t)
         struct err e;
 
         if (t->cancelled) {
+                (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error), "%s",
+                                 cancelled_before); /* fits */
                 find_changes(t);
                 return;
         }

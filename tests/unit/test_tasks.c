@@ -239,6 +239,8 @@ static void cancelled_at_once(void **state)
         tasks_cancel(t->tasks, t->starter.id); /* it is not on the disk yet */
         finish(t);
         ENDED(t, CANCELLED, UNSPECIFIED);
+        assert_non_null(strstr(read_task(t, &arena)->checkpoint_error, "cancelled"));
+        arena_done(&arena);
         write_helper(t, "#!/bin/sh\nexec sleep 1000\n");
         begin(t, &spec);
         for (int i = 0; i < 20; i++)
