@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -17,13 +16,14 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "runtimed/closed_dirs.h"
 #include "runtimed/git.h"
 
 #define KEPT_MAX        64 /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
 #define FILE_MAX        (1024 * MiB) /* bytes of one: more takes minutes to read */
 #define NESTED_MAX      256          /* repositories within the directory */
 #define ID_MAX          64           /* hexadecimal digits of an object's name */
-#define TRIES           3            /* to record what others change meanwhile; the last without index */
+#define TRIES           3            /* to record; the last begins without an index */
 #define RULES_DEPTH_MAX 64           /* directories with rules that hide those of the next one */
 
 struct checkpoint {
@@ -540,35 +540,6 @@ static int changes(struct checkpoint *c, struct err *e)
 
 /* --- revert -------------------------------------------------------------------------------- */
 
-/* Directories on the way that do not let us in, or nothing in. What does not work out is told by
- * who then fails. */
-static void make_way(const char *path)
-{
-        _cleanup_free_ char *copy = strdup(path);
-        struct stat st;
-
-        for (char *p = copy; p && (p = strchr(p, '/')); *p++ = '/') {
-                *p = '\0';
-                if (lstat(copy, &st) < 0 || !S_ISDIR(st.st_mode))
-                        return;
-                if ((st.st_mode & S_IRWXU) != S_IRWXU)
-                        (void)chmod(copy, (st.st_mode & 07777) | S_IRWXU);
-        }
-}
-
-/* All directories of one, as above, for git to remove it; fts(3) tells of each before it opens it. */
-static void open_tree(const char *path)
-{
-        FTS *fts = fts_open((char *const[]){(char *)path, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-        const FTSENT *entry;
-
-        while (fts && (entry = fts_read(fts)))
-                if (entry->fts_info == FTS_D)
-                        (void)chmod(entry->fts_path, S_IRWXU);
-        if (fts)
-                (void)fts_close(fts); /* it was only read */
-}
-
 /* The directories that become empty with it go, too. */
 static int remove_file(const char *path, struct err *e)
 {
@@ -577,7 +548,7 @@ static int remove_file(const char *path, struct err *e)
 
         if (!copy)
                 return err_oom(e);
-        make_way(copy);
+        closed_dirs_open_way(copy);
         if (unlink(copy) < 0 && errno != ENOENT)
                 return err_errno(e, errno, "remove '%s'", copy);
         while ((slash = strrchr(copy, '/'))) {
@@ -636,8 +607,8 @@ static int restore(const struct checkpoint *c, const char *now, const char *befo
              p = next(&list, path)) {
                 if (*p == 'D')
                         continue;
-                make_way(path);
-                open_tree(path);
+                closed_dirs_open_way(path);
+                closed_dirs_open_tree(path);
                 r = add(&paths, path, e);
                 ++*restored;
         }

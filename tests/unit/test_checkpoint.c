@@ -77,7 +77,8 @@ static int run(const char *verb, const char *number, char **ret)
         if (pid == 0) {
                 become_nobody();
                 (void)alarm(30);
-                if (setenv("PATH", path, 1) < 0 || !freopen(out, "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+                if (setenv("PATH", path, 1) < 0 || !freopen(out, "w", stdout) ||
+                    dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
                         _exit(EXIT_FAILURE);
                 _exit(checkpoint_main(argv));
         }

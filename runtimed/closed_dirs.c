@@ -1,0 +1,34 @@
+#include "runtimed/closed_dirs.h"
+
+#include <fts.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/util.h"
+
+void closed_dirs_open_way(const char *path)
+{
+        _cleanup_free_ char *copy = strdup(path);
+        struct stat st;
+
+        for (char *p = copy; p && (p = strchr(p, '/')); *p++ = '/') {
+                *p = '\0';
+                if (lstat(copy, &st) < 0 || !S_ISDIR(st.st_mode))
+                        return;
+                if ((st.st_mode & S_IRWXU) != S_IRWXU)
+                        (void)chmod(copy, (st.st_mode & 07777) | S_IRWXU);
+        }
+}
+
+void closed_dirs_open_tree(const char *path)
+{
+        FTS *fts = fts_open((char *const[]){(char *)path, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+        const FTSENT *entry;
+
+        while (fts && (entry = fts_read(fts)))
+                if (entry->fts_info == FTS_D) /* it is opened when the next one is read */
+                        (void)chmod(entry->fts_path, S_IRWXU);
+        if (fts)
+                (void)fts_close(fts); /* it was only read */
+}
