@@ -32,6 +32,7 @@ struct checkpoint {
         char *index, *no_index;
         char *own; /* what is runtimed's, relative to the directory, with "/" at its end; or NULL */
         bool is_gone; /* the directory */
+        bool *warned; /* git met what it could not look into */
         uint64_t number;
 };
 
@@ -125,6 +126,7 @@ static int list_untracked(const struct checkpoint *c, const char *below, struct 
         int r = work ? git_with(&c->git, work, c->no_index, &git, e) : err_oom(e);
         if (r < 0)
                 return r;
+        git.warned = c->warned;
         /* Rules that hide themselves could hide anything. */
         r = list_of(&git,
                     GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard",
@@ -352,6 +354,18 @@ static bool has(const struct sorted *s, const char *path)
         return bsearch(&path, s->paths, s->n, sizeof(*s->paths), by_bytes) != NULL;
 }
 
+/* The path, or a directory on its way; "" is the outermost. */
+static bool has_way(const struct sorted *s, const char *path)
+{
+        char part[PATH_MAX];
+
+        for (int n = 0; path[n]; n++)
+                if ((n == 0 || path[n - 1] == '/') &&
+                    str_format(part, sizeof(part), "%.*s", n, path) && has(s, part))
+                        return true;
+        return has(s, path);
+}
+
 /* --- modes --------------------------------------------------------------------------------- */
 
 /* Of a file's mode git keeps one bit. "644 path", of all files in the index. */
@@ -398,8 +412,8 @@ static int restore_modes(const struct checkpoint *c, struct err *e)
 
 /* --- what is not recorded ------------------------------------------------------------------ */
 
-/* Of what was there, what the index has not: what nobody may read or is too large, and names that
- * git does not take, as ".GIT/x". It is to stay. */
+/* Of what was there, what the index has not: what nobody may read or is too large, directories that
+ * nobody may look into, and names that git does not take, as ".GIT/x". It is to stay. */
 static int save_left(const struct checkpoint *c, const struct buf *seen, struct err *e)
 {
         struct buf known = {0}, left = {0};
@@ -485,6 +499,8 @@ static int save(struct checkpoint *c, struct err *e)
         struct buf seen = {0};
         int r = record(c, &seen, tree, e);
 
+        if (r == 0 && *c->warned)
+                r = closed_dirs_list(&seen, GIT_OUTPUT_MAX, e);
         if (r == 0)
                 r = save_modes(c, e);
         if (r == 0)
@@ -571,7 +587,7 @@ static int remove_added(const struct checkpoint *c, const struct sorted *before,
         for (const char *p = first(&list); r == 0 && p; p = next(&list, p)) {
                 if (rules && !str_eq(base_name(p), ".gitignore"))
                         continue;
-                if (has(before, p) || stat_beneath(p, &st) < 0)
+                if (has_way(before, p) || stat_beneath(p, &st) < 0)
                         continue;
                 r = remove_file(p, e);
                 *removed += r == 0;
@@ -719,7 +735,8 @@ static int do_verb(const char *verb, struct checkpoint *c, struct err *e)
 
 int checkpoint_main(char **argv)
 {
-        struct checkpoint c = {0};
+        bool warned = false;
+        struct checkpoint c = {.warned = &warned};
         struct err e;
 
         if (strv_len((const char *const *)argv) != 4 || !str_to_u64(argv[2], UINT64_MAX, &c.number))

@@ -157,7 +157,11 @@ static int run(const struct git *g, const char *const *argv, int in, int out, st
         int r = spawn(&s, &pid, e);
         if (r == -ENOENT)
                 return err_set(e, STATUS_NOT_FOUND, "there is no git in the sandbox's image");
-        return r < 0 ? r : wait_for(pid, argv[1], said, e);
+        if (r == 0)
+                r = wait_for(pid, argv[1], said, e);
+        if (r == 0 && g->warned && lseek(said, 0, SEEK_END) > 0)
+                *g->warned = true;
+        return r;
 }
 
 int git_run(const struct git *g, const char *const *args, const struct buf *input,

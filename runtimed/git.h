@@ -2,6 +2,7 @@
  * program that makes checkpoints; nothing of it is for the loop. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -14,6 +15,7 @@ struct git {
         const char *index; /* path; need not exist */
         char *directory;   /* GIT_DIR */
         char **env;
+        bool *warned; /* is set when git says something and does not fail; NULL: nobody asks */
 };
 
 /* Makes the repository if it is not there, and sets it right if somebody has changed it.

@@ -106,12 +106,13 @@ static void what_was_not_recorded_stays(void **state)
 {
         (void)state;
         sh("echo s >secret; chmod 0 secret; mkdir .GIT; echo x >.GIT/x; ln -s a .gitmodules;"
-           "echo a >a");
+           "echo a >a; mkdir -p p/q r; echo x >p/q/x; chmod 0 p/q; echo y >r/y; chmod 311 r");
         assert_run("save", "1", "");
-        sh("echo b >>a; echo t >mine; chmod 0 mine");
-        assert_run("changes", "1", "M a ");
-        assert_run("revert", "1", "restored 1 removed 1 ");
-        sh("[ -e secret ] && [ -e .GIT/x ] && [ -L .gitmodules ] && [ ! -e mine ]");
+        sh("echo b >>a; echo t >mine; chmod 0 mine; chmod 755 p/q r; mkdir p/t; echo x >p/t/x");
+        assert_run("changes", "1", "M a A p/q/x A p/t/x A r/y ");
+        assert_run("revert", "1", "restored 1 removed 2 ");
+        sh("[ -e p/q/x ] && [ -e r/y ] && [ ! -e p/t ] && [ -e secret ] && [ -e .GIT/x ] && [ -L "
+           ".gitmodules ] && [ ! -e mine ]");
 }
 
 static void what_is_too_large_is_not_read(void **state)
