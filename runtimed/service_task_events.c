@@ -29,14 +29,20 @@ static void leave(struct events_call *c)
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }
 
-/* All that there is, or will be, was read. */
-static void finish(struct events_call *c)
+/* There is no more to read below that offset, and there will not be. */
+static void finish(struct events_call *c, uint64_t end)
 {
         struct rpc_call *call = c->call;
         uint64_t next = c->follower.reader.next, since = c->since;
+        bool is_all = c->follower.reader.offset >= end;
 
         leave(c);
-        if (since > next)
+        if (!is_all)
+                rpc_call_fail(call, STATUS_DATA_LOSS,
+                              "event %llu and those behind it cannot be read: a program in the "
+                              "sandbox has changed them",
+                              (unsigned long long)next);
+        else if (since > next)
                 rpc_call_fail(call, STATUS_OUT_OF_RANGE,
                               "since: it is %llu; the next event is %llu",
                               (unsigned long long)since, (unsigned long long)next);
@@ -82,7 +88,7 @@ static void send_events(struct events_call *c)
         if (n > 0)
                 (void)uv_timer_start(&c->timer, on_timer, 1, 0); /* never fails */
         else if ((done || end == c->until) && rpc_call_is_writable(c->call))
-                finish(c);
+                finish(c, end);
 }
 
 static void on_news(struct task_follower *f)

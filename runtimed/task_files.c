@@ -73,7 +73,7 @@ int task_files_make(const char *tasks, const char *id, const char *prompt, int *
                 r = io_write_atomic(prompt_file, prompt, strlen(prompt), 0600, e);
         if (r < 0)
                 return r;
-        r = open_regular(events, O_RDWR | O_APPEND | O_CREAT | O_EXCL);
+        r = open_regular(events, O_RDWR | O_CREAT | O_EXCL);
         if (r < 0)
                 return err_errno(e, -r, "make '%s'", events);
         *ret_events = r;

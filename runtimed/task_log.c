@@ -23,13 +23,17 @@ void task_log_init(struct task_log *l, uv_loop_t *loop, int fd)
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-/* On a thread of the pool. The file is as it was when it fails. */
+/* On a thread of the pool. The file is as it was when it fails. Should a program have made it
+ * longer or shorter, it goes on where it was all the same, for those who have read so far. */
 static void write_batch(uv_work_t *work)
 {
         struct task_log *l = CONTAINER(work, struct task_log, work);
-        int r = io_write_all(l->fd, buf_bytes(&l->batch), l->batch.len);
+        off_t end = (off_t)(l->size + l->batch.len);
+        int r = lseek(l->fd, (off_t)l->size, SEEK_SET) < 0
+                        ? -errno
+                        : io_write_all(l->fd, buf_bytes(&l->batch), l->batch.len);
 
-        if (r == 0 && fdatasync(l->fd) < 0)
+        if (r == 0 && (ftruncate(l->fd, end) < 0 || fdatasync(l->fd) < 0))
                 r = -errno;
         if (r < 0 && ftruncate(l->fd, (off_t)l->size) < 0)
                 r = -errno;

@@ -33,7 +33,7 @@ struct task_log {
         int errnum; /* of the batch */
 };
 
-/* The fd (of a regular file, for reading and appending, with `events` events of `size` bytes) is
+/* The fd (of a regular file, for reading and writing, with `events` events of `size` bytes) is
  * taken over. The other fields are 0. */
 void task_log_init(struct task_log *l, uv_loop_t *loop, int fd);
 /* Gives it its number and time. Counts it as lost when there are too many already, unless it is one

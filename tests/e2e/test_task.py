@@ -344,6 +344,19 @@ def test_an_agent_that_deletes_everything(api, sandbox):
     assert status(done) == "SUCCEEDED" and done.result.final_message == "gone"
 
 
+@RUNTIMES
+def test_an_agent_that_changes_its_events(api, sandbox):
+    """Who follows misses none; who comes later is told so."""
+    for how in ("echo junk >>$E", ": >$E"):
+        task = api.start_task(sandbox.id, "echo one; sleep 0.5; E=$(ls ~/.runtimed/tasks/*/events | tail -1);"
+                                          f" {how}; echo two; sleep 0.3; echo three")
+        events = list(api.follow_task(sandbox.id, task.id))
+        assert said(events) == ["one", "two", "three"] and events[-1].HasField("done")
+        assert status(api.task(sandbox.id, task.id)) == "SUCCEEDED"
+    with refused(Code.DATA_LOSS, "event 1 "):
+        list(api.follow_task(sandbox.id, task.id))
+
+
 # --- the app -----------------------------------------------------------------------------------
 
 
