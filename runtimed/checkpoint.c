@@ -22,9 +22,10 @@
 #define KEPT_MAX        64 /* tasks whose checkpoints are kept: as many as TASKS_KEPT_MAX */
 #define FILE_MAX        (1024 * MiB) /* bytes of one: more takes minutes to read */
 #define NESTED_MAX      256          /* repositories within the directory */
-#define ID_MAX          64           /* hexadecimal digits of an object's name */
-#define TRIES           3            /* to record; the last begins without an index */
-#define RULES_DEPTH_MAX 64           /* directories with rules that hide those of the next one */
+#define PRUNE_EVERY     16 /* tasks: gc waits for thousands of objects, of whatever size */
+#define ID_MAX          64 /* hexadecimal digits of an object's name */
+#define TRIES           3  /* to record; the last begins without an index */
+#define RULES_DEPTH_MAX 64 /* directories with rules that hide those of the next one */
 
 struct checkpoint {
         struct git git;
@@ -489,6 +490,8 @@ static void tidy(const struct checkpoint *c)
         forget_an_index(c);
         if (forget_old(c, &e) == 0)
                 (void)git_run(&c->git, GIT_ARGS("gc", "--auto", "--quiet"), NULL, NULL, &e);
+        if (c->number % PRUNE_EVERY == 0)
+                (void)git_run(&c->git, GIT_ARGS("prune", "--expire=now"), NULL, NULL, &e);
 }
 
 /* --- save, changes ------------------------------------------------------------------------- */

@@ -268,6 +268,19 @@ static void a_wrong_index_is_in_nobodys_way(void **state)
         sh("[ $(cat a d/b | tr -d '\n') = ab ]");
 }
 
+static void what_only_old_tasks_had_goes(void **state)
+{
+        (void)state;
+        sh("echo old >a");
+        assert_run("save", "1", "");
+        sh("echo new >a");
+        assert_run("save", "64", "");
+        sh("git --git-dir=../c/git cat-file -e $(echo old | git hash-object --stdin)");
+        assert_run("save", "80", "");
+        sh("id=$(echo old | git hash-object --stdin); ! git --git-dir=../c/git cat-file -e $id");
+        assert_run("revert", "64", "restored 0 removed 0 ");
+}
+
 /* Of a directory of its own each. */
 static void old_indexes_go(void **state)
 {
@@ -311,6 +324,7 @@ int main(void)
                 TEST(the_killed_leave_nothing_in_the_way),
                 TEST(a_git_that_dies_has_another_go),
                 TEST(a_wrong_index_is_in_nobodys_way),
+                TEST(what_only_old_tasks_had_goes),
                 TEST(old_indexes_go),
                 TEST(pipes_are_not_waited_for),
         };
