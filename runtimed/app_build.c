@@ -164,6 +164,9 @@ static void skip(struct app *a, struct app_build *b)
         b->is_skipped = true;
         if (!a->is_there)
                 (void)str_format(b->error, sizeof(b->error), "there is no %s", a->path);
+        else if (m->n_problems > 0 && m->problems[0].line == 0) /* of the file as a whole */
+                (void)str_format(b->error, sizeof(b->error), "%s",
+                                 m->problems[0].text); /* cut when long */
         else if (m->n_problems > 0)
                 (void)str_format(b->error, sizeof(b->error),
                                  MANIFEST_FILE " names no build, or wrongly: line %u: %s",

@@ -223,6 +223,12 @@ static void test_build(void **state)
         run_build(a, &b);
         assert_int_equal(b.result.status, APP_BUILD_SKIPPED);
         assert_non_null(strstr(b.error, "line 2: build"));
+        assert_int_equal(unlink(a->file), 0);
+        assert_int_equal(mkdir(a->file, 0755), 0);
+        run_build(a, &b);
+        assert_int_equal(b.result.status, APP_BUILD_SKIPPED);
+        assert_true(str_starts(b.error, "read '"));
+        assert_int_equal(rmdir(a->file), 0);
 
         write_manifest(a, "version: 1\nbuild: {command: 'echo out; sleep 0.1; echo err >&2'}\n");
         run_build(a, &b);
