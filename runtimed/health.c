@@ -178,7 +178,7 @@ void health_hurry(struct health *h, bool hurried)
         bool begins = hurried && !h->hurried;
 
         h->hurried = hurried;
-        if (begins)
+        if (begins && uv_timer_get_due_in(&h->timer) > interval(h)) /* only to ask sooner */
                 ask_later(h);
 }
 

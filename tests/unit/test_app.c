@@ -1,6 +1,8 @@
 /* runtimed/app.c, supervised.c and app_build.c: real programs that a sandbox.yaml names. */
 #include "tests/unit/app_fixture.h"
 
+#include <unistd.h>
+
 /* --- running ------------------------------------------------------------------------------- */
 
 static void test_runs_and_restarts(void **state)

@@ -281,6 +281,25 @@ static void test_waiting(void **state)
         web_close(&w, a);
 }
 
+/* Who waits for a moment only, again and again, does not put the question off. */
+static void test_waiting_impatiently(void **state)
+{
+        struct app_fixture *a = *state;
+        struct health *h = &a->app->health;
+        struct web w;
+
+        unsigned port = web_open(&w, a, "127.0.0.1", 0);
+        web_close(&w, a);
+        run_web(a, port, "");
+        APP_UNTIL(a, h->failures > 0 && uv_is_active((uv_handle_t *)&h->timer));
+        uint64_t left = uv_timer_get_due_in(&h->timer), before = uv_now(&a->f->loop);
+        (void)usleep(3000);
+        uv_update_time(&a->f->loop);
+        health_hurry(h, true);
+        uint64_t passed = uv_now(&a->f->loop) - before;
+        assert_true(uv_timer_get_due_in(&h->timer) <= left - MIN(passed, left));
+}
+
 /* What is begun in the middle of being told is told of, too, whoever else waits. */
 struct chain {
         struct app_health_waiter waiter;
@@ -341,6 +360,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_whole_answers, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_comes_and_goes, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting, app_setup, app_teardown),
+                cmocka_unit_test_setup_teardown(test_waiting_impatiently, app_setup, app_teardown),
                 cmocka_unit_test_setup_teardown(test_waiting_in_a_chain, app_setup, app_teardown),
         };
 
