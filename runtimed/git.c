@@ -215,8 +215,12 @@ static bool has_all(const struct git *g)
 static int prepare(struct git *g, struct err *e)
 {
         _cleanup_free_ char *info = str_printf("%s/info", g->directory);
-        int r = info ? io_mkdir_all(info, 0700, e) : err_oom(e);
+        /* It leads to another repository, whose configuration counts. */
+        _cleanup_free_ char *common = str_printf("%s/commondir", g->directory);
+        int r = info && common ? io_mkdir_all(info, 0700, e) : err_oom(e);
 
+        if (r == 0)
+                r = io_remove_tree(common, e);
         if (r == 0)
                 r = put(g, "HEAD", head, e);
         if (r == 0)

@@ -234,6 +234,20 @@ static void the_killed_leave_nothing_in_the_way(void **state)
         assert_run("changes", "99", "M a ");
 }
 
+/* Whose configuration would run programs, and say what has changed. */
+static void another_repository_has_no_part_in_it(void **state)
+{
+        (void)state;
+        sh("echo a >a");
+        assert_run("save", "1", "");
+        sh("cd ..; cp -r c/git other; echo $PWD/other >c/git/commondir;"
+           "printf '[core]\n\tfsmonitor = %s\n' $PWD/run >>other/config;"
+           "printf '#!/bin/sh\ntouch %s\n' $PWD/ran >run; chmod 755 run; echo b >w/a");
+        assert_run("changes", "1", "M a ");
+        assert_run("save", "2", "");
+        sh("[ ! -e ../ran ] && [ ! -e ../other/refs/tasks/2 ]");
+}
+
 /* As by SIGBUS, when a program makes the file shorter that is being read. */
 static void a_git_that_dies_has_another_go(void **state)
 {
@@ -322,6 +336,7 @@ int main(void)
                 TEST(what_is_gone_is_made_anew),
                 TEST(a_link_in_its_place_is_not_followed),
                 TEST(the_killed_leave_nothing_in_the_way),
+                TEST(another_repository_has_no_part_in_it),
                 TEST(a_git_that_dies_has_another_go),
                 TEST(a_wrong_index_is_in_nobodys_way),
                 TEST(what_only_old_tasks_had_goes),
