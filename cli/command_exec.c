@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "cli/command.h"
@@ -176,10 +177,20 @@ static int start_and_follow(struct session *s, const struct options *o, struct s
         return status;
 }
 
+/* A terminal's input has no end that a program cannot miss. */
+static bool lacks_terminal(const struct options *o)
+{
+        return o->interactive && o->tty && !o->detach && !isatty(STDIN_FILENO);
+}
+
 int command_exec(struct session *s, const struct options *o, char **operands)
 {
         struct start start;
 
+        if (lacks_terminal(o)) {
+                complain("-it: standard input is not a terminal; -i alone passes on what it is");
+                return EXIT_USAGE;
+        }
         make_request(&start, o, operands);
         return o->detach ? start_detached(s, o, &start) : start_and_follow(s, o, &start);
 }

@@ -227,6 +227,15 @@ def test_input_of_a_script(runc_box, daemon):
     assert (done.stdout, done.stderr) == ("a  b\n0\n", "")
 
 
+def test_no_terminal_here(runc_box, popen, ctl):
+    """What would type an end of input that a shell may miss, and never end, is refused."""
+    for stdin in subprocess.DEVNULL, subprocess.PIPE:
+        refused = popen("exec", "-it", "box", "--", "sh", stdin=stdin)
+        assert b"not a terminal" in refused.communicate(timeout=20)[1] and refused.returncode == 2
+    assert ctl("ps", "--all", "--json", "box").stdout == "[]\n"
+    assert ctl("exec", "-itd", "box", "--", "sh").returncode == 0  # for an attach
+
+
 def test_input_from_files(runc_box, popen, tmp_path):
     data = random.Random(1).randbytes(5_000_000)
     (tmp_path / "file").write_bytes(data)
