@@ -35,9 +35,13 @@ static bool parse_string(void *field, char *value)
         return str_is_utf8(value, strlen(value));
 }
 
+/* To the API 0 is "the default", which is said by leaving the option out: who says 0 means
+ * something else. */
 static bool parse_size(void *field, char *value)
 {
-        return units_parse_size(value, field) == 0;
+        uint64_t *size = field;
+
+        return units_parse_size(value, size) == 0 && *size > 0;
 }
 
 static bool parse_duration(void *field, char *value)
@@ -50,9 +54,22 @@ static bool parse_duration(void *field, char *value)
         return true;
 }
 
+/* At once is the shortest that the API knows. */
+static bool parse_grace(void *field, char *value)
+{
+        uint32_t *ms = field;
+
+        if (!parse_duration(ms, value))
+                return false;
+        *ms = MAX(*ms, 1U);
+        return true;
+}
+
 static bool parse_long_duration(void *field, char *value)
 {
-        return units_parse_duration(value, field) == 0;
+        uint64_t *ms = field;
+
+        return units_parse_duration(value, ms) == 0 && *ms > 0;
 }
 
 static bool parse_count(void *field, char *value)
@@ -62,7 +79,7 @@ static bool parse_count(void *field, char *value)
         if (!str_to_u64(value, UINT32_MAX, &n))
                 return false;
         *(uint32_t *)field = (uint32_t)n;
-        return true;
+        return n > 0;
 }
 
 /* "2", "0.5", "1.125": thousandths are the smallest step. */
@@ -83,7 +100,7 @@ static bool parse_cpus(void *field, char *value)
             !str_to_u64(millis_text, 999, &millis))
                 return false;
         *(uint32_t *)field = (uint32_t)(whole * 1000 + millis);
-        return true;
+        return whole + millis > 0;
 }
 
 static bool parse_label(void *field, char *value)
@@ -206,10 +223,11 @@ static bool parse_listen(void *field, char *value)
 
 static const struct option_type type_switch = {parse_switch, "no value"};
 static const struct option_type type_string = {parse_string, "UTF-8 text"};
-static const struct option_type type_size = {parse_size, "a size such as 512MiB"};
+static const struct option_type type_size = {parse_size, "a size such as 512MiB, above 0"};
 static const struct option_type type_duration = {parse_duration, "a duration such as 30s"};
+static const struct option_type type_grace = {parse_grace, "a duration such as 30s"};
 static const struct option_type type_long_duration = {parse_long_duration,
-                                                      "a duration such as 30m"};
+                                                      "a duration such as 30m, above 0"};
 static const struct option_type type_states = {
         parse_states, "at most 8 states, such as running,paused,stopped,failed"};
 static const struct option_type type_since = {
@@ -223,8 +241,8 @@ static const struct option_type type_signal = {parse_signal,
 static const struct option_type type_offset = {parse_offset, "a number of bytes"};
 static const struct option_type type_listen = {
         parse_listen, "ADDRESS:PORT, such as 127.0.0.1:9464 or [::1]:9464"};
-static const struct option_type type_count = {parse_count, "a whole number"};
-static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5"};
+static const struct option_type type_count = {parse_count, "a whole number above 0"};
+static const struct option_type type_cpus = {parse_cpus, "a number such as 2 or 0.5, above 0"};
 static const struct option_type type_word = {parse_word, "UTF-8 text, at most 16 times"};
 static const struct option_type type_label = {parse_label, "NAME=VALUE, at most 256 of them"};
 static const struct option_type type_env = {
@@ -265,8 +283,8 @@ static const struct option_row {
                         "repeated"},
         [OPTION_WORKDIR] = {"workdir", 'w', "DIR", &type_string, FIELD(workdir),
                             "where to run it (default: as the image says, or /home/sandbox)"},
-        [OPTION_GRACE] = {"grace", 0, "DURATION", &type_duration, FIELD(grace_ms),
-                          "how long processes may take to end by themselves"},
+        [OPTION_GRACE] = {"grace", 0, "DURATION", &type_grace, FIELD(grace_ms),
+                          "how long processes may take to end by themselves; 0: no time at all"},
         [OPTION_KEEP_WORKSPACE] = {"keep-workspace", 0, NULL, &type_switch, FIELD(keep_workspace),
                                    "keep their workspaces on the host, and print where"},
         [OPTION_STATE] = {"state", 0, "STATE,...", &type_states, FIELD(states),

@@ -139,6 +139,10 @@ static void what_was_given(void **state)
         assert_int_equal(l.o.timeout_ms, 120000);
         assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --timeout 120s -e A=1") > 0);
         assert_int_equal(l.o.given, OPTION(TIMEOUT) | OPTION(ENV));
+        /* 0 is the API's word for its default. */
+        assert_true(parse(&l, ALL, OPTIONS_ANYWHERE, "x --timeout 0 --grace 0") > 0);
+        assert_int_equal(l.o.timeout_ms, 0);
+        assert_int_equal(l.o.grace_ms, 1);
 }
 
 static void cpus(void **state)
@@ -162,6 +166,13 @@ static void cpus(void **state)
 static void bad_values(void **state)
 {
         static const char *const bad[] = {
+                "x --cpus 0",
+                "x --cpus 0.000",
+                "x --memory 0",
+                "x --pids 0",
+                "x --ttl 0",
+                "x --run-timeout 0s",
+                "x --kill-after 0",
                 "x --cpus .5",
                 "x --cpus 1.",
                 "x --cpus 1.2345",
