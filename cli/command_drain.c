@@ -96,6 +96,6 @@ int command_drain(struct session *s, const struct options *o, char **operands)
         do /* a daemon that was started anew has forgotten it */
                 r = session_stream(s, &host_service, HOST_SERVICE_DRAIN, &request.base,
                                    s->timeout_ms, on_progress, &p, &e);
-        while (r < 0 && session_comes_back(s, true, &e));
+        while (r < 0 && session_resumes(s, &e));
         return ended(s, o, &p, r, &e);
 }

@@ -125,12 +125,9 @@ static int watch(struct session *s, Sandboxd__V1__SandboxServiceWatchRequest *re
         do {
                 if (w->next)
                         request->from_sequence = w->next;
-                uint64_t before = w->next;
                 r = session_stream(s, &sandbox_service, SANDBOX_SERVICE_WATCH, &request->base,
                                    timeout_ms, on_item, w, e);
-                if (w->next != before)
-                        s->lost_at = 0; /* it had come back */
-        } while (r < 0 && session_comes_back(s, true, e));
+        } while (r < 0 && session_resumes(s, e));
         return r;
 }
 

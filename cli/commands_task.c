@@ -55,12 +55,9 @@ static int follow(struct session *s, Sandboxd__V1__TaskServiceEventsRequest *req
 
         do {
                 request->since = f->next;
-                uint64_t before = f->next;
                 r = session_stream(s, &task_service, TASK_SERVICE_EVENTS, &request->base,
                                    timeout_ms, on_event, f, e);
-                if (f->next != before)
-                        s->lost_at = 0; /* it had come back */
-        } while (r < 0 && session_comes_back(s, true, e));
+        } while (r < 0 && session_resumes(s, e));
         return r;
 }
 

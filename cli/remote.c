@@ -7,11 +7,7 @@
 #include "rpc/arena.h"
 
 /* All in ms. */
-#define RETRY_MIN       100
-#define RETRY_MAX       1000
-#define RETRY_FOR       30000
 #define REFUSED_FOR     5000
-#define SILENT_FOR      2000 /* a restart of the daemon is nothing to talk about */
 #define CONTROL_TIMEOUT 10000
 
 void remote_init(struct remote *r, uv_loop_t *loop, struct target *target, uint64_t timeout_ms,
@@ -46,8 +42,6 @@ static void on_timer(uv_timer_t *timer);
 static void begin_to_seek(struct remote *r, const struct err *e, bool refused)
 {
         r->lost = true;
-        r->lost_at = uv_now(r->timer.loop);
-        r->delay = RETRY_MIN;
         r->why = *e;
         r->refused = refused;
         link_close(&r->control);
@@ -62,17 +56,11 @@ static void lose(struct remote *r, const struct err *e, bool refused)
         uv_update_time(r->timer.loop); /* connecting may have blocked */
         if (!r->lost)
                 begin_to_seek(r, e, refused);
-        uint64_t since = uv_now(r->timer.loop) - r->lost_at;
-        if (since >= RETRY_FOR) {
+        uint64_t delay = retry_after(&r->retry, uv_now(r->timer.loop), UINT64_MAX, &r->why);
+        if (delay > 0)
+                (void)uv_timer_start(&r->timer, on_timer, delay, 0); /* never fails */
+        else
                 finish(r, &r->why);
-                return;
-        }
-        if (since >= SILENT_FOR && !r->told) {
-                r->told = true;
-                complain("the connection is lost (%s); trying to get it back", r->why.msg);
-        }
-        (void)uv_timer_start(&r->timer, on_timer, r->delay, 0); /* never fails */
-        r->delay = MIN(r->delay * 3 / 2, RETRY_MAX);
 }
 
 static void found(struct remote *r)
@@ -80,9 +68,7 @@ static void found(struct remote *r)
         if (!r->lost)
                 return;
         r->lost = false;
-        if (r->told)
-                complain("the connection is back");
-        r->told = false;
+        retry_over(&r->retry);
         r->ops->on_found(r->data);
 }
 
@@ -91,7 +77,7 @@ static void found(struct remote *r)
 static bool may_come_back(const struct remote *r, const struct err *e, bool refused)
 {
         bool waited = r->lost && r->refused && !r->has_start &&
-                      uv_now(r->timer.loop) - r->lost_at >= REFUSED_FOR;
+                      retry_age(&r->retry, uv_now(r->timer.loop)) >= REFUSED_FOR;
 
         if (waited && refused)
                 return false;

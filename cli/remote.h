@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "cli/link.h"
+#include "cli/retry.h"
 #include "cli/target.h"
 #include "sandboxd/v1/process.pb-c.h"
 
@@ -44,9 +45,8 @@ struct remote {
         bool until_now;
         bool has_start; /* `start` has come, or was never to be waited for */
         bool has_end, done;
-        bool lost, told;  /* the user was told so */
-        uint64_t lost_at; /* uv_now */
-        uint64_t delay;   /* ms, before the next attempt */
+        bool lost;
+        struct retry retry;
         bool refused; /* the call ended with an answer, which `why` is; else the connection did */
         const Sandboxd__V1__ProcessServiceStartRequest *start; /* NULL: it was not ours, or was made
                                                                 * twice */

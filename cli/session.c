@@ -11,11 +11,8 @@
 #define MESSAGE_BUDGET (64 * MiB)
 
 /* All in ms. */
-#define RETRY_MIN    50
-#define RETRY_MAX    1000
-#define RETRY_FOR    30000
-#define SILENT_FOR   2000 /* a restart of the daemon is nothing to talk about */
 #define HANGS_UP_FOR 500  /* a daemon that stops says so, and closes the connection soon */
+#define LASTS        1000 /* a stream that went on for so long had been taken */
 
 static void on_end(struct rpc_client *client, void *data)
 {
@@ -89,44 +86,49 @@ static bool hangs_up(struct session *s)
         return s->lost;
 }
 
-/* False when it has been tried for long enough. */
-static bool wait_to_try_again(struct session *s, const struct err *e)
+static uint64_t now_ms(void)
 {
-        uint64_t now = uv_hrtime() / NSEC_PER_MSEC;
-        uint64_t limit = s->timeout_ms ? MIN(s->timeout_ms, (uint64_t)RETRY_FOR) : RETRY_FOR;
-
-        if (!s->lost_at) {
-                s->lost_at = now;
-                s->delay = RETRY_MIN;
-                s->told = false;
-        }
-        if (now - s->lost_at >= limit)
-                return false;
-        if (now - s->lost_at >= SILENT_FOR && !s->told) {
-                complain("the connection is lost (%s); trying to get it back", e->msg);
-                s->told = true;
-        }
-        (void)usleep((useconds_t)(s->delay * 1000)); /* woken early it tries early */
-        s->delay = MIN(s->delay * 3 / 2, (uint64_t)RETRY_MAX);
-        return true;
+        return uv_hrtime() / NSEC_PER_MSEC;
 }
 
-bool session_comes_back(struct session *s, bool repeatable, const struct err *e)
+/* On a new connection, when the time has come; false when it has been tried for long enough. */
+static bool reconnect(struct session *s, const struct err *e)
 {
+        uint64_t limit = s->timeout_ms ? s->timeout_ms : UINT64_MAX, delay;
         struct err ours = *e;
 
-        if (e->code != STATUS_UNAVAILABLE || !s->client)
-                return false;
-        if (s->lost ? !repeatable : !hangs_up(s))
-                return false;
         rpc_client_close(TAKE(s->client));
         (void)uv_run(&s->loop, UV_RUN_DEFAULT); /* nothing else is on it */
-        while (wait_to_try_again(s, &ours)) {
+        while ((delay = retry_after(&s->retry, now_ms(), limit, &ours)) > 0) {
+                (void)usleep((useconds_t)(delay * 1000)); /* woken early it tries early */
                 s->lost = false;
                 if (session_connect(s, &ours) == 0)
                         return true;
         }
         s->lost = true;
+        return false;
+}
+
+/* repeatable: it does no harm to do it twice. */
+static bool comes_back(struct session *s, bool repeatable, const struct err *e)
+{
+        if (e->code != STATUS_UNAVAILABLE || !s->client)
+                return false;
+        return (s->lost ? repeatable : hangs_up(s)) && reconnect(s, e);
+}
+
+bool session_resumes(struct session *s, struct err *e)
+{
+        if (e->code == STATUS_UNAVAILABLE && s->client) {
+                if (!s->retry.since) {
+                        s->refused = !s->lost;
+                        s->why = *e;
+                }
+                if (reconnect(s, e))
+                        return true;
+        }
+        if (s->retry.since && s->refused)
+                *e = s->why;
         return false;
 }
 
@@ -192,6 +194,7 @@ static void on_stream_message(void *data, const uint8_t *bytes, size_t n)
 
         if (x->done)
                 return;
+        retry_over(&x->session->retry);
         arena_init(&arena, MESSAGE_BUDGET);
         ProtobufCMessage *message = unpack(x, &arena, bytes, n);
         if (message && !x->on_message(x->data, message))
@@ -237,10 +240,10 @@ void *session_call_if(struct session *s, const struct rpc_service *service, unsi
         do {
                 x = (struct exchange){.session = s, .method = m, .err = e};
                 r = run(&x, service, request, s->timeout_ms, &ops);
-        } while (r < 0 && session_comes_back(s, repeatable, e));
+        } while (r < 0 && comes_back(s, repeatable, e));
         if (r < 0)
                 return NULL;
-        s->lost_at = 0;
+        retry_over(&s->retry);
         if (!x.reply)
                 (void)err_set(e, STATUS_INTERNAL, "%s ended without an answer", m->name);
         return x.reply;
@@ -266,5 +269,9 @@ int session_stream(struct session *s, const struct rpc_service *service, unsigne
                 .err = e,
         };
 
-        return run(&x, service, request, timeout_ms, &ops);
+        uint64_t began = now_ms();
+        int r = run(&x, service, request, timeout_ms, &ops);
+        if (now_ms() - began >= LASTS)
+                s->retry = (struct retry){.since = 0}; /* another loss begins */
+        return r;
 }

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "cli/dial.h"
+#include "cli/retry.h"
 #include "rpc/arena.h"
 #include "rpc/client.h"
 
@@ -18,9 +19,9 @@ struct session {
         struct arena replies;
         uint64_t timeout_ms; /* of a unary call; 0: none */
         bool lost;           /* the connection ended; a further call fails, or makes another */
-        uint64_t lost_at;    /* uv_hrtime, of the first of some attempts; 0: none has failed */
-        uint64_t delay;      /* ms, before the next attempt */
-        bool told;           /* the user, of the loss */
+        struct retry retry;
+        bool refused; /* a stream ended with an answer, which `why` is; else the connection did */
+        struct err why;
 };
 
 /* The loop and the dialer alone, for a program with connections of its own. socket: a path or an
@@ -32,16 +33,12 @@ int session_connect(struct session *s, struct err *e);
 /* Waits until everything on the loop is closed. */
 void session_close(struct session *s);
 
-/* Whether a call that has failed with *e should be made again, on a new connection, which there is
- * then: true when the daemon went before it did anything, or when it does no harm (`repeatable`) to
- * do it twice. Waits for a daemon that is being restarted, for 30 s after the first failure, or
- * timeout_ms if that is less. */
-bool session_comes_back(struct session *s, bool repeatable, const struct err *e);
-
-/* A unary call, made again where session_comes_back says so: returns the response message, which
- * lives until session_close, or NULL with *e filled. service and method are of the generated
- * tables: &sandbox_service, SANDBOX_SERVICE_GET. When s->lost is true after a failure, whether the
- * daemon acted on the request is unknown. */
+/* A unary call: returns the response message, which lives until session_close, or NULL with *e
+ * filled. service and method are of the generated tables: &sandbox_service, SANDBOX_SERVICE_GET.
+ *
+ * When the daemon went before it did anything, or when it does no harm to do it twice, it is made
+ * again on a new connection, for 30 s after the first failure or timeout_ms if that is less. When
+ * s->lost is true after a failure, whether the daemon acted on the request is unknown. */
 void *session_call(struct session *s, const struct rpc_service *service, unsigned method,
                    const ProtobufCMessage *request, struct err *e);
 /* The same for a request that may be made twice (repeatable), or not, whatever its method. */
@@ -59,3 +56,8 @@ typedef bool (*session_on_message)(void *data, const ProtobufCMessage *message);
 int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
                    const ProtobufCMessage *request, uint64_t timeout_ms,
                    session_on_message on_message, void *data, struct err *e);
+
+/* Whether a stream that has failed with *e, and can begin where it ended, should be made again, on
+ * a new connection, which there is then: for as long as a unary call is. False: *e says why, or
+ * what came of the sandbox before that. */
+bool session_resumes(struct session *s, struct err *e);
