@@ -28,10 +28,11 @@ struct command {
         const char *details;  /* further lines and an empty one; may be NULL */
         uint64_t options;     /* a set, beside OPTIONS_COMMON */
         int min_operands, max_operands;
-        bool runs_program; /* its exit status is the program's, whose options are none of ours */
-        bool offline;      /* session is NULL */
-        bool hidden;       /* from help: other programs use it */
-        bool connects;     /* by itself: the session is not connected */
+        bool runs_program;  /* whose options are none of ours */
+        bool passes_status; /* its exit status is the program's */
+        bool offline;       /* session is NULL */
+        bool hidden;        /* from help: other programs use it */
+        bool connects;      /* by itself: the session is not connected */
         /* Returns the exit status. operands ends in NULL. */
         int (*run)(struct session *s, const struct options *o, char **operands);
 };

@@ -84,5 +84,5 @@ void help_on_all(const struct command *commands, size_t n_commands)
         printf("\nSANDBOX is an id, a name, or the beginning of an id that no other shares.\n"
                "'sandboxctl help COMMAND' tells more.\n\n"
                "Exit status: 0; 1: the daemon answered with an error; 2: wrong usage;\n"
-               "3: the daemon cannot be reached. exec has its own.\n");
+               "3: the daemon cannot be reached. exec and attach have their own.\n");
 }

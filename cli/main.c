@@ -281,6 +281,7 @@ static const struct command commands[] = {
                 .min_operands = 2,
                 .max_operands = MANY,
                 .runs_program = true,
+                .passes_status = true,
                 .connects = true,
                 .run = command_exec,
         },
@@ -292,6 +293,7 @@ static const struct command commands[] = {
                 .options = OPTION(INTERACTIVE),
                 .min_operands = 2,
                 .max_operands = 2,
+                .passes_status = true,
                 .run = command_attach,
         },
         {
@@ -657,7 +659,7 @@ static int run_connected(const struct command *c, const struct options *o, char 
         struct session s;
         struct err e;
 
-        int status = c->runs_program ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
+        int status = c->passes_status ? EXIT_NO_STATUS : EXIT_UNREACHABLE;
 
         int r = session_open(&s, options_socket(o), o->timeout_ms, &e);
         if (r < 0) {

@@ -78,10 +78,13 @@ def test_the_first_word_of_two(ctl):
         assert done.returncode == 2 and "task start" in done.stderr and done.stdout == ""
 
 
-def test_no_daemon(make_daemon):
+@pytest.mark.parametrize("command, code", [("ls", 3), ("logs box 1", 3), ("exec box -- true", 125),
+                                           ("exec -d box -- true", 125), ("attach box 1", 125)])
+def test_no_daemon(make_daemon, command, code):
+    """Where the exit status is a program's ours is another."""
     daemon = make_daemon(start=False)
-    done = daemon.ctl("ls")
-    assert done.returncode == 3
+    done = daemon.ctl(*command.split())
+    assert done.returncode == code
     assert str(daemon.socket) in done.stderr
 
 
