@@ -126,6 +126,7 @@ static void take_event(struct remote *r, const remote_event *event)
                 r->has_start = true;
                 r->target->pid = event->start->pid;
         }
+        (void)uv_timer_stop(&r->timer); /* never fails */
         found(r);
         if (!is_start || is_first)
                 r->ops->on_event(r->data, event);
@@ -171,11 +172,31 @@ static const struct rpc_reply_ops stream_ops = {
         .on_done = on_stream_done,
 };
 
+/* The first event, which comes at once, is the answer. */
+static void on_no_answer(uv_timer_t *timer)
+{
+        struct err e;
+
+        (void)err_set(&e, STATUS_DEADLINE_EXCEEDED, "no answer in time");
+        failed(CONTAINER(timer, struct remote, timer), &e, false);
+}
+
+static int call(struct remote *r, unsigned method, const ProtobufCMessage *request, struct err *e)
+{
+        uint64_t ms = r->lost ? CONTROL_TIMEOUT : r->output.dial_ms;
+
+        int result = link_call(&r->output, method, request, 0, &stream_ops, r, e);
+        uv_update_time(r->timer.loop); /* connecting may have blocked */
+        if (result == 0 && ms > 0)
+                (void)uv_timer_start(&r->timer, on_no_answer, ms, 0); /* never fails */
+        return result;
+}
+
 int remote_start(struct remote *r, const Sandboxd__V1__ProcessServiceStartRequest *request,
                  struct err *e)
 {
         r->start = request;
-        return link_call(&r->output, PROCESS_SERVICE_START, &request->base, 0, &stream_ops, r, e);
+        return call(r, PROCESS_SERVICE_START, &request->base, e);
 }
 
 static void start_again(struct remote *r)
@@ -183,7 +204,7 @@ static void start_again(struct remote *r)
         const Sandboxd__V1__ProcessServiceStartRequest *request = TAKE(r->start);
         struct err e;
 
-        if (link_call(&r->output, PROCESS_SERVICE_START, &request->base, 0, &stream_ops, r, &e) < 0)
+        if (call(r, PROCESS_SERVICE_START, &request->base, &e) < 0)
                 failed(r, &e, false);
 }
 
@@ -199,7 +220,7 @@ int remote_connect(struct remote *r, struct err *e)
         request.stdout_offset = r->offsets[0];
         request.stderr_offset = r->offsets[1];
         request.until_now = r->until_now;
-        return link_call(&r->output, PROCESS_SERVICE_ATTACH, &request.base, 0, &stream_ops, r, e);
+        return call(r, PROCESS_SERVICE_ATTACH, &request.base, e);
 }
 
 /* --- coming back --------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 
 import pytest
@@ -86,6 +87,23 @@ def test_no_daemon(make_daemon, command, code):
     done = daemon.ctl(*command.split())
     assert done.returncode == code
     assert str(daemon.socket) in done.stderr
+
+
+def test_a_daemon_that_does_not_answer(make_daemon):
+    daemon = make_daemon(start=False)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(daemon.socket))
+        mute.listen()
+        for command, code in [("ls", 1), ("logs box 1", 1), ("exec box -- true", 125),
+                              ("exec -d box -- true", 125), ("attach box 1", 125)]:
+            done = daemon.ctl("--timeout", "500ms", *command.split(), timeout=20)
+            assert done.returncode == code and "DEADLINE_EXCEEDED" in done.stderr, command
+
+
+def test_an_answer_in_time_is_enough(ctl):
+    ctl("create", "--name", "box", check=True)
+    done = ctl("exec", "--timeout", "2s", "box", "--", "sh", "-c", "sleep 3; echo end")
+    assert (done.returncode, done.stdout) == (0, "end\n")
 
 
 def test_a_sandbox_cannot_write_to_the_terminal_through_ls(ctl):
