@@ -115,6 +115,9 @@ int dialer_init(struct dialer *d, uv_loop_t *loop, const char *address, struct e
         *d = (struct dialer){.path = address, .socket.sun_family = AF_UNIX};
         if (str_starts(address, SSH_SCHEME))
                 return init_ssh(d, loop, address, e);
+        if (strstr(address, "://"))
+                return err_set(e, STATUS_INVALID_ARGUMENT,
+                               "socket '%s': expected a path, or ssh://HOST", address);
         if (!str_format(d->socket.sun_path, sizeof(d->socket.sun_path), "%s", address))
                 return err_set(e, STATUS_INVALID_ARGUMENT, "socket '%s': more than %zu bytes",
                                address, sizeof(d->socket.sun_path) - 1);

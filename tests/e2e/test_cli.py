@@ -106,6 +106,11 @@ def test_an_answer_in_time_is_enough(ctl):
     assert (done.returncode, done.stdout) == (0, "end\n")
 
 
+def test_an_address_of_another_kind(ctl):
+    done = ctl("--socket", "unix:///run/sandboxd/sandboxd.sock", "ls")
+    assert done.returncode == 2 and "expected a path" in done.stderr
+
+
 def test_a_sandbox_cannot_write_to_the_terminal_through_ls(ctl):
     """Names are checked; what a sandbox supplies is escaped."""
     assert ctl("create", "--name", "a\x1b[2J").returncode == 1
