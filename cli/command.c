@@ -62,6 +62,12 @@ int call_failed(const struct session *s, const struct err *e)
         return s->lost ? EXIT_UNREACHABLE : EXIT_REFUSED;
 }
 
+int holds_no(const char *what)
+{
+        complain("INTERNAL: the answer holds no %s", what);
+        return EXIT_REFUSED;
+}
+
 int refuse_ssh(const struct session *s, const char *what)
 {
         if (!s->dialer.over_ssh)

@@ -90,6 +90,8 @@ const Sandboxd__V1__Process *get_process(struct session *s, const struct target 
 void drop_time_limit(struct session *s, const struct options *o);
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);
+/* Complains about an answer that lacks what it is for, and returns the exit status for it. */
+int holds_no(const char *what);
 /* For what is done beside the daemon only: complains about an ssh:// address, and returns the exit
  * status for it; else EXIT_OK. */
 int refuse_ssh(const struct session *s, const char *what);

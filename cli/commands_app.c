@@ -48,8 +48,10 @@ int command_app_wait(struct session *s, const struct options *o, char **operands
         request.sandbox_id = operands[0];
         const Sandboxd__V1__AppServiceWaitResponse *reply =
                 session_call(s, &app_service, APP_SERVICE_WAIT, &request.base, &e);
-        if (!reply || !reply->app)
+        if (!reply)
                 return call_failed(s, &e);
+        if (!reply->app)
+                return holds_no("app");
         int status = show_app(reply->app, o);
         bool ready = reply->app->health == SANDBOXD__V1__APP_HEALTH__APP_HEALTH_READY;
         return status == EXIT_OK && !ready ? EXIT_REFUSED : status;
@@ -93,8 +95,10 @@ int command_app_build(struct session *s, const struct options *o, char **operand
         request.sandbox_id = operands[0];
         const Sandboxd__V1__AppServiceBuildResponse *reply =
                 session_call(s, &app_service, APP_SERVICE_BUILD, &request.base, &e);
-        if (!reply || !reply->build)
+        if (!reply)
                 return call_failed(s, &e);
+        if (!reply->build)
+                return holds_no("build");
         int status = show_build(reply, o);
         bool passed =
                 reply->build->status == SANDBOXD__V1__APP_BUILD_STATUS__APP_BUILD_STATUS_PASSED;

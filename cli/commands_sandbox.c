@@ -39,10 +39,8 @@ static int print_nothing(const Sandboxd__V1__Sandbox *sandbox)
 static int show(const Sandboxd__V1__Sandbox *sandbox, const struct options *o,
                 int (*print)(const Sandboxd__V1__Sandbox *sandbox))
 {
-        if (!sandbox) {
-                complain("INTERNAL: the answer holds no sandbox");
-                return EXIT_REFUSED;
-        }
+        if (!sandbox)
+                return holds_no("sandbox");
         return printed(o->json ? print_json(sandbox_json(sandbox), stdout) : print(sandbox));
 }
 

@@ -206,8 +206,10 @@ int command_task_events(struct session *s, const struct options *o, char **opera
         request.task_id = operands[1];
         const Sandboxd__V1__TaskServiceGetResponse *reply =
                 session_call(s, &task_service, TASK_SERVICE_GET, &request.base, &e);
-        if (!reply || !reply->task)
+        if (!reply)
                 return call_failed(s, &e);
+        if (!reply->task)
+                return holds_no("task");
         if (o->since.age_ms)
                 f.not_before = (int64_t)time(NULL) * 1000 - (int64_t)o->since.age_ms;
         return follow_task(s, o, operands[0], reply->task, &f, !o->follow);
@@ -224,8 +226,10 @@ int command_task_cancel(struct session *s, const struct options *o, char **opera
         request.task_id = operands[1];
         const Sandboxd__V1__TaskServiceCancelResponse *reply =
                 session_call(s, &task_service, TASK_SERVICE_CANCEL, &request.base, &e);
-        if (!reply || !reply->task)
+        if (!reply)
                 return call_failed(s, &e);
+        if (!reply->task)
+                return holds_no("task");
         Sandboxd__V1__Task *task = reply->task;
         return printed(o->json ? print_json(task_json(task), stdout)
                                : task_list_print(&task, 1, time(NULL), stdout));

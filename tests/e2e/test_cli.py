@@ -3,10 +3,13 @@
 import json
 import re
 import socket
+import struct
 import subprocess
+from threading import Thread
 
 import pytest
 
+import ttrpc_client
 from harness import BUILD, ULID
 
 
@@ -98,6 +101,32 @@ def test_a_daemon_that_does_not_answer(make_daemon):
                               ("exec -d box -- true", 125), ("attach box 1", 125)]:
             done = daemon.ctl("--timeout", "500ms", *command.split(), timeout=20)
             assert done.returncode == code and "DEADLINE_EXCEEDED" in done.stderr, command
+
+
+@pytest.mark.parametrize("command", ["get box", "app status box", "app wait box", "app build box",
+                                     "task events box", "task cancel box"])
+def test_an_answer_that_holds_nothing(make_daemon, command):
+    """Some answers are what a sandbox says."""
+    daemon = make_daemon(start=False)
+
+    def answer(listener):
+        connection, _ = listener.accept()
+        with connection:
+            header = connection.recv(10, socket.MSG_WAITALL)
+            length, stream = struct.unpack(">II", header[:8])
+            connection.recv(length, socket.MSG_WAITALL)
+            connection.sendall(struct.pack(">IIBB", 0, stream, ttrpc_client.RESPONSE, 0))
+            connection.recv(1)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(daemon.socket))
+        listener.listen()
+        thread = Thread(target=answer, args=[listener])
+        thread.start()
+        done = daemon.ctl(*command.split(), timeout=20)
+        thread.join(20)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "INTERNAL: the answer holds no" in done.stderr
 
 
 def test_an_answer_in_time_is_enough(ctl):
