@@ -79,7 +79,8 @@ static int show_build(const Sandboxd__V1__AppServiceBuildResponse *reply, const 
 
         if (o->json)
                 return printed(print_json(build_json(reply->build, reply->output), stdout));
-        (void)write_output(STDOUT_FILENO, reply->output, strlen(reply->output)); /* seen at exit */
+        (void)fputs(reply->output, stdout); /* main looks at the stream */
+        (void)fflush(stdout);
         build_words(reply->build, words, sizeof(words));
         complain("the build %s", words);
         return EXIT_OK;

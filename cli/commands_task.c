@@ -159,12 +159,10 @@ int command_task_start(struct session *s, const struct options *o, char **operan
                 return call_failed(s, &e);
         if (!o->follow && o->json)
                 return printed(print_json(task_json(task), stdout));
-        if (!o->json) {
-                _cleanup_free_ char *line = str_printf("%s\n", task->id);
-                int r = line ? write_output(STDOUT_FILENO, line, strlen(line)) : -ENOMEM;
-                if (r < 0 || !o->follow)
-                        return printed(r);
-        }
+        if (!o->json)
+                printf("%s\n", task->id);
+        if (!o->follow || fflush(stdout) != 0)
+                return EXIT_OK; /* main looks at the stream */
         int status = follow_task(s, o, operands[0], task, &f, false);
         bool well = f.status == SANDBOXD__V1__TASK_STATUS__TASK_STATUS_SUCCEEDED;
         return status == EXIT_OK && !well ? EXIT_REFUSED : status;

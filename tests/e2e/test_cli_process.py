@@ -285,6 +285,22 @@ def test_output_to_nobody(runc_box, popen, ctl):
     assert ctl("ps", "box").stdout.count("\n") == 1  # gone, too
 
 
+@pytest.mark.parametrize("command", ["ls", "events --no-follow", "exec -d box -- true",
+                                     "task start --agent shell box -- true", "app build box"])
+def test_output_that_cannot_be_written(runc_box, popen, api, command):
+    """Is no success, and says so."""
+    if command.startswith("app"):
+        api.sh(runc_box.id, "mkdir -p workspace/app && cd workspace/app && "
+                            "echo 'build: {command: echo built}' >sandbox.yaml")
+    with open("/dev/full", "wb") as full:
+        done = popen(*command.split(), stdout=full)
+    assert done.wait(20) == 1 and b"cannot write the output" in done.stderr.read()
+    if not command.startswith("task"):  # one is active
+        done = popen(*command.split())
+        done.stdout.close()
+        assert done.wait(20) == 128 + signal.SIGPIPE
+
+
 def test_a_slow_reader_holds_up_nothing_else(runc_box, popen):
     """Signals pass while the output waits."""
     done = popen("exec", "box", "--", "sh", "-c",
