@@ -47,10 +47,17 @@ static void leave(struct follow *f, int number)
 
 /* --- output --------------------------------------------------------------------------------- */
 
+/* Once: whoever leaves a second time does not wait until the program has been sent its signal. */
+static void nobody_reads(struct follow *f)
+{
+        if (!f->leaving)
+                leave(f, SIGKILL);
+}
+
 static void after_output(struct follow *f)
 {
         if (f->outlet.error)
-                leave(f, SIGKILL);
+                nobody_reads(f);
         else if (!is_written(f))
                 remote_pause(&f->remote);
 }
@@ -60,7 +67,7 @@ static void on_drained(void *data)
         struct follow *f = data;
 
         if (f->outlet.error)
-                leave(f, SIGKILL);
+                nobody_reads(f);
         else if (f->stream_done)
                 f->done = true;
         else
