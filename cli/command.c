@@ -1,6 +1,8 @@
 #include "cli/command.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/str.h"
 #include "cli/output.h"
@@ -66,6 +68,17 @@ int holds_no(const char *what)
 {
         complain("INTERNAL: the answer holds no %s", what);
         return EXIT_REFUSED;
+}
+
+int stream_ended(const struct session *s, int output_error, int r, const struct err *e)
+{
+        if (output_error == -EPIPE || s->unread)
+                return EXIT_PIPE;
+        if (output_error < 0) {
+                complain("cannot write the output: %s", strerror(-output_error));
+                return EXIT_REFUSED;
+        }
+        return r < 0 ? call_failed(s, e) : EXIT_OK;
 }
 
 int refuse_ssh(const struct session *s, const char *what)

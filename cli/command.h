@@ -88,6 +88,9 @@ const Sandboxd__V1__Process *get_process(struct session *s, const struct target 
 
 /* The session's next calls may take as long as they do, unless --timeout was given. */
 void drop_time_limit(struct session *s, const struct options *o);
+/* The exit status of a command that ends with a stream. output_error: 0, or why its own output
+ * could not be written; r and e: what came of the stream. Complains where something failed. */
+int stream_ended(const struct session *s, int output_error, int r, const struct err *e);
 /* Complains about a call that failed and returns the exit status for it. */
 int call_failed(const struct session *s, const struct err *e);
 /* Complains about an answer that lacks what it is for, and returns the exit status for it. */

@@ -105,17 +105,6 @@ static char *find_id(struct session *s, char *ref, struct err *e)
         return e->code == STATUS_NOT_FOUND && id_is_valid(ref) ? ref : NULL;
 }
 
-static int ended(const struct session *s, const struct watching *w, int r, const struct err *e)
-{
-        if (w->output_error == -EPIPE)
-                return EXIT_PIPE;
-        if (w->output_error < 0) {
-                complain("cannot write the output: %s", strerror(-w->output_error));
-                return EXIT_REFUSED;
-        }
-        return r < 0 ? call_failed(s, e) : EXIT_OK;
-}
-
 /* Events have numbers: after a restart of the daemon it goes on where it was. */
 static int watch(struct session *s, Sandboxd__V1__SandboxServiceWatchRequest *request,
                  uint64_t timeout_ms, struct watching *w, struct err *e)
@@ -148,6 +137,7 @@ int command_events(struct session *s, const struct options *o, char **operands)
         } else if (o->no_follow && !o->since.sequence) {
                 request.from_sequence = 1;
         }
+        session_heed_reader(s);
         int r = watch(s, &request, o->given & OPTION(TIMEOUT) ? o->timeout_ms : 0, &w, &e);
-        return ended(s, &w, r, &e);
+        return stream_ended(s, w.output_error, r, &e);
 }

@@ -61,17 +61,6 @@ static int follow(struct session *s, Sandboxd__V1__TaskServiceEventsRequest *req
         return r;
 }
 
-static int ended(const struct session *s, const struct following *f, int r, const struct err *e)
-{
-        if (f->output_error == -EPIPE)
-                return EXIT_PIPE;
-        if (f->output_error < 0) {
-                complain("cannot write the output: %s", strerror(-f->output_error));
-                return EXIT_REFUSED;
-        }
-        return r < 0 ? call_failed(s, e) : EXIT_OK;
-}
-
 /* task: as a call has just shown it, whose memory stays. */
 static int follow_task(struct session *s, const struct options *o, char *sandbox,
                        const Sandboxd__V1__Task *task, struct following *f, bool until_now)
@@ -85,8 +74,9 @@ static int follow_task(struct session *s, const struct options *o, char *sandbox
         request.until_now = until_now;
         f->json = o->json;
         f->began = task_began(task);
+        session_heed_reader(s);
         int r = follow(s, &request, o->given & OPTION(TIMEOUT) ? o->timeout_ms : 0, f, &e);
-        return ended(s, f, r, &e);
+        return stream_ended(s, f->output_error, r, &e);
 }
 
 /* --- start --------------------------------------------------------------------------------- */

@@ -74,6 +74,14 @@ static void on_drained(void *data)
                 remote_resume(&f->remote);
 }
 
+static void on_reader_gone(void *data)
+{
+        struct follow *f = data;
+
+        f->outlet.error = -EPIPE;
+        nobody_reads(f);
+}
+
 static uint64_t expected(const struct follow *f, Sandboxd__V1__OutputStream stream)
 {
         return f->remote.offsets[stream == SANDBOXD__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR];
@@ -381,6 +389,10 @@ int follow_init(struct follow *f, struct session *s, const struct target *target
                            passes_keys(f) && !f->owner ? on_detach : NULL, f);
         if (r == 0)
                 r = outlet_init(&f->outlet, f->loop, on_drained, f);
+        if (r == 0)
+                r = readiness_init(&f->reader, f->loop, STDOUT_FILENO, 0, on_reader_gone, f);
+        if (!f->passes_status)
+                (void)readiness_start(&f->reader); /* or the next output tells */
         return r < 0 ? err_errno(e, -r, "watch the standard descriptors") : 0;
 }
 
@@ -391,6 +403,7 @@ void follow_done(struct follow *f)
         feeder_close(&f->feeder, &f->open);
         inlet_close(&f->inlet, &f->open);
         outlet_close(&f->outlet, &f->open);
+        readiness_close(&f->reader, &f->open);
         for (size_t i = 0; i < f->n_signals; i++)
                 close_counted((uv_handle_t *)&f->signals[i], &f->open);
         close_counted((uv_handle_t *)&f->farewell, &f->open);

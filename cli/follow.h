@@ -28,6 +28,7 @@ struct follow {
         struct feeder feeder;
         struct inlet inlet;
         struct outlet outlet;
+        struct readiness reader; /* of our output */
         uv_signal_t signals[8];
         size_t n_signals;
         uv_timer_t farewell;

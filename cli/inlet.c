@@ -82,7 +82,7 @@ int inlet_init(struct inlet *in, uv_loop_t *loop, struct feeder *feeder,
                void (*on_detach)(void *data), void *data)
 {
         *in = (struct inlet){.feeder = feeder, .on_detach = on_detach, .data = data};
-        return readiness_init(&in->ready, loop, STDIN_FILENO, false, on_ready, in);
+        return readiness_init(&in->ready, loop, STDIN_FILENO, EPOLLIN, on_ready, in);
 }
 
 void inlet_go_on(struct inlet *in)

@@ -43,7 +43,7 @@ static int open_end(struct outlet_end *end, struct outlet *o, uv_loop_t *loop, i
                 return -errno;
         end->is_socket = S_ISSOCK(st.st_mode);
         end->fd = open_again(fd, &st);
-        return readiness_init(&end->ready, loop, end->fd, true, on_ready, o);
+        return readiness_init(&end->ready, loop, end->fd, EPOLLOUT, on_ready, o);
 }
 
 int outlet_init(struct outlet *o, uv_loop_t *loop, void (*on_drained)(void *data), void *data)

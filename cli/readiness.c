@@ -1,15 +1,14 @@
 #include "cli/readiness.h"
 
 #include <errno.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "base/util.h"
 
-int readiness_init(struct readiness *r, uv_loop_t *loop, int fd, bool for_writing,
+int readiness_init(struct readiness *r, uv_loop_t *loop, int fd, uint32_t events,
                    void (*on_ready)(void *data), void *data)
 {
-        struct epoll_event event = {.events = for_writing ? EPOLLOUT : EPOLLIN};
+        struct epoll_event event = {.events = events};
         _cleanup_close_ int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 
         *r = (struct readiness){.epoll_fd = -1, .on_ready = on_ready, .data = data};

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
 #include <uv.h>
 
 struct readiness {
@@ -14,9 +16,10 @@ struct readiness {
         void *data;
 };
 
-/* on_ready comes as long as it is started and the descriptor can be read (or written). 0, also for
- * what is always ready (epoll_ctl(2), EPERM), or a negative errno. */
-int readiness_init(struct readiness *r, uv_loop_t *loop, int fd, bool for_writing,
+/* on_ready comes as long as it is started and there are such events: EPOLLIN, EPOLLOUT, or none but
+ * that the other end is gone. 0, also for what is always ready (epoll_ctl(2), EPERM), or a negative
+ * errno. */
+int readiness_init(struct readiness *r, uv_loop_t *loop, int fd, uint32_t events,
                    void (*on_ready)(void *data), void *data);
 /* False: it is always ready, and on_ready will not come. */
 bool readiness_start(struct readiness *r);

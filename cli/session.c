@@ -58,8 +58,25 @@ void session_close(struct session *s)
         if (s->client)
                 rpc_client_close(s->client);
         dialer_close(&s->dialer);
+        readiness_close(&s->reader, &s->open);
         close_loop(&s->loop);
         arena_done(&s->replies);
+}
+
+static void on_reader_gone(void *data)
+{
+        struct session *s = data;
+
+        s->unread = true;
+        readiness_stop(&s->reader);
+}
+
+void session_heed_reader(struct session *s)
+{
+        /* Without it the next output tells. */
+        if (readiness_init(&s->reader, &s->loop, STDOUT_FILENO, 0, on_reader_gone, s) == 0 &&
+            readiness_start(&s->reader))
+                uv_unref((uv_handle_t *)&s->reader.poll);
 }
 
 /* --- coming back --------------------------------------------------------------------------- */
@@ -224,9 +241,9 @@ static int run(struct exchange *x, const struct rpc_service *service,
         int r = rpc_client_call(x->session->client, &call, ops, x, NULL, x->err);
         if (r < 0)
                 return r;
-        while (!x->done)
+        while (!x->done && !x->session->unread)
                 (void)uv_run(&x->session->loop, UV_RUN_ONCE);
-        return x->result;
+        return x->done ? x->result : err_set(x->err, STATUS_CANCELLED, "nobody reads the output");
 }
 
 void *session_call_if(struct session *s, const struct rpc_service *service, unsigned method,

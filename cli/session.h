@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "cli/dial.h"
+#include "cli/readiness.h"
 #include "cli/retry.h"
 #include "rpc/arena.h"
 #include "rpc/client.h"
@@ -22,6 +23,9 @@ struct session {
         struct retry retry;
         bool refused; /* a stream ended with an answer, which `why` is; else the connection did */
         struct err why;
+        struct readiness reader; /* of our standard output */
+        bool unread;             /* he is gone */
+        unsigned open;           /* see readiness_close */
 };
 
 /* The loop and the dialer alone, for a program with connections of its own. socket: a path or an
@@ -56,6 +60,10 @@ typedef bool (*session_on_message)(void *data, const ProtobufCMessage *message);
 int session_stream(struct session *s, const struct rpc_service *service, unsigned method,
                    const ProtobufCMessage *request, uint64_t timeout_ms,
                    session_on_message on_message, void *data, struct err *e);
+
+/* A stream ends from now on when nobody reads our standard output any more: it fails, and s->unread
+ * is true. For those that may be silent for long; main tells the others. */
+void session_heed_reader(struct session *s);
 
 /* Whether a stream that has failed with *e, and can begin where it ended, should be made again, on
  * a new connection, which there is then: for as long as a unary call is. False: *e says why, or

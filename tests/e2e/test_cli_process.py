@@ -285,6 +285,19 @@ def test_output_to_nobody(runc_box, popen, ctl):
     assert ctl("ps", "box").stdout.count("\n") == 1  # gone, too
 
 
+@pytest.mark.parametrize("command", ["events --since 1", "logs -f box it", "task events -f box"])
+def test_who_follows_for_nobody_ends(runc_box, popen, ctl, command):
+    """Also when nothing comes any more that could not be written: ... | head -1."""
+    ctl("exec", "-d", "--tag", "it", "box", "--", "sh", "-c", "echo up; sleep 1000", check=True)
+    ctl("task", "start", "--agent", "shell", "box", "--", "sleep 1000", check=True)
+    done = popen(*command.split())
+    done.stdout.readline()
+    time.sleep(0.5)
+    assert done.poll() is None
+    done.stdout.close()
+    assert done.wait(5) == 128 + signal.SIGPIPE and done.stderr.read() == b""
+
+
 @pytest.mark.parametrize("command", ["ls", "events --no-follow", "exec -d box -- true",
                                      "task start --agent shell box -- true", "app build box"])
 def test_output_that_cannot_be_written(runc_box, popen, api, command):
