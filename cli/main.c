@@ -691,7 +691,15 @@ static int run_command(const struct command *c, struct options *o, int argc, cha
                         complain("'%s' is too much", argv[first + c->max_operands]);
                 return wrong_usage(c);
         }
-        return c->offline ? c->run(NULL, o, argv + first) : run_connected(c, o, argv + first);
+        if (c->offline)
+                return c->run(NULL, o, argv + first);
+        for (int i = first; i < argc; i++) {
+                if (str_is_utf8(argv[i], strlen(argv[i])))
+                        continue;
+                complain("'%s' is not UTF-8, which all of a call must be", argv[i]);
+                return EXIT_USAGE;
+        }
+        return run_connected(c, o, argv + first);
 }
 
 static int run(int argc, char **argv)

@@ -67,6 +67,12 @@ def test_usage(ctl, args):
     assert done.returncode == 2 and done.stderr and done.stdout == ""
 
 
+def test_what_no_call_can_hold(ctl):
+    for args in (["get", b"\xff"], ["exec", "box", "--", "cat", b"caf\xe9"]):
+        done = ctl(*args)
+        assert done.returncode == 2 and "is not UTF-8" in done.stderr and "\\x" in done.stderr
+
+
 def test_usage_says_what_is_wrong(ctl):
     assert "'box' is too much" in ctl("create", "box").stderr
     assert "something is missing" in ctl("exec", "box").stderr
