@@ -31,6 +31,7 @@ bool cgroup_exists(const char *path);
 /* True when the process is in this cgroup or below it, in any hierarchy (proc(5), cgroup). */
 bool cgroup_holds(const char *path, pid_t pid);
 
+/* See SandboxStats in proto/sandboxd/v1/sandbox.proto. */
 struct cgroup_usage {
         uint64_t cpu_nanos, memory, memory_cache, oom_kills, pids;
 };

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/id.h"
+#include "daemon/cgroup.h"
 #include "daemon/image_config.h"
 
 /* One runtime as the engine found it. Lives as long as the engine. */
@@ -80,11 +81,6 @@ struct engine_spec {
         const struct image_config *image;
         struct engine_network network;
         uint64_t memory, cpu_millis, pids, nofile, tmp_size;
-};
-
-/* What a sandbox uses now (see SandboxStats in proto/sandboxd/v1/sandbox.proto). */
-struct engine_usage {
-        uint64_t cpu_nanos, memory, memory_cache, oom_kills, pids;
 };
 
 /* Something on the host that was made for a sandbox, by this instance. */
@@ -172,7 +168,7 @@ struct engine_ops {
         char *(*read_resolv_conf)(struct engine *e, const char *id);
 
         /* Blocks briefly (the kernel's files only), any thread. NOT_FOUND when it has no cgroup. */
-        int (*usage)(struct engine *e, const char *id, struct engine_usage *ret, struct err *err);
+        int (*usage)(struct engine *e, const char *id, struct cgroup_usage *ret, struct err *err);
 
         /* Is this process in the sandbox's cgroup? What no runtime's word is taken for. */
         bool (*holds)(struct engine *e, const char *id, pid_t pid);

@@ -367,7 +367,7 @@ static bool docker_holds(struct engine *base, const char *id, pid_t pid)
 }
 
 /* The cgroup goes as soon as its last process: then Docker's word is left. */
-static int docker_usage(struct engine *base, const char *id, struct engine_usage *ret,
+static int docker_usage(struct engine *base, const char *id, struct cgroup_usage *ret,
                         struct err *err)
 {
         struct engine_docker *e = (struct engine_docker *)base;
@@ -379,13 +379,8 @@ static int docker_usage(struct engine *base, const char *id, struct engine_usage
 
         if (r < 0 && !(r == -ENOENT && out_of_memory))
                 return r;
-        *ret = (struct engine_usage){
-                .cpu_nanos = usage.cpu_nanos,
-                .memory = usage.memory,
-                .memory_cache = usage.memory_cache,
-                .oom_kills = MAX(usage.oom_kills, (uint64_t)out_of_memory),
-                .pids = usage.pids,
-        };
+        usage.oom_kills = MAX(usage.oom_kills, (uint64_t)out_of_memory);
+        *ret = usage;
         return 0;
 }
 

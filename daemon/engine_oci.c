@@ -289,24 +289,13 @@ static bool oci_holds(struct engine *base, const char *id, pid_t pid)
         return cgroup_holds(cgroups.now, pid) || cgroup_holds(cgroups.before, pid);
 }
 
-static int oci_usage(struct engine *base, const char *id, struct engine_usage *ret, struct err *err)
+static int oci_usage(struct engine *base, const char *id, struct cgroup_usage *ret, struct err *err)
 {
         struct oci_cgroups cgroups;
-        struct cgroup_usage usage;
 
         oci_cgroups_of((struct engine_oci *)base, id, &cgroups);
-        int r = cgroup_usage(cgroups.now, &usage, err);
-        if (r == -ENOENT)
-                r = cgroup_usage(cgroups.before, &usage, err);
-        if (r == 0)
-                *ret = (struct engine_usage){
-                        .cpu_nanos = usage.cpu_nanos,
-                        .memory = usage.memory,
-                        .memory_cache = usage.memory_cache,
-                        .oom_kills = usage.oom_kills,
-                        .pids = usage.pids,
-                };
-        return r;
+        int r = cgroup_usage(cgroups.now, ret, err);
+        return r == -ENOENT ? cgroup_usage(cgroups.before, ret, err) : r;
 }
 
 /* --- run ----------------------------------------------------------------------------------- */

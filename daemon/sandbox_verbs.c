@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "daemon/cgroup.h"
 #include "daemon/metrics.h"
 #include "daemon/sandbox_private.h"
 
@@ -37,7 +38,7 @@ static void learn_exit(struct sandbox *s, bool asked)
         struct engine *engine = s->registry->engine;
         struct exit_info *x = &s->rec.exit;
         int status = s->wait_status;
-        struct engine_usage usage;
+        struct cgroup_usage usage;
 
         *x = (struct exit_info){.cause = EXIT_UNKNOWN, .at = record_now()};
         if (status != PROC_STATUS_UNKNOWN && WIFSIGNALED(status)) {

@@ -7,6 +7,7 @@
 #include "base/offload.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/engine.h"
 #include "daemon/record.h"
 #include "daemon/workspaces.h"
 
@@ -21,7 +22,7 @@ struct usage_work {
         struct engine *engine; /* held */
         char id[ID_LEN + 1];
         int result;
-        struct engine_usage usage;
+        struct cgroup_usage usage;
         struct err err;
 };
 

@@ -5,11 +5,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "daemon/engine.h"
+#include "daemon/cgroup.h"
 #include "daemon/registry.h"
 
 struct stats {
-        struct engine_usage usage;
+        struct cgroup_usage usage;
         uint64_t workspace; /* bytes on the disk */
         int64_t at;         /* milliseconds since 1970 */
 };

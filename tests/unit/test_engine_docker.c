@@ -530,7 +530,7 @@ static void learn_end(struct fixture *f)
 static void how_it_ended_is_asked(void **state)
 {
         struct fixture *f = *state;
-        struct engine_usage usage;
+        struct cgroup_usage usage;
 
         lay_down(f, false);
         learn_end(f);

@@ -249,7 +249,7 @@ static void assert_gone(struct fixture *f)
 static void runs_in_its_cgroup(void **state)
 {
         struct fixture *f = *state;
-        struct engine_usage usage = {0};
+        struct cgroup_usage usage = {0};
         struct oci_cgroups cgroups;
         struct err e = {0};
 
@@ -760,7 +760,7 @@ static void held_after_its_close(void **state)
 {
         struct fixture *f = *state;
         struct engine *held = f->engine;
-        struct engine_usage usage;
+        struct cgroup_usage usage;
 
         engine_hold(held);
         held->ops->close(held);

@@ -23,14 +23,14 @@ struct fixture {
 };
 
 /* The engine: what it tells depends on the id. */
-static int usage(struct engine *e, const char *id, struct engine_usage *ret, struct err *err)
+static int usage(struct engine *e, const char *id, struct cgroup_usage *ret, struct err *err)
 {
         (void)e;
         if (str_eq(id, "gone"))
                 return err_set(err, STATUS_NOT_FOUND, "there is no cgroup");
         if (str_eq(id, "odd"))
                 return err_set(err, STATUS_INTERNAL, "cannot tell");
-        *ret = (struct engine_usage){.cpu_nanos = 1, .memory = 2, .pids = 3};
+        *ret = (struct cgroup_usage){.cpu_nanos = 1, .memory = 2, .pids = 3};
         return 0;
 }
 
