@@ -74,6 +74,39 @@ static inline void probe_default(struct probe_call *p, enum probe_event event)
                 probe_answer(p);
 }
 
+/* --- for on_event --- */
+
+/* Nothing, until the cancellation. */
+static inline void probe_keep_open(struct probe_call *p, enum probe_event event,
+                                   const uint8_t *message, size_t n)
+{
+        (void)message, (void)n;
+        if (event == PROBE_CANCEL)
+                probe_finish(p, NULL);
+}
+
+static inline void probe_pause_at_first(struct probe_call *p, enum probe_event event,
+                                        const uint8_t *message, size_t n)
+{
+        (void)message, (void)n;
+        if (event == PROBE_FIRST)
+                probe_pause(p);
+        else
+                probe_default(p, event);
+}
+
+/* Each message goes back, until the half-close. */
+static inline void probe_echo(struct probe_call *p, enum probe_event event, const uint8_t *message,
+                              size_t n)
+{
+        if (event == PROBE_FIRST || event == PROBE_MESSAGE)
+                rpc_call_send(p->call, message, n);
+        else
+                probe_finish(p, NULL);
+}
+
+/* --- the service --- */
+
 static inline void probe_happens(struct probe_call *p, enum probe_event event,
                                  const uint8_t *message, size_t n)
 {

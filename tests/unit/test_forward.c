@@ -131,14 +131,6 @@ static int teardown(void **state)
         return r;
 }
 
-static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                       size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 static void assert_ends(struct peer_call *c, enum status code)
 {
         PEER_UNTIL(c->peer, peer_has_ended(c));
@@ -194,20 +186,11 @@ static void server_stream(void **state)
         assert_int_equal(peer_n_messages(c), 3);
 }
 
-static void echo_each(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                      size_t n)
-{
-        if (event == PROBE_FIRST || event == PROBE_MESSAGE)
-                rpc_call_send(p->call, message, n);
-        else
-                probe_finish(p, NULL);
-}
-
 static void both_stream(void **state)
 {
         struct front *t = *state;
 
-        probe.on_event = echo_each;
+        probe.on_event = probe_echo;
         struct peer_call *c = peer_call(&t->run.peer, PROBE_BOTH, "");
         for (unsigned i = 1; i <= 50; i++) {
                 PEER_UNTIL(&t->run.peer, peer_n_messages(c) == i);
@@ -296,7 +279,7 @@ static void deadline_of_each_kind(void **state)
 {
         struct front *t = *state;
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         for (int i = 0; i < PROBE_METHODS; i++)
                 assert_ends(peer_call_within(&t->run.peer, i, "1", 150), STATUS_DEADLINE_EXCEEDED);
         PEER_UNTIL(&t->run.peer, t->forwarder.n == 0 && probe.calls[3].finished);
@@ -350,7 +333,7 @@ static void sandbox_dies(void **state)
         struct front *t = *state;
         struct peer_call *c[PROBE_METHODS];
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         for (int i = 0; i < PROBE_METHODS; i++)
                 c[i] = peer_call(&t->run.peer, i, "1");
         PEER_UNTIL(&t->run.peer, probe.n == PROBE_METHODS);
@@ -384,7 +367,7 @@ static void control_is_closed(void **state)
         struct front *t = *state;
         struct peer_call *c[PROBE_METHODS];
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         for (int i = 0; i < PROBE_METHODS; i++)
                 c[i] = peer_call(&t->run.peer, i, "1");
         PEER_UNTIL(&t->run.peer, probe.n == PROBE_METHODS);
@@ -404,7 +387,7 @@ static void client_leaves(void **state)
 {
         struct front *t = *state;
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         for (int i = 0; i < PROBE_METHODS; i++)
                 (void)peer_call(&t->run.peer, i, "1");
         PEER_UNTIL(&t->run.peer, probe.n == PROBE_METHODS);
@@ -443,16 +426,6 @@ static void sandbox_ends_early(void **state)
 
 /* --- back-pressure ---------------------------------------------------------------------------- */
 
-static void pause_at_first(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                           size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_FIRST)
-                probe_pause(p);
-        else
-                probe_default(p, event);
-}
-
 /* So many messages to a handler that takes none for a while; all arrive. */
 static void upload_to_a_slow_sandbox(struct front *t, size_t size, unsigned count)
 {
@@ -460,7 +433,7 @@ static void upload_to_a_slow_sandbox(struct front *t, size_t size, unsigned coun
 
         memset(message, 'x', size);
         message[size] = '\0';
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct peer_call *c = peer_call(&t->run.peer, PROBE_UP, message);
         unsigned sent = 1;
         uint64_t resume_at = 0;

@@ -16,14 +16,6 @@ static struct h2_reply *open_call(struct h2 *h, const char *method, struct odd o
         return submit(h, path, NULL, 0, odd);
 }
 
-static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                       size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 /* --- what handlers queue is sent -------------------------------------------------------------- */
 
 /* With many calls a stream's share of the queue is small, and leaves in one write; the client has
@@ -102,16 +94,6 @@ static void echo_to_a_client_that_says_nothing(void **state)
 
 /* --- a handler that takes nothing ------------------------------------------------------------- */
 
-static void pause_at_first(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                           size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_FIRST)
-                probe_pause(p);
-        else
-                probe_default(p, event);
-}
-
 static void upload_to_a_paused_handler(void **state)
 {
         struct rpc_fixture *f = *state;
@@ -119,7 +101,7 @@ static void upload_to_a_paused_handler(void **state)
         _cleanup_free_ uint8_t *message = calloc(1, MiB);
         size_t held = 0;
 
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct h2_reply *r = open_call(h, "Up", (struct odd){0});
         for (int i = 0; i < 64; i++)
                 h2_send(h, r, message, MiB);
@@ -294,7 +276,7 @@ static void stalled_answers_and_a_stream(void **state)
         _cleanup_free_ uint8_t *bytes = calloc(1, n), *request = frame(bytes, n);
         struct h2_reply *r[4];
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         read_on(h, 0, INT32_MAX);
         struct h2_reply *stream = open_call(h, "Up", (struct odd){0});
         h2_send(h, stream, "1", 1);
@@ -322,7 +304,7 @@ static void finished_call_holds_nothing(void **state)
         struct h2 *h = h2_new(f, false);
         _cleanup_free_ uint8_t *bytes = calloc(1, MiB);
 
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct h2_reply *r = open_call(h, "Both", (struct odd){0});
         h2_send(h, r, "1", 1);
         h2_send(h, r, bytes, 200 * KiB);
@@ -524,7 +506,7 @@ static void bad_trailers_of_the_client(void **state)
 {
         struct h2 *h = h2_new(*state, true);
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         struct h2_reply *pseudo = open_call(h, "Up", (struct odd){0});
         struct h2_reply *open = open_call(h, "Up", (struct odd){0});
         h2_send(h, pseudo, "1", 1);
@@ -553,7 +535,7 @@ static void reset_at_every_stage(void **state)
         struct h2 *h = h2_new(f, true);
         _cleanup_free_ uint8_t *message = calloc(1, MiB);
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         struct h2_reply *silent = open_call(h, "Up", (struct odd){0});
         struct h2_reply *open = open_call(h, "Both", (struct odd){0});
         struct h2_reply *half = open_call(h, "Both", (struct odd){0});
@@ -578,7 +560,7 @@ static void reset_of_a_paused_call(void **state)
         struct rpc_fixture *f = *state;
         struct h2 *h = h2_new(f, true);
 
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct h2_reply *r = open_call(h, "Up", (struct odd){0});
         for (int i = 0; i < 10; i++)
                 h2_send(h, r, "more", 4);

@@ -390,14 +390,6 @@ static struct rpc_client_call *start(struct rpc_client *c, int method, const cha
         return ret;
 }
 
-static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                       size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 static void cancel(void **state)
 {
         struct rpc_fixture *f = *state;
@@ -405,7 +397,7 @@ static void cancel(void **state)
         struct rpc_client *c = client_new(f, &ended);
         struct reply cancelled = {0}, kept = {0};
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         struct rpc_client_call *call = start(c, PROBE_UNARY, "1", &reply_ops, &cancelled);
         (void)start(c, PROBE_UNARY, "2", &reply_ops, &kept);
         LOOP_UNTIL(&f->l, probe.n == 2);
@@ -480,7 +472,7 @@ static void cancel_of_another_in_on_done(void **state)
                 .timeout_ns = 20 * NSEC_PER_MSEC,
         };
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         assert_int_equal(rpc_client_call(c, &request, &ops, &first, NULL, NULL), 0);
         assert_int_equal(rpc_client_call(c, &request, &ops, &second, &first.cancels, NULL), 0);
         LOOP_UNTIL(&f->l, first.reply.n_done);
@@ -498,7 +490,7 @@ static void abort_ends_every_call(void **state)
         struct reply r[3] = {{0}};
         struct err e;
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         for (int i = 0; i < 3; i++)
                 (void)start(c, PROBE_UNARY + i, "1", &reply_ops, &r[i]);
         LOOP_UNTIL(&f->l, probe.n == 3);
@@ -547,16 +539,6 @@ static void upload_on_writable(void *data)
         upload(u);
 }
 
-static void pause_at_first(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                           size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_FIRST)
-                probe_pause(p);
-        else
-                probe_default(p, event);
-}
-
 static void upload_as_it_can(void **state)
 {
         static const struct rpc_reply_ops ops = {
@@ -567,7 +549,7 @@ static void upload_as_it_can(void **state)
         u = (struct uploader){.client = client_new(f, NULL), .count = 2000};
         struct reply refused = {0};
 
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         u.call = start(u.client, PROBE_UP, "1", &ops, &u);
         upload(&u);
         LOOP_UNTIL(&f->l, probe.n);

@@ -58,14 +58,6 @@ static int setup(void **state)
         return r;
 }
 
-static void keep_open(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                      size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 static void assert_ended(unsigned times, enum status code, int method)
 {
         assert_int_equal(seen.ended, times);
@@ -135,7 +127,7 @@ static void client_that_leaves(void **state)
 {
         struct peer_run *t = *state;
 
-        probe.on_event = keep_open;
+        probe.on_event = probe_keep_open;
         (void)peer_call(&t->peer, PROBE_DOWN, "1");
         PEER_UNTIL(&t->peer, probe.n == 1);
         assert_int_equal(seen.ended, 0);
@@ -161,7 +153,7 @@ static void deadline(void **state)
 {
         struct peer_run *t = *state;
 
-        probe.on_event = keep_open;
+        probe.on_event = probe_keep_open;
         (void)peer_call_within(&t->peer, PROBE_UNARY, "1", 50);
         PEER_UNTIL(&t->peer, seen.ended == 1);
         assert_true(seen.code == STATUS_DEADLINE_EXCEEDED ||
@@ -173,7 +165,7 @@ static void failed_call(void **state)
 {
         struct peer_run *t = *state;
 
-        probe.on_event = keep_open;
+        probe.on_event = probe_keep_open;
         struct peer_call *c = peer_call(&t->peer, PROBE_BOTH, "1");
         PEER_UNTIL(&t->peer, probe.n == 1);
         probe_fail(&probe.calls[0], STATUS_DATA_LOSS);

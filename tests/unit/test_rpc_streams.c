@@ -81,21 +81,12 @@ static void empty_messages(void **state)
         assert_int_equal(probe.calls[0].bytes, 0);
 }
 
-static void echo_each(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                      size_t n)
-{
-        if (event == PROBE_FIRST || event == PROBE_MESSAGE)
-                rpc_call_send(p->call, message, n);
-        else
-                probe_finish(p, NULL);
-}
-
 static void ping_pong(void **state)
 {
         struct peer_run *t = *state;
         struct peer_call *c = peer_call(&t->peer, PROBE_BOTH, "ping");
 
-        probe.on_event = echo_each;
+        probe.on_event = probe_echo;
         for (unsigned i = 1; i <= 100; i++) {
                 PEER_UNTIL(&t->peer, peer_n_messages(c) == i);
                 if (i < 100)

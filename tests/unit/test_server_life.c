@@ -21,20 +21,12 @@ static void begin(struct peer_run *t)
         t->peer = peer_new(t->f, t->grpc);
 }
 
-static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                       size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 /* An open stream, the handler of which does nothing by itself. */
 static struct peer_call *open_stream(struct peer_run *t)
 {
         unsigned n = probe.n;
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         struct peer_call *c = peer_call(&t->peer, PROBE_BOTH, "1");
         PEER_UNTIL(&t->peer, probe.n > n);
         return c;
@@ -454,16 +446,6 @@ static void long_upload(void **state)
         peer_expect_answer(c, sent);
 }
 
-static void pause_at_first(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                           size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_FIRST)
-                probe_pause(p);
-        else
-                probe_default(p, event);
-}
-
 static int peer_fd(struct peer *p)
 {
         uv_os_fd_t fd;
@@ -525,7 +507,7 @@ static void long_pause(void **state)
 
         t->f->limits.request_ms = 80;
         begin(t);
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct peer_call *c = peer_call(&t->peer, PROBE_UP, "1");
         PEER_UNTIL(&t->peer, probe.n);
         for (int i = 0; i < 10; i++)
@@ -543,7 +525,7 @@ static void half_a_message_before_a_long_pause(void **state)
 
         t->f->limits.request_ms = 1300;
         begin(t);
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct peer_call *c = t->grpc ? peer_call(&t->peer, PROBE_UP, "1") : open_stream(t);
         PEER_UNTIL(&t->peer, probe.n);
         send_half(c);
@@ -573,7 +555,7 @@ static void half_a_message_beside_a_paused_call(void **state)
         t->f->limits.request_ms = 400;
         t->f->limits.greeting_ms = 300;
         begin(t);
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct peer_call *paused = peer_call(&t->peer, PROBE_UP, "1");
         PEER_UNTIL(&t->peer, probe.n);
         peer_send(paused, "2", 1);
@@ -601,7 +583,7 @@ static void ended_call_that_had_not_taken_all(void **state)
         begin(t);
         h2_free(t->peer.h);
         t->peer.h = h2_new(t->f, false);
-        probe.on_event = pause_at_first;
+        probe.on_event = probe_pause_at_first;
         struct peer_call *c = peer_call(&t->peer, PROBE_BOTH, "1");
         PEER_UNTIL(&t->peer, probe.n);
         for (int i = 0; i < 10; i++)

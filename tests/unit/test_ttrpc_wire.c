@@ -164,21 +164,13 @@ static void after_the_half_close(void **state)
         (void)close(fd);
 }
 
-static void do_nothing(struct probe_call *p, enum probe_event event, const uint8_t *message,
-                       size_t n)
-{
-        (void)message, (void)n;
-        if (event == PROBE_CANCEL)
-                probe_finish(p, NULL);
-}
-
 static void open_after_the_half_close(void **state)
 {
         struct rpc_fixture *f = *state;
         int fd = connect_to(f->path);
         struct buf out = {0};
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         put_request(&out, 1,
                     (struct request){.method = "Up", .payload = "a", .flags = TTRPC_REMOTE_CLOSED});
         put_data(&out, 1, 0, "b", 1);
@@ -291,7 +283,7 @@ static void frame_too_large_in_a_stream(void **state)
         size_t n = TTRPC_MESSAGE_MAX + 1;
         _cleanup_free_ uint8_t *message = calloc(1, n);
 
-        probe.on_event = do_nothing;
+        probe.on_event = probe_keep_open;
         put_request(&out, 1, (struct request){.method = "Up", .payload = "a"});
         put_data(&out, 1, 0, message, n);
         send_all(f, fd, &out);
