@@ -104,3 +104,11 @@ def terminal(popen):
             t.process.kill()
             t.process.wait(20)
         t.close()
+
+
+@pytest.fixture
+def shell(box, terminal):
+    """In the sandbox "box", which the module makes."""
+    t = terminal("exec", "-it", "-e", "PS1=$ ", "box", "--", "sh")
+    t.expect(PROMPT)
+    return t

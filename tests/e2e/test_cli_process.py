@@ -29,13 +29,6 @@ def runc_box(api):
     return api.create(runtime="runc", name="box")
 
 
-@pytest.fixture
-def shell(box, terminal):
-    t = terminal("exec", "-it", "-e", "PS1=$ ", "box", "--", "sh")
-    t.expect(PROMPT)
-    return t
-
-
 # --- at a terminal ---
 
 

@@ -125,13 +125,6 @@ def test_events_as_they_happen(ctl, popen, api, box):
 # --- a program that is followed -----------------------------------------------------------------
 
 
-@pytest.fixture
-def shell(box, terminal):
-    t = terminal("exec", "-it", "-e", "PS1=$ ", "box", "--", "sh")
-    t.expect(PROMPT)
-    return t
-
-
 def test_a_terminal(shell, host):
     assert shell.ask("stty size", r"(\d+) (\d+)").groups() == (b"30", b"100")
     shell.resize(40, 120)
