@@ -101,8 +101,9 @@ static int run_verb(struct pause_job *job, const char *verb, unsigned timeout_ms
                 return err_oom(err);
         /* runsc writes down that a sandbox is paused (or not) after the fact: when one is killed in
          * between, the next one makes the sentry panic ("Invalid stopCount"). */
-        return proc_run_undisturbed(job->engine->proc, (const char *const *)argv, -1, timeout_ms,
-                                    done, job, err);
+        const struct proc_how how = {.stdin_file = -1, .undisturbed = true};
+        return proc_run_how(job->engine->proc, (const char *const *)argv, &how, timeout_ms, done,
+                            job, err);
 }
 
 static void pause_done(struct pause_job *job, const struct err *e)

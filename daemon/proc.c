@@ -109,7 +109,7 @@ void proc_run_kill(struct proc *p, const void *data)
 }
 
 static int start_run(struct proc *p, const char *const *argv, const struct proc_how *how,
-                     int output_file, bool die_with_us, unsigned timeout_ms,
+                     int output_file, unsigned timeout_ms,
                      void (*done)(void *data, const struct proc_result *result), void *data,
                      struct err *e)
 {
@@ -128,7 +128,7 @@ static int start_run(struct proc *p, const char *const *argv, const struct proc_
                 .stdout_fd = output,
                 .stderr_fd = how->only_stdout ? -1 : output,
                 .new_session = true,
-                .death_signal = die_with_us ? SIGKILL : 0,
+                .death_signal = how->undisturbed ? 0 : SIGKILL,
         };
         int r = spawn(&s, &run->pid, e);
         if (r < 0)
@@ -144,27 +144,19 @@ static int start_run(struct proc *p, const char *const *argv, const struct proc_
         return 0;
 }
 
-static const struct proc_how plainly = {.stdin_file = -1};
-
 int proc_run_how(struct proc *p, const char *const *argv, const struct proc_how *how,
                  unsigned timeout_ms, void (*done)(void *data, const struct proc_result *result),
                  void *data, struct err *e)
 {
-        return start_run(p, argv, how, -1, true, timeout_ms, done, data, e);
+        return start_run(p, argv, how, -1, timeout_ms, done, data, e);
 }
 
 int proc_run(struct proc *p, const char *const *argv, int output_file, unsigned timeout_ms,
              void (*done)(void *data, const struct proc_result *result), void *data, struct err *e)
 {
-        return start_run(p, argv, &plainly, output_file, true, timeout_ms, done, data, e);
-}
+        static const struct proc_how plainly = {.stdin_file = -1};
 
-int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_file,
-                         unsigned timeout_ms,
-                         void (*done)(void *data, const struct proc_result *result), void *data,
-                         struct err *e)
-{
-        return start_run(p, argv, &plainly, output_file, false, timeout_ms, done, data, e);
+        return start_run(p, argv, &plainly, output_file, timeout_ms, done, data, e);
 }
 
 int proc_result_error(const struct proc_result *result, const char *what, struct err *e)

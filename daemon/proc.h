@@ -42,16 +42,11 @@ struct proc_how {
         const char *const *envp; /* NULL: the daemon's own environment */
         int stdin_file;          /* stays the caller's; -1: /dev/null */
         bool only_stdout;        /* stderr goes nowhere: what is on stdout will be parsed */
+        bool undisturbed;        /* it goes on when the daemon dies: it must not be cut short */
 };
 int proc_run_how(struct proc *p, const char *const *argv, const struct proc_how *how,
                  unsigned timeout_ms, void (*done)(void *data, const struct proc_result *result),
                  void *data, struct err *e);
-
-/* The same as proc_run, but it goes on when the daemon dies: for what must not be cut short. */
-int proc_run_undisturbed(struct proc *p, const char *const *argv, int output_file,
-                         unsigned timeout_ms,
-                         void (*done)(void *data, const struct proc_result *result), void *data,
-                         struct err *e);
 
 /* Kills the runs that were started with this data, with their process groups; done comes to each as
  * it ends, with what there is then. None is fine. */
