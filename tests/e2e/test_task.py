@@ -429,6 +429,19 @@ def test_cancel_of_a_build(api, git_sandbox):
     wait_until(lambda: sleepers(api, git_sandbox) == 0, "it is gone")
 
 
+@RUNC
+def test_cancel_of_a_health_check(api, git_sandbox):
+    """The web never answers: it would be waited for for a minute."""
+    box = git_sandbox.id
+    write(api, box, sandbox_yaml="version: 1\nweb: {command: sleep 1000, port: 8000}")
+    api.start_task(box, "echo x >made")
+    wait_until(lambda: "HEALTH_CHECK" in phases(api.follow_task(box, until_now=True)), "the question")
+    with within(15):
+        done = api.cancel_task(box)
+    assert status(done) == "CANCELLED" and done.result.files_added == 1
+    assert api.run_task(box, "exit 1")[1].number == done.number + 1
+
+
 # --- what the daemon keeps ---------------------------------------------------------------------
 
 
