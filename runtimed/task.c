@@ -102,6 +102,7 @@ static void on_next(uv_timer_t *timer)
 void task_go_on(struct task *t, void (*step)(struct task *t))
 {
         t->step = step;
+        t->awaits = AWAITS_NOTHING;
         if (!t->stopped)
                 (void)uv_timer_start(&t->next, on_next, 0, 0); /* never fails */
 }
@@ -124,16 +125,18 @@ void task_fail(struct task *t, Sandboxd__V1__TaskFailure failure, const char *fm
 
 /* The listener's callbacks are set; what follows is in t->step, once it has told its end and
  * nothing is left of its tree. */
-static int run(struct task *t, const struct process_spec *spec, void (*then)(struct task *t),
-               struct err *e)
+static int run(struct task *t, const struct process_spec *spec, enum task_wait awaits,
+               void (*then)(struct task *t), struct err *e)
 {
         struct process *p;
 
-        t->is_ending = t->tree_ended = t->ended = false;
-        t->step = then;
         int r = process_start(t->place.processes, spec, &p, e);
         if (r < 0)
                 return r;
+        t->tree = TREE_RUNS;
+        t->timed_out = false;
+        t->awaits = awaits;
+        t->step = then;
         t->mark = process_mark(p);
         listener_attach(&t->listener, p);
         return 0;
@@ -141,7 +144,7 @@ static int run(struct task *t, const struct process_spec *spec, void (*then)(str
 
 static void go_on_if_ended(struct task *t)
 {
-        if (!t->tree_ended || !t->ended || t->stopped)
+        if (t->tree != TREE_HAS_ENDED || listener_process(&t->listener) || t->stopped)
                 return;
         (void)uv_timer_stop(&t->timer); /* never fails */
         task_go_on(t, t->step);
@@ -153,7 +156,7 @@ static void on_tree_ended(void *data, unsigned left)
 
         (void)left; /* nothing is stronger than SIGKILL */
         t->endings--;
-        t->tree_ended = true;
+        t->tree = TREE_HAS_ENDED;
         listener_go_on(&t->listener);
         go_on_if_ended(t);
         free_if_over(t);
@@ -167,14 +170,14 @@ static void end_tree(struct task *t)
 {
         struct err e;
 
-        if (t->is_ending)
+        if (t->tree != TREE_RUNS)
                 return;
         (void)process_tree_signal(t->mark, SIGTERM); /* who is missed gets SIGKILL */
         if (process_tree_kill(t->place.loop, t->mark, GRACE_MS, on_tree_ended, t, &e) < 0) {
                 (void)uv_timer_start(&t->timer, on_retry, 100, 0); /* no memory; never fails */
                 return;
         }
-        t->is_ending = true;
+        t->tree = TREE_IS_BEING_ENDED;
         t->endings++;
 }
 
@@ -189,7 +192,6 @@ static void on_program_end(struct listener *l)
 
         if (t->stopped)
                 return;
-        t->ended = true;
         end_tree(t);
         go_on_if_ended(t);
 }
@@ -199,7 +201,7 @@ static bool may_take(const struct listener *l)
 {
         const struct task *t = CONTAINER(l, struct task, listener);
 
-        return t->tree_ended || !task_log_is_busy(&t->log);
+        return t->tree == TREE_HAS_ENDED || !task_log_is_busy(&t->log);
 }
 
 static void on_time_over(uv_timer_t *timer)
@@ -253,28 +255,31 @@ static void on_durable(struct task_log *l)
         if (!t->stopped) {
                 t->ops->on_event(t->data);
                 listener_go_on(&t->listener);
-                if (t->took && task_log_is_settled(l))
+                if (t->awaits == AWAITS_LOG && task_log_is_settled(l))
                         task_go_on(t, t->step);
         }
         free_if_over(t);
 }
 
+static void go_on_when_durable(struct task *t, void (*step)(struct task *t))
+{
+        t->awaits = AWAITS_LOG;
+        t->step = step;
+        if (task_log_is_settled(&t->log))
+                task_go_on(t, step);
+}
+
 static void tell_end(struct task *t)
 {
         t->done_at = t->log.size;
-        t->step = save;
         task_tell_done(t);
-        if (task_log_is_settled(&t->log)) /* nothing could be told */
-                task_go_on(t, save);
+        go_on_when_durable(t, save);
 }
 
-/* When all before it is on the disk. */
 static void finish(struct task *t)
 {
         t->took = MAX((uv_hrtime() - t->began) / NSEC_PER_MSEC, 1U);
-        t->step = tell_end;
-        if (task_log_is_settled(&t->log))
-                task_go_on(t, tell_end);
+        go_on_when_durable(t, tell_end);
 }
 
 /* --- the checkpoint, and what has changed --------------------------------------------------- */
@@ -308,8 +313,8 @@ static void on_change(struct line_cutter *c, const uint8_t *line, size_t n, uint
                         task_add_change(t, (const char *)line + 2, n - 2, kinds[i].kind);
 }
 
-static int run_checkpoint(struct task *t, const char *verb, void (*then)(struct task *t),
-                          struct err *e)
+static int run_checkpoint(struct task *t, const char *verb, enum task_wait awaits,
+                          void (*then)(struct task *t), struct err *e)
 {
         struct checkpoint_command command;
 
@@ -321,7 +326,7 @@ static int run_checkpoint(struct task *t, const char *verb, void (*then)(struct 
                 .out = {.on_line = on_change, .end = '\0'},
                 .err = {.on_line = on_checkpoint_stderr, .end = '\n'},
         };
-        int r = run(t, &command.spec, then, e);
+        int r = run(t, &command.spec, awaits, then, e);
         if (r == 0)
                 (void)uv_timer_start(&t->timer, on_time_over, CHECKPOINT_TIMEOUT_MS,
                                      0); /* never fails */
@@ -343,7 +348,6 @@ static bool checkpoint_succeeded(struct task *t)
         else if (t->listener.exit.code != 0 && !t->checkpoint_error[0])
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error),
                                  "it ended with status %d", t->listener.exit.code); /* fits */
-        t->timed_out = false;
         return t->listener.exit.code == 0;
 }
 
@@ -364,7 +368,7 @@ static void find_changes(struct task *t)
         if (!t->checkpoint || !t->agent_ran) {
                 t->files_known = t->checkpoint;
                 task_check_app(t, finish);
-        } else if (run_checkpoint(t, "changes", on_changes_found, &e) < 0) {
+        } else if (run_checkpoint(t, "changes", AWAITS_CHANGES, on_changes_found, &e) < 0) {
                 (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error), "%s",
                                  e.msg); /* may be cut */
                 task_check_app(t, finish);
@@ -417,7 +421,6 @@ static void judge_agent(struct task *t)
                           exit->signal);
         else if (exit->code)
                 task_fail(t, FAILURE(AGENT_FAILED), "the agent ended with status %d", exit->code);
-        t->timed_out = false;
 }
 
 static void on_agent_over(struct task *t)
@@ -463,7 +466,7 @@ static int start_agent(struct task *t, struct err *e)
                 .out = {.on_line = on_agent_line, .end = '\n'},
                 .err = {.on_line = on_agent_stderr, .end = '\n'},
         };
-        return run(t, &spec, on_agent_over, e);
+        return run(t, &spec, AWAITS_AGENT, on_agent_over, e);
 }
 
 static void tell_agent_runs(struct task *t)
@@ -518,7 +521,7 @@ static void make_checkpoint(struct task *t)
                 return;
         }
         task_tell_phase(t, PHASE(CHECKPOINT), "");
-        if (run_checkpoint(t, "save", on_checkpoint, &e) == 0)
+        if (run_checkpoint(t, "save", AWAITS_CHECKPOINT, on_checkpoint, &e) == 0)
                 return;
         (void)str_format(t->checkpoint_error, sizeof(t->checkpoint_error), "%s",
                          e.msg); /* may be cut */
@@ -553,7 +556,6 @@ struct task *task_new(const struct task_place *place, struct task_setup *setup,
 void task_begin(struct task *t, int events)
 {
         t->log.fd = events;
-        t->begun = true;
         task_go_on(t, make_checkpoint);
 }
 
@@ -563,11 +565,11 @@ void task_cancel(struct task *t)
                 return;
         t->cancelled = true;
         /* What has changed is found out all the same, and before the agent it is nothing. */
-        if (t->is_building || t->awaits_health) {
+        if (t->awaits == AWAITS_CHECKPOINT || t->awaits == AWAITS_AGENT) {
+                end_tree(t);
+        } else if (t->awaits == AWAITS_BUILD || t->awaits == AWAITS_HEALTH) {
                 task_leave_app(t);
                 task_go_on(t, finish);
-        } else if (t->begun && listener_process(&t->listener) && t->step != on_changes_found) {
-                end_tree(t);
         }
 }
 

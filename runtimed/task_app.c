@@ -19,7 +19,6 @@ static void on_health(struct app_health_waiter *w, enum app_health health)
                 [APP_HEALTH_ERROR] = HEALTH(ERROR),
         };
 
-        t->awaits_health = false;
         t->health = healths[health];
         task_go_on(t, t->step);
 }
@@ -28,7 +27,7 @@ static void check_health(struct task *t)
 {
         task_tell_phase(t, PHASE(HEALTH_CHECK), "");
         t->health_waiter.on_health = on_health;
-        t->awaits_health = true;
+        t->awaits = AWAITS_HEALTH;
         app_health_wait(t->place.app, &t->health_waiter, HEALTH_TIMEOUT_MS);
 }
 
@@ -57,7 +56,6 @@ static void on_built(struct app_build *b, const struct app_build_result *result)
                 [APP_BUILD_FAILED] = BUILD(FAILED),
         };
 
-        t->is_building = false;
         t->build_status = statuses[result->status];
         task_tell_build(t, result);
         if (result->status == APP_BUILD_FAILED) {
@@ -83,7 +81,7 @@ static void build(struct task *t)
         task_tell_phase(t, PHASE(BUILD_CHECK), "");
         t->build.on_done = on_built;
         if (app_build_start(t->place.app, &t->build, &e) == 0) {
-                t->is_building = true;
+                t->awaits = AWAITS_BUILD;
                 return;
         }
         tell_not_built(t, e.msg); /* a client builds it at the moment */
@@ -102,9 +100,9 @@ void task_check_app(struct task *t, void (*then)(struct task *t))
 
 void task_leave_app(struct task *t)
 {
-        if (t->is_building)
+        if (t->awaits == AWAITS_BUILD)
                 app_build_cancel(&t->build);
-        if (t->awaits_health)
+        else if (t->awaits == AWAITS_HEALTH)
                 app_health_unwait(&t->health_waiter);
-        t->is_building = t->awaits_health = false;
+        t->awaits = AWAITS_NOTHING;
 }

@@ -11,6 +11,17 @@ struct task_change {
         Sandboxd__V1__FileChangeKind kind;
 };
 
+/* What the step under way waits for. */
+enum task_wait {
+        AWAITS_NOTHING,
+        AWAITS_CHECKPOINT, /* these three: a program, and the end of its tree */
+        AWAITS_AGENT,
+        AWAITS_CHANGES,
+        AWAITS_BUILD,
+        AWAITS_HEALTH,
+        AWAITS_LOG, /* until all events are on the disk */
+};
+
 struct task {
         struct task_place place;
         struct task_setup setup;
@@ -25,12 +36,12 @@ struct task {
 
         struct listener listener; /* of the checkpoint's program, or the agent's */
         uint64_t mark;            /* of its tree */
+        enum { TREE_RUNS, TREE_IS_BEING_ENDED, TREE_HAS_ENDED } tree;
         struct agent_output output;
-        bool is_ending, tree_ended,
-                ended;    /* the tree is being ended; has been; it has told its end */
         uv_timer_t timer; /* of the step's time limit */
         uv_timer_t next;  /* the next step, on a turn of its own */
         void (*step)(struct task *t);
+        enum task_wait awaits;
 
         bool checkpoint;
         char checkpoint_error[256];
@@ -48,7 +59,6 @@ struct task {
 
         struct app_build build;
         struct app_health_waiter health_waiter;
-        bool is_building, awaits_health;
         Sandboxd__V1__TaskBuild build_status;
         Sandboxd__V1__TaskHealth health;
 
@@ -56,7 +66,7 @@ struct task {
         uint8_t *record;
         size_t n_record;
         int save_errnum;
-        bool saving, begun, stopped, closing;
+        bool saving, stopped, closing;
         unsigned handles; /* not closed yet */
         unsigned endings; /* of trees under way, which cannot be called off */
 };
