@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "daemon/curl_loop.h"
 #include "daemon/libcurl.h"
 #include "daemon/metrics.h"
 
@@ -22,7 +23,7 @@
 struct docker_client {
         uv_loop_t *loop;
         const struct libcurl *curl;
-        CURLM *multi; /* NULL: closing */
+        struct curl_loop io; /* io.multi is NULL: closing */
         char *socket;
         char version[16];
         LIST_HEAD(, docker_call) calls;
@@ -30,10 +31,9 @@ struct docker_client {
         TAILQ_HEAD(, docker_call) waiting;
         unsigned n_calls, n_connected;
         TAILQ_HEAD(, docker_call) fresh; /* streams with something to read */
-        uv_timer_t timer;                /* libcurl's */
         uv_timer_t connect;              /* at once, when one that waits may begin */
         uv_timer_t overdue;              /* while there are calls with a deadline */
-        unsigned handles;                /* not closed yet */
+        unsigned parts;                  /* not closed yet */
 };
 
 struct docker_call {
@@ -55,13 +55,6 @@ struct docker_call {
         bool connected, is_fresh, paused, too_long, delivering, cancelled;
         bool leaves_out; /* up to the end of a line that is too long */
         char error[CURL_ERROR_SIZE];
-};
-
-/* One socket of libcurl's on the loop. */
-struct watch {
-        uv_poll_t poll;
-        struct docker_client *client;
-        curl_socket_t fd;
 };
 
 /* --- calls --------------------------------------------------------------------------------- */
@@ -98,7 +91,7 @@ static void unlink_call(struct docker_call *call)
         if (call->is_fresh)
                 TAILQ_REMOVE(&c->fresh, call, fresh);
         if (call->connected) {
-                (void)c->curl->multi_remove_handle(c->multi, call->easy); /* it was added */
+                (void)c->curl->multi_remove_handle(c->io.multi, call->easy); /* it was added */
                 c->n_connected--;
         } else {
                 TAILQ_REMOVE(&c->waiting, call, waiting);
@@ -323,14 +316,15 @@ static void deliver(struct docker_call *call)
 /* --- on the loop --------------------------------------------------------------------------- */
 
 /* Any of the callbacks may have closed the client. */
-static void settle(struct docker_client *c)
+static void on_activity(struct curl_loop *l)
 {
+        struct docker_client *c = CONTAINER(l, struct docker_client, io);
         CURLMsg *message;
         int left;
 
-        while (c->multi && !TAILQ_EMPTY(&c->fresh))
+        while (c->io.multi && !TAILQ_EMPTY(&c->fresh))
                 deliver(TAILQ_FIRST(&c->fresh));
-        while (c->multi && (message = c->curl->multi_info_read(c->multi, &left))) {
+        while (c->io.multi && (message = c->curl->multi_info_read(c->io.multi, &left))) {
                 struct docker_call *call = NULL;
                 CURLcode code = message->data.result; /* the message goes with the handle */
                 if (message->msg != CURLMSG_DONE)
@@ -366,9 +360,9 @@ static void on_overdue(uv_timer_t *timer)
         struct docker_client *c = CONTAINER(timer, struct docker_client, overdue);
         struct docker_call *call;
 
-        while (c->multi && (call = find_overdue(c)))
+        while (c->io.multi && (call = find_overdue(c)))
                 finish(call, CURLE_OPERATION_TIMEDOUT);
-        if (c->multi && !has_deadlines(c))
+        if (c->io.multi && !has_deadlines(c))
                 (void)uv_timer_stop(timer); /* never fails */
 }
 
@@ -376,7 +370,7 @@ static void connect_call(struct docker_call *call)
 {
         struct docker_client *c = call->client;
 
-        if (c->curl->multi_add_handle(c->multi, call->easy) != CURLM_OK) {
+        if (c->curl->multi_add_handle(c->io.multi, call->easy) != CURLM_OK) {
                 finish(call, CURLE_OUT_OF_MEMORY);
                 return;
         }
@@ -389,109 +383,8 @@ static void on_connect(uv_timer_t *timer)
 {
         struct docker_client *c = CONTAINER(timer, struct docker_client, connect);
 
-        while (c->multi && c->n_connected < CONNECTIONS_MAX && !TAILQ_EMPTY(&c->waiting))
+        while (c->io.multi && c->n_connected < CONNECTIONS_MAX && !TAILQ_EMPTY(&c->waiting))
                 connect_call(TAILQ_FIRST(&c->waiting));
-}
-
-static void on_handle_closed(struct docker_client *c)
-{
-        if (--c->handles > 0)
-                return;
-        free(c->socket);
-        free(c);
-}
-
-static void on_watch_closed(uv_handle_t *handle)
-{
-        struct watch *w = CONTAINER(handle, struct watch, poll);
-        struct docker_client *c = w->client;
-
-        free(w);
-        on_handle_closed(c);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-        on_handle_closed(CONTAINER(handle, struct docker_client, timer));
-}
-
-static void on_connect_closed(uv_handle_t *handle)
-{
-        on_handle_closed(CONTAINER(handle, struct docker_client, connect));
-}
-
-static void on_overdue_closed(uv_handle_t *handle)
-{
-        on_handle_closed(CONTAINER(handle, struct docker_client, overdue));
-}
-
-static void on_ready(uv_poll_t *poll, int status, int events)
-{
-        struct watch *w = CONTAINER(poll, struct watch, poll);
-        struct docker_client *c = w->client;
-        int flags = status < 0 ? CURL_CSELECT_ERR : 0, running;
-
-        flags |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
-        flags |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
-        (void)c->curl->multi_socket_action(c->multi, w->fd, flags, &running); /* calls tell */
-        settle(c);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-        struct docker_client *c = CONTAINER(timer, struct docker_client, timer);
-        int running;
-
-        (void)c->curl->multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-        settle(c);
-}
-
-static int on_timeout_wish(CURLM *multi, long timeout_ms, void *data)
-{
-        struct docker_client *c = data;
-
-        (void)multi;
-        if (timeout_ms < 0)
-                (void)uv_timer_stop(&c->timer); /* neither fails */
-        else
-                (void)uv_timer_start(&c->timer, on_timer, (uint64_t)timeout_ms, 0);
-        return 0;
-}
-
-static struct watch *watch_new(struct docker_client *c, curl_socket_t fd)
-{
-        struct watch *w = calloc(1, sizeof(*w));
-
-        if (!w || uv_poll_init(c->loop, &w->poll, fd) < 0) {
-                free(w);
-                return NULL;
-        }
-        w->client = c;
-        w->fd = fd;
-        c->handles++;
-        (void)c->curl->multi_assign(c->multi, fd, w); /* the socket is known */
-        return w;
-}
-
-/* A negative return makes libcurl fail what uses the socket. */
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *assigned)
-{
-        struct docker_client *c = data;
-        struct watch *w = assigned;
-
-        (void)easy;
-        if (what == CURL_POLL_REMOVE) {
-                if (w)
-                        uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-                if (w)
-                        (void)c->curl->multi_assign(c->multi, fd, NULL);
-                return 0;
-        }
-        if (!w && !(w = watch_new(c, fd)))
-                return -1;
-        int events =
-                (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-        return uv_poll_start(&w->poll, events, on_ready) < 0 ? -1 : 0;
 }
 
 /* --- a call -------------------------------------------------------------------------------- */
@@ -586,7 +479,7 @@ static struct docker_call *call_new(struct docker_client *c, const struct docker
 int docker_call(struct docker_client *c, const struct docker_request *request,
                 struct docker_call **ret, struct err *e)
 {
-        if (!c->multi)
+        if (!c->io.multi)
                 return err_set(e, STATUS_UNAVAILABLE, "sandboxd is stopping; retry later");
         if (c->n_calls >= DOCKER_CALLS_MAX) {
                 metrics_add(METRIC_LIMIT_HITS, LIMIT_ENGINE_CALLS, 1);
@@ -611,19 +504,6 @@ int docker_call(struct docker_client *c, const struct docker_request *request,
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-static int set_up_multi(struct docker_client *c)
-{
-        const struct libcurl *curl = c->curl;
-        int bad = 0;
-
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_timeout_wish);
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-        bad |= curl->multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_MAX);
-        return bad ? -EINVAL : 0;
-}
-
 int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client **ret,
                       struct err *e)
 {
@@ -638,10 +518,8 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
         c->loop = loop;
         c->curl = curl;
         c->socket = strdup(socket);
-        c->multi = c->socket ? curl->multi_init() : NULL;
-        if (!c->multi || set_up_multi(c) < 0) {
-                if (c->multi)
-                        (void)curl->multi_cleanup(c->multi); /* nothing is in it */
+        c->io.on_activity = on_activity;
+        if (!c->socket || curl_loop_open(&c->io, loop, curl, IDLE_MAX) < 0) {
                 free(c->socket);
                 free(c);
                 return err_oom(e);
@@ -649,10 +527,9 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
         LIST_INIT(&c->calls);
         TAILQ_INIT(&c->waiting);
         TAILQ_INIT(&c->fresh);
-        (void)uv_timer_init(loop, &c->timer); /* none fails */
-        (void)uv_timer_init(loop, &c->connect);
+        (void)uv_timer_init(loop, &c->connect); /* neither fails */
         (void)uv_timer_init(loop, &c->overdue);
-        c->handles = 3;
+        c->parts = 3;
         *ret = c;
         return 0;
 }
@@ -660,6 +537,29 @@ int docker_client_new(uv_loop_t *loop, const char *socket, struct docker_client 
 void docker_client_set_version(struct docker_client *c, const char *version)
 {
         (void)str_format(c->version, sizeof(c->version), "%s", version); /* it fits */
+}
+
+static void on_part_closed(struct docker_client *c)
+{
+        if (--c->parts > 0)
+                return;
+        free(c->socket);
+        free(c);
+}
+
+static void on_io_closed(struct curl_loop *l)
+{
+        on_part_closed(CONTAINER(l, struct docker_client, io));
+}
+
+static void on_connect_closed(uv_handle_t *handle)
+{
+        on_part_closed(CONTAINER(handle, struct docker_client, connect));
+}
+
+static void on_overdue_closed(uv_handle_t *handle)
+{
+        on_part_closed(CONTAINER(handle, struct docker_client, overdue));
 }
 
 void docker_client_close(struct docker_client *c)
@@ -672,8 +572,7 @@ void docker_client_close(struct docker_client *c)
                         call->drop(call->data);
                 docker_call_cancel(call);
         }
-        (void)c->curl->multi_cleanup(TAKE(c->multi)); /* its sockets leave the loop */
-        uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+        curl_loop_close(&c->io, on_io_closed);
         uv_close((uv_handle_t *)&c->connect, on_connect_closed);
         uv_close((uv_handle_t *)&c->overdue, on_overdue_closed);
 }
