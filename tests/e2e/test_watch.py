@@ -12,11 +12,6 @@ from harness import refused, wait_until
 UNKNOWN_ID = "0" * 26
 
 
-def watch(api, timeout=60, **fields):
-    request = sandbox_pb2.SandboxServiceWatchRequest(**fields)
-    return api.sandboxes.Watch(request, timeout=timeout)
-
-
 def items(call):
     """(kind, item) of each, until the stream ends."""
     for response in call:
@@ -37,7 +32,7 @@ def snapshot(call):
 
 def replay(api, start=1, **fields):
     """The events from a number on, up to now."""
-    *events, (last, synced) = items(watch(api, from_sequence=start, until_now=True, **fields))
+    *events, (last, synced) = items(api.watch(from_sequence=start, until_now=True, **fields))
     assert last == "synced" and all(kind == "event" for kind, _ in events)
     assert not events or events[-1][1].sequence <= synced.sequence
     return [event for _, event in events]
@@ -65,7 +60,7 @@ def is_stopped(event):
 def test_snapshot_then_events(api, runtime):
     first = api.create(runtime=runtime, env={"A": "1"})
     second = api.create(name="box", runtime=runtime)
-    call = watch(api)
+    call = api.watch()
     there, sequence = snapshot(call)
     assert [s.id for s in there] == [first.id, second.id]
     assert there[0].env == {} and there[1].name == "box"
@@ -82,13 +77,13 @@ def test_snapshot_then_events(api, runtime):
 
 
 def test_nothing_ever_happened(api):
-    assert snapshot(watch(api, until_now=True)) == ([], 0)
+    assert snapshot(api.watch(until_now=True)) == ([], 0)
     assert replay(api) == []
 
 
 def test_until_now(api):
     api.create(name="box")
-    call = watch(api, until_now=True)
+    call = api.watch(until_now=True)
     there, sequence = snapshot(call)
     assert len(there) == 1 and list(call) == []
     events = replay(api)
@@ -98,7 +93,7 @@ def test_until_now(api):
 
 def test_one_sandbox(api):
     one, other = api.create(), api.create()
-    call = watch(api, sandbox_id=one.id)
+    call = api.watch(sandbox_id=one.id)
     there, _ = snapshot(call)
     assert [s.id for s in there] == [one.id]
     api.stop(other.id)
@@ -111,7 +106,7 @@ def test_one_sandbox(api):
 def test_one_that_is_gone(api):
     """Its events are kept; one that never was has none."""
     gone = api.create(name="box")
-    call = watch(api, sandbox_id=gone.id)
+    call = api.watch(sandbox_id=gone.id)
     snapshot(call)
     api.delete("box")
     take_until(call, lambda e: e.kind == sandbox_pb2.EVENT_KIND_DELETED)
@@ -120,13 +115,13 @@ def test_one_that_is_gone(api):
     assert events[-1].kind == sandbox_pb2.EVENT_KIND_DELETED
     assert states(events)[0] == "CREATING"
     assert replay(api, sandbox_id=UNKNOWN_ID) == []
-    assert snapshot(watch(api, sandbox_id=UNKNOWN_ID, until_now=True))[0] == []
+    assert snapshot(api.watch(sandbox_id=UNKNOWN_ID, until_now=True))[0] == []
 
 
 @pytest.mark.parametrize("ref", ["box", "0" * 25, "0" * 26 + "x", "../../etc"])
 def test_only_whole_ids(api, ref):
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "id"):
-        list(watch(api, sandbox_id=ref))
+        list(api.watch(sandbox_id=ref))
 
 
 def test_resume(api):
@@ -145,13 +140,13 @@ def test_beyond_the_end(api):
     last = len(replay(api))
     for start in last + 2, 2**63 - 1, 2**63, 2**64 - 1:
         with refused(grpc.StatusCode.OUT_OF_RANGE, str(last + 1)):
-            list(watch(api, from_sequence=start))
+            list(api.watch(from_sequence=start))
 
 
 def follow(api, start, events):
     """Collects events until the daemon goes away."""
     try:
-        for kind, item in items(watch(api, from_sequence=start, timeout=120)):
+        for kind, item in items(api.watch(from_sequence=start, timeout=120)):
             assert kind != "gap"
             if kind == "event":
                 events.append(item)
@@ -201,18 +196,18 @@ def test_a_gap_is_told(daemon, api):
     forget_events(daemon, 3)
     daemon.start()
     api = daemon.api
-    (kind, gap), *others = items(watch(api, from_sequence=1, until_now=True))
+    (kind, gap), *others = items(api.watch(from_sequence=1, until_now=True))
     assert (kind, gap.from_sequence, gap.to_sequence) == ("gap", 1, 3)
     assert [e for k, e in others if k == "event"][:len(events) - 2] == events[2:]
     # Of what is there nothing is said to be missing.
     assert replay(api, 3)[:len(events) - 2] == events[2:]
-    (kind, gap), *_ = items(watch(api, from_sequence=2, until_now=True, sandbox_id=sandbox.id))
+    (kind, gap), *_ = items(api.watch(from_sequence=2, until_now=True, sandbox_id=sandbox.id))
     assert (kind, gap.from_sequence, gap.to_sequence) == ("gap", 2, 3)
 
 
 def test_a_slow_reader_gets_everything(api):
     api.create(name="box")
-    call = watch(api, from_sequence=1)
+    call = api.watch(from_sequence=1)
     next(call)  # and no more for now
     for _ in range(20):
         api.stop("box", grace_millis=1)
@@ -224,7 +219,7 @@ def test_a_slow_reader_gets_everything(api):
 
 
 def test_many_watch(api):
-    calls = [watch(api) for _ in range(50)]
+    calls = [api.watch() for _ in range(50)]
     for call in calls:
         snapshot(call)
     api.create(name="box")
@@ -236,7 +231,7 @@ def test_many_watch(api):
 
 def test_stopping_the_daemon_ends_watches_and_waits(daemon, api):
     api.create(name="box")
-    watching, waiting = watch(api), wait_for(api, "box")
+    watching, waiting = api.watch(), wait_for(api, "box")
     snapshot(watching)
     with pytest.raises(grpc.FutureTimeoutError):
         waiting.result(0.5)
