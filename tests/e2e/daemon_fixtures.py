@@ -115,6 +115,20 @@ def mounted(make_daemon):
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 MiB of its own, without a part that is root's alone."""
+    image, point = tmp_path / "disk", tmp_path / "mounted"
+    point.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(48 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, timeout=60)
+    if subprocess.run(["mount", "-o", "loop", image, point], timeout=60).returncode != 0:
+        pytest.skip("no loop device can be mounted here")
+    yield point
+    subprocess.run(["umount", "-l", point], check=True, timeout=60)
+
+
+@pytest.fixture
 def api(daemon):
     return daemon.api
 

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections import namedtuple
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -655,6 +655,17 @@ def mounts(directory):
     """The mount points below a directory, the innermost first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [p for p in reversed(points) if p.startswith(f"{directory}/")]
+
+
+def fill(directory):
+    """A file in it takes its file system to the last byte."""
+    path = directory / "filler"
+    with open(path, "ab", buffering=0) as f:
+        for size in 1 << 20, 4096, 1:
+            with suppress(OSError):
+                while f.write(bytes(size)):
+                    pass
+    return path
 
 
 SUBNETS = itertools.count(os.getpid() * 977)  # other tests may run on this host at once

@@ -1,6 +1,5 @@
 """HostService.Doctor and `sandboxctl doctor`."""
 
-import contextlib
 import json
 import os
 import re
@@ -17,8 +16,8 @@ import grpc
 import pytest
 from sandboxd.v1 import host_pb2
 
-from harness import (ENVIRON, BUILD, Daemon, become, find_runtime, refused, runtimes, wait_until,
-                     within)
+from harness import (ENVIRON, BUILD, Daemon, become, fill, find_runtime, refused, runtimes,
+                     wait_until, within)
 from shim import Shim, deaf_runsc
 
 pytestmark = pytest.mark.oci_only("looks at the runtime programs; for Docker see test_docker.py")
@@ -304,28 +303,10 @@ def test_files_that_others_may_write(daemon):
                                                                      "locks"}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 48 MiB of its own; nothing of it is left after the test."""
-    image, point = tmp_path / "disk", tmp_path / "point"
-    point.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(48 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, timeout=60)
-    if subprocess.run(["mount", "-o", "loop", image, point], timeout=60).returncode != 0:
-        pytest.skip("no loop device can be mounted here")
-    yield point
-    subprocess.run(["umount", "-l", point], check=True, timeout=60)
-
-
 def test_a_full_disk(make_daemon, small_disk):
     daemon = make_daemon(data_dir=str(small_disk / "data"))
     daemon.data = small_disk / "data"
-    with open(small_disk / "fill", "wb", buffering=0) as f:
-        for size in 1 << 20, 4096, 1:
-            with contextlib.suppress(OSError):
-                while f.write(bytes(size)):
-                    pass
+    filler = fill(small_disk)
     found = examine(daemon)
     assert status(found["disk.data"]) == "FAIL" and " 0 MiB are free" in found["disk.data"].found
     assert str(daemon.data) in found["disk.data"].repair
@@ -336,7 +317,7 @@ def test_a_full_disk(make_daemon, small_disk):
         assert "is full" in found[f"runtime.{name}.sandbox"].found
     found = examine(daemon)["store"]
     assert status(found) == "FAIL" and "nothing is created" in found.found
-    (small_disk / "fill").unlink()
+    filler.unlink()
 
 
 def test_a_damaged_database(daemon):

@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ import grpc
 import pytest
 
 from form import LONG
-from harness import find_runtime, identity, refused, runtimes, wait_until, within
+from harness import fill, find_runtime, identity, refused, runtimes, wait_until, within
 from probe import probing
 from shim import Shim
 from world import converges
@@ -24,7 +23,6 @@ SLACK = 3
 ASKED = 6 if LONG else 1  # rounds in which a runtime cannot list
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 DAY = 24 * 3600
-MIB = 1 << 20
 
 short_of_gvisor = pytest.mark.parametrize("runtime", ["runc", "runsc"] if LONG else ["runc"],
                                           indirect=True)
@@ -190,34 +188,6 @@ def test_supervisor_that_is_stopped(bad, figure):
 
 
 # --- the host --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB, without a part that is root's alone."""
-    image, point = tmp_path / "disk", tmp_path / "mounted"
-    point.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(24 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, timeout=60)
-    result = subprocess.run(["mount", "-o", "loop", image, point], timeout=60)
-    if result.returncode != 0:
-        pytest.skip("no loop device can be mounted here")
-    yield point
-    subprocess.run(["umount", "-l", point], check=True, timeout=60)
-
-
-def fill(directory):
-    """To the last byte. Returns the file that takes it all."""
-    path = directory / "filler"
-    with open(path, "ab", buffering=0) as f:
-        for size in (MIB, 4096, 1):
-            try:
-                while f.write(b"x" * size):
-                    pass
-            except OSError:
-                pass
-    return path
 
 
 def test_full_disk(small_disk, make_daemon, figure):
