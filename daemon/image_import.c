@@ -35,6 +35,7 @@ struct image_import {
         bool running;      /* a child */
         unsigned tasks;    /* on threads */
         bool measuring, ending, abandoned;
+        bool placed; /* under its name, which is not taken back: whatever comes now is too late */
         struct err why; /* code OK: all is well so far */
 };
 
@@ -51,7 +52,6 @@ static void on_checked(void *data, const struct proc_result *result);
 static void unpack(struct image_import *i);
 static void on_unpacked(void *data, const struct proc_result *result);
 static void on_prepared(struct image_import *i);
-static void on_published(struct image_import *i);
 static void end(struct image_import *i);
 
 /* --- its end -------------------------------------------------------------------------------- */
@@ -77,6 +77,8 @@ static void import_close(struct image_import *i)
 /* The first reason counts. What is under way ends soon, and then all of it. */
 static void fail(struct image_import *i, const struct err *why)
 {
+        if (i->placed)
+                return;
         if (i->why.code == STATUS_OK)
                 i->why = *why;
         atomic_store(&i->job->cancelled, true);
@@ -148,12 +150,16 @@ static void on_task(void *ctx, void *data)
         else if (t->measured)
                 i->measuring = false;
         const struct err *e = !t ? &late : t->err.code ? &t->err : NULL;
-        /* A name that stands is not taken back: who wanted an end came too late. */
-        if (t && !e && t->work == image_task_publish)
-                i->why.code = STATUS_OK;
+        if (t && !e && t->work == image_task_publish) {
+                i->placed = true;
+                i->why.code = STATUS_OK;                /* also for who had wanted an end */
+                atomic_store(&i->job->cancelled, true); /* what is measured yet nobody asks for */
+        }
         if (i->abandoned) {
                 if (i->tasks == 0)
                         import_close(i);
+        } else if (i->placed) {
+                end(i);
         } else if (e && i->why.code == STATUS_OK) {
                 count_limit(e);
                 fail(i, e);
@@ -503,12 +509,7 @@ static void on_unpacked(void *data, const struct proc_result *result)
 static void on_prepared(struct image_import *i)
 {
         FAILPOINT("image_import.prepared");
-        do_task(i, "publishing", image_task_publish, on_published);
-}
-
-static void on_published(struct image_import *i)
-{
-        end(i);
+        do_task(i, "publishing", image_task_publish, NULL); /* the last one */
 }
 
 /* --- cleaning up ---------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 """ImageService: archives that lie about themselves, and how an import ends."""
 
+import glob
 import hashlib
 import http.server
 import json
@@ -56,7 +57,7 @@ def test_archives_with_what_is_no_file(images, tmp_path, layout, member):
     images.refuses("INVALID_ARGUMENT", "no files", "mine", f"oci-archive:{archive}")
 
 
-# --- children that do not end well ---
+# --- looks that take long, and children that do not end well ---
 
 
 def child_of(daemon, program):
@@ -64,6 +65,39 @@ def child_of(daemon, program):
     found = subprocess.run(["pgrep", "-P", str(daemon.process.pid), "-x", program],
                            capture_output=True, text=True).stdout.split()
     return int(found[0]) if found else None
+
+
+def test_a_look_that_takes_longer_than_the_rest(mounted, host_process, tmp_path):
+    """At how much is unpacked by now: it has begun before the end of that, and gets no processor."""
+    daemon = mounted("-t", "tmpfs", "tmpfs")
+    images = Images(daemon)
+    source = make_tar(tmp_path / "many.tar", *(regular(f"usr/{i % 100}/{i}", b"")
+                                               for i in range(30000)))
+    tasks = f"/proc/{daemon.process.pid}/task"
+
+    others = set(os.listdir(tasks))
+
+    def hold_up():
+        """The thread that looks, if there is one now."""
+        for thread in set(os.listdir(tasks)) - others:
+            try:
+                os.sched_setaffinity(int(thread), {0})
+                os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+            except ProcessLookupError:
+                continue
+            return os.path.exists(f"{tasks}/{thread}")
+        return False
+
+    call = images.begin("many", f"tar:{source}", timeout=60)
+    tar = wait_until(lambda: child_of(daemon, "tar"), "its child")
+    last = images.path(".staging/*/content/rootfs/usr/99/29*")
+    wait_until(lambda: glob.glob(last), "nearly all files")
+    os.kill(tar, signal.SIGSTOP)
+    for _ in range(2):
+        host_process("taskset", "-c", "0", "sh", "-c", "while :; do :; done")
+    wait_until(hold_up, "a look")
+    os.kill(tar, signal.SIGCONT)
+    assert list(call)[-1].image.files > 30000
 
 
 def test_a_child_that_is_killed(daemon, images, tmp_path):

@@ -696,7 +696,7 @@ def test_too_many_files(small, tmp_path, pack):
 def test_100000_files(mounted, pack):
     """In memory: ext4 without a journal gives out no inode that was deleted in the last minutes, and
     looks at each of those for every new one (recently_deleted in fs/ext4/ialloc.c); after other tests
-    that takes minutes."""
+    that takes half a minute."""
     images = Images(mounted("-t", "tmpfs", "tmpfs"))
     image = images.load("many", pack(*(regular(f"usr/{i % 100}/{i}", b"") for i in range(100000))))
     assert image.files > 100000
