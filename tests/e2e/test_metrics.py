@@ -14,7 +14,7 @@ import grpc
 import pytest
 from sandboxd.v1 import sandbox_pb2
 
-from harness import refused, runtimes, wait_until, within
+from harness import Daemon, refused, runtimes, wait_until, within
 from metrics import PROMTOOL, promtool
 from shim import shimmed_daemon
 from ttrpc_client import Client, Error
@@ -311,8 +311,18 @@ def switches(pid):
     return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)$", text, re.M).group(1))
 
 
-def test_an_idle_daemon_is_idle(daemon, api):
+class Alone(Daemon):
+    """In a network of its own: it is told of each change to the packet filter of the one it is in,
+    and other tests make some."""
+
+    def command(self, *args):
+        return ["unshare", "--net", *super().command(*args)]
+
+
+def test_an_idle_daemon_is_idle(make_daemon):
     """Its loop wakes up to look around, twice in five seconds at most, and for nothing else."""
+    daemon = make_daemon(of=Alone)
+    api = daemon.api
     api.create(runtime="runc")
     time.sleep(6)  # it has looked around
     turns = api.metrics().get("sandboxd_loop_lag_seconds_count")

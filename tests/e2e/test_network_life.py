@@ -112,13 +112,13 @@ def test_the_daemon_goes_and_another_comes(lab, make_box, talks, how):
     if other.sandbox.runtime == "runc":
         lease, = [o.parent for o in (box.daemon.state / "network").glob("*/sandbox")
                   if box.id in o.read_text()]
-        assert lab.reached("for=1", *shut, *world(lab), netns=lease / "netns").keys() == \
+        assert lab.reached("for=2", *shut, *world(lab), netns=lease / "netns").keys() == \
             set(world(lab))
     box.daemon.start()
     for talk in talking:
         talk.say("still there")
     assert box.addresses() == addresses
-    assert box.reach("for=1", *shut, *world(lab)).keys() == set(world(lab))
+    assert box.reach("for=2", *shut, *world(lab)).keys() == set(world(lab))
     # Another one has what those before it had; a new one gets nobody's address.
     assert not set(make_box().addresses()) & {*addresses, *other.addresses()}
 
