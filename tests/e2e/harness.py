@@ -625,7 +625,7 @@ def processes(words):
     cgroup. What only waits for the host's PID 1 to reap it is not alive."""
     for pid, _ in stats("RSDTtI"):
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
             text = command + Path(f"/proc/{pid}/cgroup").read_text()
         except OSError:
             continue
