@@ -178,12 +178,19 @@ void docker_forget(struct engine_docker *e, const char *id)
         free(known);
 }
 
-bool docker_is_known(struct engine_docker *e, const char *id)
+/* A copy; all is 0 where nothing is known. */
+static struct docker_known what_is_known(struct engine_docker *e, const char *id)
 {
         (void)pthread_mutex_lock(&e->mutex);
-        bool is_so = find_known(e, id) != NULL;
+        const struct docker_known *known = find_known(e, id);
+        struct docker_known copy = known ? *known : (struct docker_known){0};
         (void)pthread_mutex_unlock(&e->mutex);
-        return is_so;
+        return copy;
+}
+
+bool docker_is_known(struct engine_docker *e, const char *id)
+{
+        return what_is_known(e, id).id[0];
 }
 
 void docker_forget_all(struct engine_docker *e)
@@ -197,15 +204,6 @@ void docker_forget_all(struct engine_docker *e)
         }
         e->n_known = 0;
         (void)pthread_mutex_unlock(&e->mutex);
-}
-
-static bool died_of_memory(struct engine_docker *e, const char *id)
-{
-        (void)pthread_mutex_lock(&e->mutex);
-        const struct docker_known *known = find_known(e, id);
-        bool is_so = known && known->out_of_memory;
-        (void)pthread_mutex_unlock(&e->mutex);
-        return is_so;
 }
 
 /* --- laying down --------------------------------------------------------------------------- */
@@ -372,7 +370,7 @@ static int docker_usage(struct engine *base, const char *id, struct cgroup_usage
 {
         struct engine_docker *e = (struct engine_docker *)base;
         _cleanup_free_ char *path = docker_cgroup(e, id);
-        bool out_of_memory = died_of_memory(e, id);
+        bool out_of_memory = what_is_known(e, id).out_of_memory;
         struct cgroup_usage usage = {0};
         int r = path ? cgroup_usage(path, &usage, err)
                      : err_set(err, STATUS_NOT_FOUND, "the cgroup of sandbox %s is not known", id);
@@ -495,15 +493,6 @@ static int docker_survey(struct engine *base, struct engine_remains **ret, size_
         return 0;
 }
 
-static bool is_paused(struct engine_docker *e, const char *id)
-{
-        (void)pthread_mutex_lock(&e->mutex);
-        const struct docker_known *known = find_known(e, id);
-        bool is_so = known && known->paused;
-        (void)pthread_mutex_unlock(&e->mutex);
-        return is_so;
-}
-
 /* Docker's first answer came when nobody was there to be told. */
 static void docker_listen(struct engine *base)
 {
@@ -512,7 +501,8 @@ static void docker_listen(struct engine *base)
 
         (void)add_containers(e, &s); /* without memory of fewer */
         for (size_t i = 0; i < s.n; i++)
-                base->listener->on_paused(base->listener_data, s.v[i].id, is_paused(e, s.v[i].id));
+                base->listener->on_paused(base->listener_data, s.v[i].id,
+                                          what_is_known(e, s.v[i].id).paused);
         free(s.v);
 }
 
