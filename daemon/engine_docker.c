@@ -316,24 +316,31 @@ char *docker_cgroup(const struct engine_docker *e, const char *id)
         return bundle_read(e->state_dir, id, DOCKER_FILE_CGROUP);
 }
 
-char *docker_container(const struct engine_docker *e, const char *id)
+char *docker_container_id(const struct engine_docker *e, const char *id)
 {
         char *kept = bundle_read(e->state_dir, id, DOCKER_FILE_CONTAINER);
 
         if (kept && strlen(kept) == DOCKER_ID_LEN)
                 return kept;
         free(kept);
-        return str_printf("sandboxd-%s", id);
+        return NULL;
+}
+
+char *docker_container(const struct engine_docker *e, const char *id)
+{
+        char *kept = docker_container_id(e, id);
+
+        return kept ? kept : str_printf("sandboxd-%s", id);
 }
 
 void docker_find_cgroup(const struct engine_docker *e, const char *id)
 {
         _cleanup_free_ char *known = docker_cgroup(e, id);
-        _cleanup_free_ char *container = docker_container(e, id);
+        _cleanup_free_ char *container = docker_container_id(e, id);
         _cleanup_free_ char *path = bundle_path(e->state_dir, id, DOCKER_FILE_CGROUP);
         _cleanup_free_ char *cgroup = NULL;
 
-        if (known || !path || !container || strlen(container) != DOCKER_ID_LEN)
+        if (known || !path || !container)
                 return;
         cgroup = cgroup_find(container);
         if (cgroup)

@@ -177,9 +177,9 @@ static void heed_new(struct engine_docker *e, const char *id)
 /* Another may bear the same labels: one of an image that somebody made of the container. */
 static bool is_its_own(const struct engine_docker *e, const char *id, const char *container)
 {
-        _cleanup_free_ char *own = docker_container(e, id);
+        _cleanup_free_ char *own = docker_container_id(e, id);
 
-        return !own || strlen(own) != DOCKER_ID_LEN || str_eq(own, container);
+        return !own || str_eq(own, container);
 }
 
 static void heed(struct engine_docker *e, const char *action, const char *id, const char *container)

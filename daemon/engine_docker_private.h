@@ -114,8 +114,10 @@ int docker_ask_free(struct engine_docker *e, const char *method, char *path, uns
                     void *data, struct err *err);
 /* The answer as an object; NULL when it is none, then *err says so. The caller's reference. */
 json_t *docker_parse(const struct docker_answer *answer, const char *what, struct err *err);
-/* What Docker is asked for a sandbox's container by: its id, which nobody changes, or, where that
- * is not kept (yet), the name that it was made with. The caller frees. */
+/* Of a sandbox's container; NULL: none is kept (yet). The caller frees. */
+char *docker_container_id(const struct engine_docker *e, const char *id);
+/* What Docker is asked for it by: its id, which nobody changes, or, without one, the name that it
+ * was made with. The caller frees. */
 char *docker_container(const struct engine_docker *e, const char *id);
 /* The path of the API for it; what: "json", and so on. The caller frees. */
 char *docker_container_path(const struct engine_docker *e, const char *id, const char *what);
