@@ -417,15 +417,21 @@ def test_an_app_is_built_and_restarted(api, git_sandbox):
     assert task.result.build == task_pb2.TASK_BUILD_SKIPPED
 
 
+def cancel_in(api, box, phase):
+    """A task that is in this phase for long; as it is in the end."""
+    api.start_task(box, "echo x >made")
+    wait_until(lambda: phase in phases(api.follow_task(box, until_now=True)), phase)
+    with within(15):
+        done = api.cancel_task(box)
+    assert status(done) == "CANCELLED" and done.result.files_added == 1
+    return done
+
+
 @RUNC
 def test_cancel_of_a_build(api, git_sandbox):
     box = git_sandbox.id
     write(api, box, sandbox_yaml="version: 1\nbuild: {command: sleep 1000}")
-    api.start_task(box, "echo x >made")
-    wait_until(lambda: "BUILD_CHECK" in phases(api.follow_task(box, until_now=True)), "the build")
-    with within(15):
-        done = api.cancel_task(box)
-    assert status(done) == "CANCELLED" and done.result.files_added == 1
+    cancel_in(api, box, "BUILD_CHECK")
     wait_until(lambda: sleepers(api, git_sandbox) == 0, "it is gone")
 
 
@@ -434,11 +440,7 @@ def test_cancel_of_a_health_check(api, git_sandbox):
     """The web never answers: it would be waited for for a minute."""
     box = git_sandbox.id
     write(api, box, sandbox_yaml="version: 1\nweb: {command: sleep 1000, port: 8000}")
-    api.start_task(box, "echo x >made")
-    wait_until(lambda: "HEALTH_CHECK" in phases(api.follow_task(box, until_now=True)), "the question")
-    with within(15):
-        done = api.cancel_task(box)
-    assert status(done) == "CANCELLED" and done.result.files_added == 1
+    done = cancel_in(api, box, "HEALTH_CHECK")
     assert api.run_task(box, "exit 1")[1].number == done.number + 1
 
 
